@@ -1,0 +1,1 @@
+"""Where a vision-language model looks while it answers, at the speed of plain generation."""

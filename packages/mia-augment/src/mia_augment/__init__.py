@@ -1,0 +1,1 @@
+"""Turn single-image instruction data into multi-image data: sequences, grids, pic-in-pic."""

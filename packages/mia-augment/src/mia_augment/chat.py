@@ -1,0 +1,59 @@
+"""From a prompt with `<image>` placeholders to the text a processor expects. Needs no torch: the processor is passed in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mia_augment.errors import ModelError
+from mia_augment.records import IMAGE
+
+
+def message_parts(prompt: str) -> list[dict[str, str]]:
+    """Split a prompt at its placeholders into the content parts of a chat message, in place.
+
+    >>> message_parts("Image1:<image>\\nWhat is it?")
+    [{'type': 'text', 'text': 'Image1:'}, {'type': 'image'}, {'type': 'text', 'text': '\\nWhat is it?'}]
+    """
+    parts: list[dict[str, str]] = []
+    for index, text in enumerate(prompt.split(IMAGE)):
+        if index:
+            parts.append({"type": "image"})
+        if text:
+            parts.append({"type": "text", "text": text})
+    return parts
+
+
+def render_prompt(processor: Any, prompt: str) -> str:
+    """One user message with this prompt, through the processor's chat template, up to where the answer starts.
+
+    Some templates (LLaVA-1.5's) move all images to the front, which would undo ``Image1:<image>``; there the processor's
+    own image token is written into the text instead.
+
+    Raises:
+        ModelError: the processor has no chat template.
+    """
+    if getattr(processor, "chat_template", None) is None:
+        raise ModelError(
+            f"{type(processor).__name__} has no chat template: expected one, to turn a prompt into the model's input; "
+            "save one with the processor (chat_template.jinja) or choose an instruction-tuned checkpoint"
+        )
+    rendered = _apply(processor, message_parts(prompt))
+    token = getattr(processor, "image_token", None)
+    if token is None or _in_place(rendered, prompt, token):
+        return rendered
+    inline = [{"type": "text", "text": prompt.replace(IMAGE, token)}]
+    return _apply(processor, inline)
+
+
+def _apply(processor: Any, content: list[dict[str, str]]) -> str:
+    messages = [{"role": "user", "content": content}]
+    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def _in_place(rendered: str, prompt: str, token: str) -> bool:
+    """Whether the texts between the images still stand between the image tokens."""
+    texts = prompt.split(IMAGE)
+    pieces = rendered.split(token)
+    return len(pieces) == len(texts) and all(
+        text.strip() in piece for text, piece in zip(texts, pieces, strict=True)
+    )

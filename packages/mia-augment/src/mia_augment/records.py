@@ -1,0 +1,177 @@
+"""The records that flow between the stages: augment -> score -> select -> train.
+
+All are frozen and refuse unknown fields. Boxes are (left, top, right, bottom) in pixels, half-open; log-probs are in nats.
+Entries of ``images`` are POSIX paths relative to the stage's folder or to its image root (see `mia_augment.files.resolve_image`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+IMAGE = "<image>"
+"""Placeholder that stands in a prompt once for every image."""
+
+Format = Literal["sequence", "grid", "pic_in_pic", "single"]
+"""`single` is used to measure single-image ability; the method itself makes the other three."""
+
+Rows = Literal["generated", "predicting", "question"]
+"""Which query rows attention is read from (see `mia_attention`)."""
+
+Box = tuple[int, int, int, int]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(Record):
+    """One part of a multi-image prompt."""
+
+    image: int = Field(ge=0)
+    """Index into `images`."""
+    box: Box | None = None
+    """Where the part lies in that image; None: it is the whole image."""
+    label: str
+    """How the prompt calls it, e.g. ``Image2``."""
+
+
+class Source(Record):
+    """Where a sample comes from."""
+
+    ids: list[str]
+    """Id of the source row of each region; the target's is the row that was asked."""
+    paths: list[str]
+    """Picture of each region, relative to the image root."""
+    question: str
+    """The question as it stood in the target's row."""
+    answers: list[str | None] = []
+    """Per region, what that picture's own row answers to this very question; None where no row asks it."""
+
+
+class Turn(Record):
+    prompt: str
+    answer: str
+
+
+class Sample(Record):
+    """A prompt over one or several pictures with its ground-truth answer."""
+
+    id: str = Field(min_length=1)
+    format: Format
+    images: list[str] = Field(min_length=1)
+    prompt: str
+    """Holds `<image>` exactly once for every entry of `images`, in their order."""
+    answer: str
+    regions: list[Region] = Field(min_length=1)
+    target: int = Field(ge=0)
+    """Index into `regions`: the part the question is about."""
+    source: Source
+    followups: list[Turn] = []
+    """Later turns of the same conversation; each names the target by itself. Not scored."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_prompt_and_regions(self.id, self.prompt, self.images, self.regions, self.target)
+        return self
+
+    @property
+    def parts(self) -> int:
+        """Number of pictures the prompt speaks of (regions, whatever number of image files hold them)."""
+        return len(self.regions)
+
+
+class Attention(Record):
+    """How much of the chosen rows' attention lies where."""
+
+    layer: int | list[int] | Literal["rollout"]
+    rows: Rows
+    region_mass: list[float]
+    """Share of attention on each region's visual tokens, mean over the rows."""
+    image_mass: list[float]
+    """Share of attention on each image's visual tokens, mean over the rows."""
+    ratio: float | None = None
+    """Target against all (0..1); None: nothing could be measured, see `reason`."""
+    reason: str | None = None
+
+
+class ScoredSample(Sample):
+    """A sample with the model's own answer to it and where the model looked meanwhile."""
+
+    response: str
+    response_tokens: int = Field(ge=0)
+    mean_logp: float | None
+    """Mean log-prob of the emitted tokens; None: no token was emitted."""
+    perplexity: float | None
+    """exp(-mean_logp)."""
+    attention: Attention
+    confusions: list[str | None] | None = None
+    """Per region, the model's answer to the same question about that part alone; None at the target."""
+
+
+class Scores(Record):
+    """What the selection rules looked at; None: not measured."""
+
+    ratio: float | None = None
+    perplexity: float | None = None
+    length_ratio: float | None = None
+    edit_distance: float | None = None
+
+
+class PreferencePair(Record):
+    """Two answers to one prompt: `chosen` is to be preferred over `rejected`."""
+
+    id: str = Field(min_length=1)
+    format: Format
+    images: list[str] = Field(min_length=1)
+    prompt: str
+    chosen: str
+    rejected: str
+    scores: Scores
+    target: int = Field(ge=0)
+    regions: list[Region] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_prompt_and_regions(self.id, self.prompt, self.images, self.regions, self.target)
+        return self
+
+
+class Skipped(Record):
+    """An input row that gave no sample."""
+
+    id: str
+    reason: str
+
+
+class Dropped(Record):
+    """A scored sample that gave no pair: which rule dropped it, at which value."""
+
+    id: str
+    format: Format
+    parts: int
+    rule: str
+    value: float | str | None = None
+
+
+def check_prompt_and_regions(
+    record_id: str, prompt: str, images: list[str], regions: list[Region], target: int
+) -> None:
+    """Raise ValueError unless placeholders, images, regions and target agree."""
+    placeholders = prompt.count(IMAGE)
+    if placeholders != len(images):
+        raise ValueError(
+            f"record {record_id}: expected one {IMAGE} per image, got {placeholders} in the prompt for {len(images)} images"
+        )
+    if target >= len(regions):
+        raise ValueError(f"record {record_id}: target {target} is not one of its {len(regions)} regions")
+    for region in regions:
+        if region.image >= len(images):
+            raise ValueError(
+                f"record {record_id}: region {region.label!r} lies in image {region.image}, but there are {len(images)}"
+            )
+        if region.box is not None and not (
+            0 <= region.box[0] < region.box[2] and 0 <= region.box[1] < region.box[3]
+        ):
+            raise ValueError(f"record {record_id}: region {region.label!r} has an empty box {region.box}")

@@ -1,0 +1,1 @@
+"""Exact DPO on multi-image preference pairs, with shared prefixes and stored reference log-probs."""

@@ -1,0 +1,1 @@
+"""Which preference pairs are worth learning from, and proof of whether it worked."""
