@@ -99,14 +99,16 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     inputs: dict[str, str]
     """Name -> content hash of everything read."""
-    image_root: str | None = None
-    """Where images that are not in the stage's own folder lie; relative to this folder, or absolute."""
+    image_folders: list[str] = []
+    """Where the images lie, searched in this order after the stage's own folder; relative to it, or absolute."""
     counts: dict[str, int] = {}
     seconds: float | None = None
 
     def same_work(self, other: Manifest) -> bool:
         """Whether both would give the same files: stage, version, settings and inputs agree."""
-        mine, theirs = (m.model_dump(include={"stage", "version", "settings", "inputs"}) for m in (self, other))
+        mine, theirs = (
+            m.model_dump(include={"stage", "version", "settings", "inputs"}) for m in (self, other)
+        )
         return mine == theirs
 
 
@@ -118,7 +120,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        raise DataError(f"{path}: not a valid manifest: {summary(error)}; delete the folder to redo it") from error
+        raise DataError(
+            f"{path}: not a valid manifest: {summary(error)}; delete the folder to redo it"
+        ) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -137,26 +141,32 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def image_root(folder: Path, manifest: Manifest) -> Path | None:
-    """Absolute image root named by a stage's manifest."""
-    return None if manifest.image_root is None else (folder / manifest.image_root).resolve()
+def image_folders(folder: Path) -> list[Path]:
+    """Folders in which the images of a stage lie: its own, then those its manifest names."""
+    manifest = read_manifest(folder)
+    named = manifest.image_folders if manifest else []
+    return list(dict.fromkeys((folder / name).resolve() for name in [".", *named]))
 
 
-def resolve_image(name: str, folder: Path, root: Path | None) -> Path:
-    """Absolute path of an entry of `images`: in the stage's folder if it is there, else under the image root.
+def relative_folders(folders: Iterable[Path], to: Path) -> list[str]:
+    """`folders` as a manifest in the folder `to` names them: relative, so that a run directory can be moved as a whole."""
+    return [Path(os.path.relpath(folder.resolve(), to.resolve())).as_posix() for folder in folders]
+
+
+def resolve_image(name: str, folders: Iterable[Path]) -> Path:
+    """Absolute path of an entry of `images`: in the first of the folders that has it.
 
     Raises:
-        DataError: absolute, leaving its folder (``..`` or a symlink), or in neither place.
+        DataError: absolute, leaving its folder (``..`` or a symlink), or in none of them.
     """
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise DataError(f"image {name!r}: expected a path relative to the image root, without '..'")
-    for base in (folder, root):
-        if base is None:
-            continue
-        path = (base / name).resolve()
+    searched = []
+    for folder in folders:
+        path = (folder / name).resolve()
         if path.is_file():
-            if not path.is_relative_to(base.resolve()):
-                raise DataError(f"image {name!r}: a symlink leads out of {base}")
+            if not path.is_relative_to(folder.resolve()):
+                raise DataError(f"image {name!r}: a symlink leads out of {folder}")
             return path
-    places = " or ".join(str(base) for base in (folder, root) if base is not None)
-    raise DataError(f"image {name!r}: no such file in {places}")
+        searched.append(str(folder))
+    raise DataError(f"image {name!r}: no such file in {' or '.join(searched)}")
