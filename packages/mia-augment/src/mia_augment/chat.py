@@ -54,6 +54,4 @@ def _in_place(rendered: str, prompt: str, token: str) -> bool:
     """Whether the texts between the images still stand between the image tokens."""
     texts = prompt.split(IMAGE)
     pieces = rendered.split(token)
-    return len(pieces) == len(texts) and all(
-        text.strip() in piece for text, piece in zip(texts, pieces, strict=True)
-    )
+    return len(pieces) == len(texts) and all(text.strip() in piece for text, piece in zip(texts, pieces, strict=True))

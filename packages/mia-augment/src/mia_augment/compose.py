@@ -77,9 +77,7 @@ def compose_grid(
     """
     style = style or GridStyle()
     if len(images) not in GRID_ROWS or len(labels) != len(images):
-        raise ConfigError(
-            f"compose_grid: expected 2 to 9 pictures and as many labels, got {len(images)} and {len(labels)}"
-        )
+        raise ConfigError(f"compose_grid: expected 2 to 9 pictures and as many labels, got {len(images)} and {len(labels)}")
     row_count = rows or GRID_ROWS[len(images)]
     if not 1 <= row_count <= len(images):
         raise ConfigError(f"compose_grid: expected 1 to {len(images)} rows, got {row_count}")

@@ -75,9 +75,7 @@ def read_jsonl(path: Path, record_type: type[RecordT]) -> Iterator[RecordT]:
             try:
                 yield record_type.model_validate_json(line)
             except ValidationError as error:
-                raise DataError(
-                    f"{path}, line {number}: not a valid {record_type.__name__}: {summary(error)}"
-                ) from error
+                raise DataError(f"{path}, line {number}: not a valid {record_type.__name__}: {summary(error)}") from error
 
 
 def summary(error: ValidationError) -> str:
@@ -106,9 +104,7 @@ class Manifest(BaseModel):
 
     def same_work(self, other: Manifest) -> bool:
         """Whether both would give the same files: stage, version, settings and inputs agree."""
-        mine, theirs = (
-            m.model_dump(include={"stage", "version", "settings", "inputs"}) for m in (self, other)
-        )
+        mine, theirs = (m.model_dump(include={"stage", "version", "settings", "inputs"}) for m in (self, other))
         return mine == theirs
 
 
@@ -120,9 +116,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        raise DataError(
-            f"{path}: not a valid manifest: {summary(error)}; delete the folder to redo it"
-        ) from error
+        raise DataError(f"{path}: not a valid manifest: {summary(error)}; delete the folder to redo it") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -155,9 +155,7 @@ class Dropped(Record):
     value: float | str | None = None
 
 
-def check_prompt_and_regions(
-    record_id: str, prompt: str, images: list[str], regions: list[Region], target: int
-) -> None:
+def check_prompt_and_regions(record_id: str, prompt: str, images: list[str], regions: list[Region], target: int) -> None:
     """Raise ValueError unless placeholders, images, regions and target agree."""
     placeholders = prompt.count(IMAGE)
     if placeholders != len(images):
@@ -171,7 +169,5 @@ def check_prompt_and_regions(
             raise ValueError(
                 f"record {record_id}: region {region.label!r} lies in image {region.image}, but there are {len(images)}"
             )
-        if region.box is not None and not (
-            0 <= region.box[0] < region.box[2] and 0 <= region.box[1] < region.box[3]
-        ):
+        if region.box is not None and not (0 <= region.box[0] < region.box[2] and 0 <= region.box[1] < region.box[3]):
             raise ValueError(f"record {record_id}: region {region.label!r} has an empty box {region.box}")
