@@ -1,0 +1,7 @@
+"""Commands that only look."""
+
+from __future__ import annotations
+
+import click
+
+COMMANDS: tuple[click.Command, ...] = ()

@@ -1,0 +1,167 @@
+"""Commands that do everything at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("directory", type=FOLDER, default=Path("mia-quickstart"))
+@click.option("--pictures", type=click.IntRange(10), default=800, show_default=True, help="Pictures to draw for training.")
+@click.option(
+    "--test-pictures", type=click.IntRange(10), default=300, show_default=True, help="Pictures to draw for evaluation."
+)
+@click.option(
+    "--per-bucket", type=click.IntRange(1), default=300, show_default=True, help="Test samples per format and number of images."
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--model", default="embedded", show_default=True, help="`embedded`, a folder, or a Hugging Face id.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
+    """Everything with the embedded model: draw data, augment, score, select, train, evaluate, report.
+
+    Takes a few minutes on two CPU cores and needs no network. A second call finds everything done.
+    """
+    from mia_cli.config import load_config
+    from mia_cli.console import Display
+    from mia_cli.pipeline import run_pipeline
+    from mia_cli.quickstart import prepare
+
+    display = Display()
+    config = load_config(prepare(directory, display, **options))
+    runner = run_pipeline(config, display)
+    _show_results(config.run_dir, set(runner.made), as_json)
+
+
+@click.command()
+@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
+    """Run a pipeline.yaml: what is done and unchanged is skipped, what was interrupted goes on."""
+    from mia_cli.config import load_config
+    from mia_cli.console import Display
+    from mia_cli.pipeline import run_pipeline
+
+    config = load_config(file)
+    runner = run_pipeline(config, Display(), trust_remote_code=trust_remote_code)
+    _show_results(config.run_dir, set(runner.made), as_json)
+
+
+@click.command()
+@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.option("--source", help="LLaVA-style rows: JSON, JSONL or parquet.")
+@click.option("--image-root", help="Folder that the rows' pictures are relative to.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def init(file: Path, source: str | None, image_root: str | None, force: bool) -> None:
+    """Write a pipeline.yaml with every setting, its default and what it means."""
+    from mia_augment.errors import ConfigError
+    from mia_augment.files import atomic_write
+
+    from mia_cli.reference import commented_yaml
+
+    if file.exists() and not force:
+        raise ConfigError(f"{file}: is there already; --force overwrites it")
+    data = {"source": source or "rows.json", **({"image_root": image_root} if image_root else {})}
+    with atomic_write(file) as stream:
+        stream.write(commented_yaml({"run_dir": "run", "data": data, "model": {"name": "embedded"}}))
+    click.echo(f"{file} written: set data.source, then `mia run {file}`")
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(run_dir: Path, as_json: bool) -> None:
+    """Which stages of a run are done (RUN_DIR may also be its pipeline.yaml)."""
+    from mia_cli.console import print_json, stdout
+    from mia_cli.status import read_status
+    from mia_cli.tables import status_table
+
+    stages = read_status(_run_folder(run_dir))
+    if as_json:
+        print_json([stage.model_dump() for stage in stages])
+    else:
+        stdout().print(status_table(stages))
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--out", type=FILE, help="Where to write the page.  [default: report.html in the run directory]")
+@click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
+def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
+    """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
+    from mia_cli.config import ReportSettings
+    from mia_cli.console import Display
+    from mia_cli.pipeline import REPORT, saved_config
+    from mia_cli.report import write_report
+
+    folder = _run_folder(run_dir)
+    config = saved_config(folder)
+    settings = config.report if config else ReportSettings()
+    if pairs is not None:
+        settings = settings.model_copy(update={"pairs": pairs})
+    target = out or folder / REPORT
+    display = Display()
+    with display.progress("report") as progress:
+        size = write_report(folder, target, settings, progress=progress)
+    display.say("report", f"{size / 1e6:.1f} MB -> {target}", "green")
+
+
+@click.command()
+@click.argument("directory", type=FOLDER)
+def embedded(directory: Path) -> None:
+    """Write the embedded model as a plain Hugging Face folder."""
+    import shutil
+
+    from mia_augment.errors import ConfigError
+
+    from mia_cli.config import EMBEDDED
+    from mia_cli.models import model_folder
+
+    source = model_folder(EMBEDDED)
+    if directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory}: expected a new or empty folder, there are files in it")
+    if source is None:  # `embedded` always has a folder
+        raise ConfigError("the embedded model is missing")
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    if directory.exists():
+        directory.rmdir()
+    temporary.rename(directory)
+    click.echo(f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1e6:.1f} MB, "
+               "for AutoModelForImageTextToText and AutoProcessor")  # fmt: skip
+
+
+def _run_folder(path: Path) -> Path:
+    """The run directory that a folder or a pipeline.yaml stands for."""
+    from mia_augment.errors import DataError
+
+    from mia_cli.config import load_config
+    from mia_cli.runner import STATE
+
+    if path.is_file():
+        return load_config(path).run_dir
+    for folder in (path, path / "run"):
+        if (folder / STATE).is_file():
+            return folder
+    raise DataError(f"{path}: no run there (no {STATE}); expected the run_dir of a `mia run`, or its pipeline.yaml")
+
+
+def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:
+    from mia_cli.console import print_json, stdout
+    from mia_cli.tables import results, show_results
+
+    if as_json:
+        print_json(results(run_dir))
+    else:
+        show_results(run_dir, made, stdout())
+
+
+COMMANDS = (quickstart, run, init, status, report, embedded)

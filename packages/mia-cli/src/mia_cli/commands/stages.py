@@ -1,0 +1,229 @@
+"""One command per stage, for those who want to hold the files in their own hands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mia_cli.models import SharedModel
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
+DTYPES = ["auto", "float32", "bfloat16", "float16"]
+LAYOUTS = ["trl", "llama-factory", "ms-swift", "mia-dpo"]
+
+
+def _model_options(function: Any) -> Any:
+    options = [
+        click.option("--model", required=True, help="`embedded`, a folder, or a Hugging Face id."),
+        click.option("--dtype", default="auto", type=click.Choice(DTYPES), show_default=True),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _shared(model: str, dtype: str, device: str, trust_remote_code: bool) -> SharedModel:
+    from mia_cli.config import ModelSettings, build
+    from mia_cli.models import SharedModel
+
+    settings = build(ModelSettings, {"name": model, "dtype": dtype, "device": device})
+    return SharedModel(settings, trust_remote_code=trust_remote_code)
+
+
+def _configured(kind: Any, config: Path | None, section: str, options: dict[str, Any]) -> Any:
+    """Settings from a YAML file (all of it, or its `section`), overridden by what the command line gives."""
+    from mia_cli.config import build, parse
+
+    given = {name: value for name, value in options.items() if value is not None}
+    base = parse(kind, config, section).model_dump(mode="json", exclude_unset=True) if config else {}
+    return build(kind, {**base, **given})
+
+
+@click.command()
+@click.option("--source", type=FILE, required=True, help="LLaVA-style rows: JSON, JSONL or parquet.")
+@click.option("--image-root", type=FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@click.option("--formats", help="Comma-separated: sequence, grid, pic_in_pic, single.  [default: the paper's three]")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
+@click.option("--per-bucket", type=click.IntRange(1), help="Exactly so many samples for each format and number of images.")
+@click.option("--config", type=FILE, help="YAML with the settings of `augment`.")
+def augment(
+    source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
+    per_bucket: int | None, config: Path | None,
+) -> None:  # fmt: skip
+    """Single-image rows -> multi-image samples."""
+    from mia_augment.settings import AugmentSettings
+    from mia_augment.stage import augment_dataset
+
+    from mia_cli.console import Display
+
+    names = [name.strip() for name in formats.split(",")] if formats else None
+    settings = _configured(AugmentSettings, config, "augment", {"formats": names, "per_bucket": per_bucket})
+    display = Display()
+    with display.progress("augment") as progress:
+        manifest = augment_dataset(
+            source, image_root, out, settings, seed=seed, limit=limit, workers=workers, progress=progress
+        )
+    _done(display, "augment", manifest.counts, out)
+
+
+@click.command()
+@click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment`.")
+@_model_options
+@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@click.option("--layer", help="A number, middle, auto or rollout.  [default: middle]")
+@click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
+@click.option(
+    "--disturb/--no-disturb", default=None, help="Noise on the model's view of grids and pic-in-pics.  [default: yes]"
+)
+@click.option("--confusions", is_flag=True, default=None, help="Also ask about each other part alone.")
+@click.option("--config", type=FILE, help="YAML with the settings of `score`.")
+def score(
+    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, layer: str | None,
+    config: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """The model's own answers to the samples, and where it looked meanwhile."""
+    from mia_attention.settings import ScoreSettings
+    from mia_attention.stage import score_samples
+
+    from mia_cli.console import Display
+
+    chosen = int(layer) if layer is not None and layer.isdecimal() else layer
+    settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
+    shared = _shared(model, dtype, device, trust_remote_code)
+    _need_stage(samples, "samples.jsonl", "mia augment")
+    display = Display()
+    with display.progress("score") as progress:
+        manifest = score_samples(samples, *shared.get(), out, settings, model_id=shared.id, progress=progress)
+    _done(display, "score", manifest.counts, out)
+
+
+@click.command()
+@click.option("--scored", type=FOLDER, required=True, help="Folder of `mia score`.")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@click.option("--config", type=FILE, help="YAML with the settings of `select`.")
+def select(scored: Path, out: Path, config: Path | None) -> None:
+    """Scored samples -> preference pairs, and why each other one was dropped."""
+    from mia_select.settings import SelectSettings
+    from mia_select.stage import select_pairs
+
+    from mia_cli.console import Display
+
+    settings = _configured(SelectSettings, config, "select", {})
+    _need_stage(scored, "scored.jsonl", "mia score")
+    display = Display()
+    with display.progress("select") as progress:
+        manifest = select_pairs(scored, out, settings, progress=progress)
+    _done(display, "select", manifest.counts, out)
+
+
+@click.command()
+@click.option("--pairs", type=FOLDER, required=True, help="Folder of `mia select`.")
+@_model_options
+@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@click.option("--config", type=FILE, help="YAML with the settings of `train`.")
+def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None) -> None:
+    """DPO on the pairs; writes a PEFT adapter."""
+    from mia_dpo_train.settings import TrainSettings
+    from mia_dpo_train.stage import train_pairs
+
+    from mia_cli.console import Display
+
+    settings = _configured(TrainSettings, config, "train", {})
+    shared = _shared(model, dtype, device, trust_remote_code)
+    _need_stage(pairs, "pairs.jsonl", "mia select")
+    display = Display()
+    with display.progress("train") as progress:
+        manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.id, progress=progress)
+    _done(display, "train", manifest.counts, out)
+
+
+@click.command()
+@click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw.")
+@_model_options
+@click.option("--adapter", type=FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.  [default: 8]")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: 512]")
+@click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
+def evaluate(
+    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, adapter: Path | None, out: Path,
+    as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """The same questions to the model with and without the adapter: accuracy with 95 % intervals."""
+    from mia_cli.config import EvaluateSettings, build
+    from mia_cli.console import Display, print_json, stdout
+    from mia_cli.evaluate import evaluate_samples, read_evaluation, trained_weights
+    from mia_cli.tables import accuracy_table
+
+    settings = build(EvaluateSettings, options)
+    shared = _shared(model, dtype, device, trust_remote_code)
+    _need_stage(samples, "samples.jsonl", "mia augment")
+    display = Display()
+    with display.progress("evaluate") as progress:
+        weights = trained_weights(adapter) if adapter else None
+        manifest = evaluate_samples(samples, shared, weights, out, settings, progress=progress)
+    _done(display, "evaluate", manifest.counts, out)
+    evaluation = read_evaluation(out)
+    if as_json:
+        print_json(evaluation.model_dump(mode="json"))
+    else:
+        stdout().print(accuracy_table(evaluation))
+
+
+@click.command()
+@click.option("--pairs", type=FOLDER, help="Folder of `mia select`.")
+@click.option("--format", "layout", type=click.Choice(LAYOUTS), help="Whose format to write.")
+@click.option("--model", help="With --merged: the model that was trained.")
+@click.option("--adapter", type=FOLDER, help="With --merged: its adapter.")
+@click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")
+@click.option("--out", type=ANY, required=True)
+def export(pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, out: Path) -> None:
+    """Pairs for other trainers, or the aligned model as one folder."""
+    from mia_cli.console import Display
+
+    display = Display()
+    if merged:
+        if model is None or adapter is None:
+            raise click.UsageError("--merged needs --model and --adapter")
+        from mia_dpo_train import export_merged
+
+        from mia_cli.evaluate import trained_weights
+        from mia_cli.models import model_folder
+
+        export_merged(str(model_folder(model) or model), trained_weights(adapter), out)
+        display.say("export", f"merged model -> {out}", "green")
+        return
+    if pairs is None or layout is None:
+        raise click.UsageError("needs --pairs and --format, or --merged with --model and --adapter")
+    from mia_select.export import export_pairs
+
+    _need_stage(pairs, "pairs.jsonl", "mia select")
+    export_pairs(pairs, layout, out)
+    display.say("export", f"{layout} -> {out}", "green")
+
+
+def _need_stage(folder: Path, file: str, command: str) -> None:
+    from mia_augment.errors import DataError
+
+    if not (folder / file).is_file():
+        raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
+
+
+def _done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:
+    from mia_cli.console import counts_line
+
+    display.say(name, f"{counts_line(counts)} -> {out}", "green")
+
+
+COMMANDS = (augment, score, select, train, evaluate, export)

@@ -1,0 +1,74 @@
+"""The `mia` command: one group, one place where errors become a message and an exit code.
+
+Nothing heavy is imported here or by the command modules at import time, so that `mia --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from mia_cli import __version__
+from mia_cli.commands import look, run, stages
+
+BAD_INPUT = 2
+
+
+class Failure(click.ClickException):
+    """A message for the user, whole, on standard error."""
+
+    exit_code = BAD_INPUT
+
+    def show(self, file: Any = None) -> None:
+        first, *rest = self.message.splitlines() or [""]
+        click.secho("error: ", file=file, err=True, fg="red", bold=True, nl=False)
+        click.echo("\n".join([first, *(f"       {line}" for line in rest)]), file=file, err=True)
+
+
+class Interrupted(Failure):
+    exit_code = 130
+
+
+class Mia(click.Group):
+    """Turns errors that a person can act on into one readable block; any other error keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command continues where it stopped") from None
+        except OSError as error:
+            raise Failure(f"{error.filename or 'system'}: {error.strerror or error}") from error
+        except Exception as error:
+            raise _as_failure(error) from error
+
+
+def _as_failure(error: Exception) -> Exception:
+    from mia_augment.errors import MiaError
+
+    if isinstance(error, MiaError):
+        return Failure(str(error))
+    return error
+
+
+@click.group(cls=Mia, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="mia")
+@click.option("-v", "--verbose", is_flag=True, help="Show what the libraries log.")
+def main(verbose: bool) -> None:
+    """From single-image data to a vision-language model that no longer mixes up its images.
+
+    `mia quickstart` shows everything on the embedded model; `mia init` and `mia run` do it on your own data.
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+
+
+for module in (run, stages, look):
+    for command in module.COMMANDS:
+        main.add_command(command)
+
+if __name__ == "__main__":
+    main()

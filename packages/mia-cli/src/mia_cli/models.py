@@ -1,0 +1,143 @@
+"""Loading the model to be aligned, once for all stages of a process."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mia_augment.errors import ModelError
+from mia_augment.files import content_hash
+
+from mia_cli.config import EMBEDDED, ModelSettings
+
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+LARGE_FILE = 64 << 20
+
+
+def model_folder(name: str) -> Path | None:
+    """Folder of a model on this machine; None: `name` is a Hugging Face id."""
+    if name == EMBEDDED:
+        if not (EMBEDDED_FOLDER / "config.json").is_file():
+            raise ModelError(f"the embedded model is missing from {EMBEDDED_FOLDER}; reinstall mia-cli")
+        return EMBEDDED_FOLDER
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"model {name}: no such folder; expected a Hugging Face model folder, an id such as 'owner/name', or 'embedded'"
+        )
+    return None
+
+
+def fingerprint(name: str) -> str:
+    """Tells one model from another: its name and a hash of its folder (of the weights: sizes and times, beyond 64 MB)."""
+    folder = model_folder(name)
+    if folder is None:
+        return name
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        stat = file.stat()
+        large = stat.st_size > LARGE_FILE
+        state = f"{stat.st_size} {stat.st_mtime_ns}" if large else content_hash(file)
+        digest.update(f"{file.name} {state}\n".encode())
+    return f"{EMBEDDED if name == EMBEDDED else folder.resolve().name} {digest.hexdigest()[:16]}"
+
+
+def load(name: str, dtype: str = "auto", device: str = "auto", *, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """Load a vision-language model, ready to answer, and its processor.
+
+    Args:
+        name: `embedded`, a folder or a Hugging Face id.
+        dtype: `auto` (float32 on a CPU and for the embedded model, bfloat16 elsewhere), `float32`, `bfloat16` or `float16`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        trust_remote_code: run code that comes with the checkpoint; off unless the user asks for it.
+
+    Raises:
+        ModelError: there is no such model, or it is none that answers questions about images.
+    """
+    folder = model_folder(name)
+    where = str(folder or name)
+    if folder is not None:
+        _check_folder(folder, name)
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    place = _device(device)
+    exact = place.type == "cpu" or name == EMBEDDED
+    kind = getattr(torch, dtype) if dtype != "auto" else torch.float32 if exact else torch.bfloat16
+    options = {"trust_remote_code": trust_remote_code}
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(where, dtype=kind, use_safetensors=True, **options)
+        processor = transformers.AutoProcessor.from_pretrained(where, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(f"model {name}: cannot be used as a vision-language model: {_first_lines(error)}") from error
+    for part in ("image_processor", "tokenizer"):
+        if getattr(processor, part, None) is None:
+            raise ModelError(f"model {name}: its processor ({type(processor).__name__}) has no {part.replace('_', ' ')}; "
+                             "expected the checkpoint of a vision-language model with its processor files")  # fmt: skip
+    return model.to(place).eval(), processor
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"model {name}: {folder} has no config.json; expected a Hugging Face model folder")
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"model {name}: {config} is not JSON: {error}") from error
+
+
+def _first_lines(error: Exception, lines: int = 3) -> str:
+    text = [line.strip() for line in str(error).splitlines() if line.strip()]
+    short = " ".join(text[:lines])
+    return short if len(short) <= 400 else f"{short[:400]} ..."
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name}: not usable here: {_first_lines(error, 1)}") from error
+    return device
+
+
+class SharedModel:
+    """A model loaded when it is first needed, then shared by all stages of the process."""
+
+    def __init__(self, settings: ModelSettings, *, trust_remote_code: bool = False) -> None:
+        self.settings = settings
+        self._trust = trust_remote_code
+        self._loaded: tuple[Any, Any] | None = None
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Tells this model from another, without loading it."""
+        if self._id is None:
+            self._id = f"{fingerprint(self.settings.name)} {self.settings.dtype}"
+        return self._id
+
+    def get(self) -> tuple[Any, Any]:
+        """(model, processor)"""
+        if self._loaded is None:
+            s = self.settings
+            self._loaded = load(s.name, s.dtype, s.device, trust_remote_code=self._trust)
+        return self._loaded
+
+    def release(self) -> None:
+        """Forget the model; the next `get` loads it anew."""
+        self._loaded = None
+        gc.collect()

@@ -1,0 +1,241 @@
+"""`mia run`: all stages from single-image rows to the report, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mia_augment.errors import ConfigError
+from mia_augment.files import MANIFEST, Manifest, content_hash, write_json
+from mia_augment.records import Format
+from mia_augment.settings import AugmentSettings
+from pydantic import ValidationError
+
+from mia_cli import __version__
+from mia_cli.config import PipelineConfig
+from mia_cli.console import Display, Report
+from mia_cli.models import SharedModel
+from mia_cli.runner import Key, Runner, Stage, digest, exclusive, made_from
+
+CONFIG = "pipeline.json"
+"""The resolved settings of the last run, in the run directory."""
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the stages of a run directory leave their files."""
+
+    run_dir: Path
+
+    @property
+    def samples(self) -> Path:
+        return self.run_dir / "augment"
+
+    @property
+    def held_out(self) -> Path:
+        return self.run_dir / "held_out"
+
+    @property
+    def scored(self) -> Path:
+        return self.run_dir / "score"
+
+    @property
+    def pairs(self) -> Path:
+        return self.run_dir / "select"
+
+    @property
+    def trained(self) -> Path:
+        return self.run_dir / "train"
+
+    @property
+    def evaluated(self) -> Path:
+        return self.run_dir / "evaluate"
+
+
+def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code: bool = False) -> Runner:
+    """Run what is missing or out of date, in order.
+
+    Raises:
+        MiaError: a stage cannot be done; what was finished before stays.
+    """
+    if config.data.source is None:
+        raise ConfigError(
+            "data.source: expected a file of single-image rows (JSON, JSONL or parquet), got nothing; set it in the YAML file"
+        )
+    with exclusive(config.run_dir):
+        write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
+        shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
+        runner = Runner(config.run_dir, display)
+        for stage in stages(config, shared):
+            runner.run(stage)
+    return runner
+
+
+def saved_config(run_dir: Path) -> PipelineConfig | None:
+    """The settings of a run directory's last run; None where they are missing or of another version."""
+    path = run_dir / CONFIG
+    try:
+        return PipelineConfig.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+    except ValidationError:
+        return None
+
+
+def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:
+    """The stages of a run, in order."""
+    folders = Folders(config.run_dir)
+    yield _augment(config, folders.samples, "train")
+    if config.evaluate.per_bucket:
+        yield _augment(config, folders.held_out, "held_out")
+    yield _score(config, folders, shared)
+    yield _select(config, folders)
+    yield _train(config, folders, shared)
+    if config.evaluate.per_bucket:
+        yield _evaluate(config, folders, shared)
+    yield _report(config, folders)
+
+
+def held_out_settings(config: PipelineConfig) -> AugmentSettings:
+    """How the held-out samples are composed: as the others, and single images besides, the same number of each."""
+    shares: dict[Format, float] = {name: 1.0 for name, share in config.augment.formats.items() if share > 0}
+    formats = dict.fromkeys(config.evaluate.formats, 1.0) if config.evaluate.formats else {**shares, "single": 1.0}
+    return config.augment.model_copy(update={"formats": formats, "per_bucket": config.evaluate.per_bucket})
+
+
+def _augment(config: PipelineConfig, out: Path, part: Literal["train", "held_out"]) -> Stage:
+    data, evaluate = config.data, config.evaluate
+    own_rows = evaluate.source is not None
+    holdout = 0.0 if own_rows or not evaluate.per_bucket else evaluate.holdout
+    source, root = (evaluate.source, evaluate.image_root) if part == "held_out" and own_rows else (data.source, data.image_root)
+    settings = config.augment if part == "train" else held_out_settings(config)
+    options: dict[str, Any] = {
+        "seed": config.seed,
+        "limit": None if part == "held_out" and own_rows else data.limit,
+        "holdout": holdout,
+        "part": part if holdout else "all",
+    }
+    if source is None:  # run_pipeline checked it
+        raise ConfigError("data.source is not set")
+    image_root = root or source.parent
+
+    def make(progress: Report) -> dict[str, int]:
+        from mia_augment.stage import augment_dataset
+
+        return augment_dataset(source, image_root, out, settings, workers=data.workers, progress=progress, **options).counts
+
+    def key() -> Key:
+        return {"source": str(source), "image_root": str(image_root), "settings": _dump(settings), **options}
+
+    return Stage("augment" if part == "train" else "held_out", out / MANIFEST, key, make, watches_its_inputs=True)
+
+
+def _score(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+    def make(progress: Report) -> dict[str, int]:
+        from mia_attention.stage import score_samples
+
+        model, processor = shared.get()
+        return score_samples(
+            folders.samples, model, processor, folders.scored, config.score, model_id=shared.id, progress=progress
+        ).counts
+
+    def key() -> Key:
+        return {
+            "samples": made_from(folders.samples, "samples.jsonl"),
+            "model": shared.id,
+            "settings": _dump(config.score),
+            "version": _version("mia_attention"),
+        }
+
+    return Stage("score", folders.scored / MANIFEST, key, make)
+
+
+def _select(config: PipelineConfig, folders: Folders) -> Stage:
+    def make(progress: Report) -> dict[str, int]:
+        from mia_select.stage import select_pairs
+
+        return select_pairs(folders.scored, folders.pairs, config.select, progress=progress).counts
+
+    def key() -> Key:
+        return {
+            "scored": made_from(folders.scored, "scored.jsonl"),
+            "settings": _dump(config.select),
+            "version": _version("mia_select"),
+        }
+
+    return Stage("select", folders.pairs / MANIFEST, key, make)
+
+
+def _train(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+    def make(progress: Report) -> dict[str, int]:
+        from mia_dpo_train.stage import train_pairs
+
+        model, processor = shared.get()
+        try:
+            manifest: Manifest = train_pairs(
+                folders.pairs, model, processor, folders.trained, config.train, model_id=shared.id, progress=progress
+            )
+        finally:
+            shared.release()  # training leaves its layers in the model
+        return manifest.counts
+
+    def key() -> Key:
+        return {
+            "pairs": made_from(folders.pairs, "pairs.jsonl"),
+            "samples": digest(made_from(folders.samples)),
+            "model": shared.id,
+            "settings": _dump(config.train),
+            "version": _version("mia_dpo_train"),
+        }
+
+    return Stage("train", folders.trained / MANIFEST, key, make)
+
+
+def _evaluate(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+    def make(progress: Report) -> dict[str, int]:
+        from mia_cli.evaluate import evaluate_samples, trained_weights
+
+        weights = trained_weights(folders.trained)
+        return evaluate_samples(folders.held_out, shared, weights, folders.evaluated, config.evaluate, progress=progress).counts
+
+    def key() -> Key:
+        from mia_cli.evaluate import trained_weights
+
+        return {
+            "samples": made_from(folders.held_out, "samples.jsonl"),
+            "model": shared.id,
+            "trained": content_hash(trained_weights(folders.trained)),
+            "settings": config.evaluate.model_dump(mode="json", include={"batch_size", "max_new_tokens"}),
+            "version": __version__,
+        }
+
+    return Stage("evaluate", folders.evaluated / MANIFEST, key, make)
+
+
+def _report(config: PipelineConfig, folders: Folders) -> Stage:
+    output = config.run_dir / REPORT
+
+    def make(progress: Report) -> dict[str, int]:
+        from mia_cli.report import write_report
+
+        return {"bytes": write_report(config.run_dir, output, config.report, progress=progress)}
+
+    def key() -> Key:
+        parts = (folders.samples, folders.scored, folders.pairs, folders.trained, folders.evaluated)
+        made = {part.name: digest(made_from(part)) for part in parts if (part / MANIFEST).is_file()}
+        manifests = {part.name: content_hash(part / MANIFEST) for part in parts if (part / MANIFEST).is_file()}
+        return {"made_from": digest([made, manifests]), "settings": _dump(config.report), "version": __version__}
+
+    return Stage("report", output, key, make)
+
+
+def _dump(settings: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = settings.model_dump(mode="json")
+    return plain
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package.replace("_", "-"))

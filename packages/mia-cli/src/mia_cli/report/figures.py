@@ -1,0 +1,149 @@
+"""Figures of the report as inline SVG: they follow the page's colours, in light and dark.
+
+Every function returns `Markup`; texts that come from data are escaped here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 280, 130
+LEFT, RIGHT, TOP, BOTTOM = 34, 10, 10, 26
+"""Margins of a plot in px."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value with its 95 % interval."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
+def histogram(
+    title: str,
+    wrong: Sequence[float],
+    right: Sequence[float],
+    threshold: float | None,
+    *,
+    chance: float | None = None,
+    bins: int = 25,
+) -> Markup:
+    """Values in 0..1: those of wrong answers stacked on those of right ones, with the threshold and what chance would give."""
+    low = _counted(right, bins)
+    high = [a + b for a, b in zip(low, _counted(wrong, bins), strict=True)]
+    top = max(1, *high)
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    bar = plot_width / bins
+    parts = []
+    for index, (inner, outer) in enumerate(zip(low, high, strict=True)):
+        x = LEFT + index * bar
+        for css, start, end in (("right", 0, inner), ("wrong", inner, outer)):
+            if end > start:
+                y = TOP + plot_height * (1 - end / top)
+                parts.append(_rect(css, x + 0.5, y, bar - 1, plot_height * (end - start) / top))
+    for css, value in (("threshold", threshold), ("chance", chance)):
+        if value is not None:
+            x = LEFT + min(1.0, max(0.0, value)) * plot_width
+            parts.append(_line(css, x, TOP, x, TOP + plot_height))
+    ticks = [(0.0, "0"), (0.25, ""), (0.5, "0.5"), (0.75, ""), (1.0, "1")]
+    limit = f", threshold {threshold:.2f}" if threshold is not None else ""
+    label = f"{title}: {len(right)} right and {len(wrong)} wrong answers{limit}"
+    return _figure(label, [*parts, *_x_axis(ticks), *_y_axis("0", str(top))])
+
+
+def curve(title: str, points: Sequence[tuple[float, float]]) -> Markup:
+    """A line through (x, y) points; points that are no finite numbers are left out."""
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not finite:
+        return Markup("")
+    first, last = min(x for x, _ in finite), max(x for x, _ in finite)
+    low, high = min(y for _, y in finite), max(y for _, y in finite)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    across = (last - first) or 1.0
+    places = " ".join(
+        f"{LEFT + (x - first) / across * plot_width:.1f},{TOP + (high - y) / (high - low) * plot_height:.1f}" for x, y in finite
+    )
+    parts = [Markup('<polyline class="curve" points="{}"/>').format(places)]
+    label = f"{title}: from {short(finite[0][1])} to {short(finite[-1][1])}"
+    ends = [(0.0, short(first)), (1.0, short(last))]
+    return _figure(label, [*parts, *_x_axis(ends), *_y_axis(short(low), short(high))])
+
+
+def intervals(rows: Sequence[Interval], unit: str) -> Markup:
+    """Values with their 95 % intervals beside a line at 0."""
+    if not rows:
+        return Markup("")
+    width, left, right, step = 560, 150, 110, 24
+    bound = max(0.01, *(abs(edge) for row in rows for edge in (row.low, row.high)))
+    scale = (width - left - right) / (2 * bound)
+    zero = left + bound * scale
+    height = step * len(rows) + 8
+    parts = [_line("zero", zero, 0, zero, height)]
+    for index, row in enumerate(rows):
+        y = index * step + step / 2 + 4
+        css = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
+        parts += [
+            _text("y", left - 10, y + 4, row.label),
+            _line(f"interval {css}", zero + row.low * scale, y, zero + row.high * scale, y),
+            Markup('<circle class="{}" cx="{}" cy="{}" r="4"/>').format(css, f"{zero + row.value * scale:.1f}", y),
+            _text("x start", width - right + 10, y + 4, f"{row.value:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"),
+        ]
+    label = "; ".join(f"{row.label} {row.value:+.1f} {unit}, from {row.low:+.1f} to {row.high:+.1f}" for row in rows)
+    return _figure(label, parts, width, height)
+
+
+def short(value: float) -> str:
+    """A number for an axis.
+
+    >>> short(0.00005), short(12.3456), short(1500)
+    ('5e-05', '12.3', '1500')
+    """
+    return f"{value:.0f}" if abs(value) >= 100 and value == round(value) else f"{value:.3g}"
+
+
+def _counted(values: Sequence[float], bins: int) -> list[int]:
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, max(0, int(value * bins)))] += 1
+    return counts
+
+
+def _figure(label: str, parts: Sequence[Markup], width: int = WIDTH, height: int = HEIGHT) -> Markup:
+    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, label)
+    return head + Markup("").join(parts) + Markup("</svg>")
+
+
+def _x_axis(ticks: Sequence[tuple[float, str]]) -> list[Markup]:
+    base, plot_width = HEIGHT - BOTTOM, WIDTH - LEFT - RIGHT
+    parts = [_line("axis", LEFT, base, WIDTH - RIGHT, base)]
+    for place, text in ticks:
+        x = LEFT + place * plot_width
+        parts += [_line("axis", x, base, x, base + 4), _text("x", x, base + 16, text)]
+    return parts
+
+
+def _y_axis(low: str, high: str) -> list[Markup]:
+    return [_text("y", LEFT - 4, TOP + 8, high), _text("y", LEFT - 4, HEIGHT - BOTTOM, low)]
+
+
+def _rect(css: str, x: float, y: float, width: float, height: float) -> Markup:
+    shape = '<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>'
+    return Markup(shape).format(css, f"{x:.1f}", f"{y:.1f}", f"{width:.1f}", f"{height:.1f}")
+
+
+def _line(css: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    shape = '<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>'
+    return Markup(shape).format(css, f"{x1:.1f}", f"{y1:.1f}", f"{x2:.1f}", f"{y2:.1f}")
+
+
+def _text(css: str, x: float, y: float, text: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, f"{x:.1f}", f"{y:.1f}", escape(text))

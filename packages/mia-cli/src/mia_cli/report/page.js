@@ -1,0 +1,122 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  document.getElementById("theme").addEventListener("click", () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+  const source = document.getElementById("pairs");
+  if (!source) return;
+  const { pairs, thumbnails } = JSON.parse(source.textContent);
+  const PAGE = 20;
+  const gallery = document.getElementById("gallery");
+  const controls = { bucket: document.getElementById("bucket"), kind: document.getElementById("kind"), words: document.getElementById("words") };
+  let page = 0;
+
+  const make = (tag, css, text) => {
+    const node = document.createElement(tag);
+    if (css) node.className = css;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+
+  const outline = (thumbnail, region, target) => {
+    const [left, top, right, bottom] = region.box || [0, 0, thumbnail.width, thumbnail.height];
+    const box = make("span", target ? "box target" : "box");
+    box.style.left = `${(100 * left) / thumbnail.width}%`;
+    box.style.top = `${(100 * top) / thumbnail.height}%`;
+    box.style.width = `${(100 * (right - left)) / thumbnail.width}%`;
+    box.style.height = `${(100 * (bottom - top)) / thumbnail.height}%`;
+    return box;
+  };
+
+  const picture = (pair, name, index) => {
+    const figure = make("figure");
+    const frame = make("span", "frame");
+    const labels = pair.regions.filter((region) => region.image === index).map((region) => region.label).join(", ");
+    const thumbnail = thumbnails[name];
+    if (thumbnail) {
+      const image = make("img");
+      image.src = thumbnail.src;
+      image.alt = `Picture ${index + 1} of ${pair.images.length}: ${labels}`;
+      image.loading = "lazy";
+      frame.append(image);
+      const heat = pair.heat && pair.heat[index];
+      if (heat) {
+        const layer = make("img", "heat");
+        layer.src = heat;
+        layer.alt = "";
+        frame.append(layer);
+      }
+      pair.regions.forEach((region, k) => {
+        if (region.image === index && (region.box || k === pair.target)) frame.append(outline(thumbnail, region, k === pair.target));
+      });
+    }
+    figure.append(frame, make("figcaption", "", labels));
+    return figure;
+  };
+
+  /* Marks the words of `text` that `other` does not have. */
+  const marked = (css, text, other) => {
+    const words = new Set(other.toLowerCase().split(/\s+/));
+    const line = make("span", css);
+    text.split(/(\s+)/).forEach((word) => {
+      line.append(word.trim() && !words.has(word.toLowerCase()) ? make("mark", "", word) : document.createTextNode(word));
+    });
+    return line;
+  };
+
+  const show = (pair) => {
+    const card = make("article", "pair");
+    const header = make("header");
+    header.append(make("b", "", pair.bucket), make("span", "", pair.kind));
+    Object.entries(pair.scores).forEach(([name, value]) => {
+      if (value !== null) header.append(make("span", "", `${name.replace("_", " ")} ${value.toFixed(3)}`));
+    });
+    header.append(make("span", "", pair.id));
+    const pictures = make("div", "pictures");
+    pair.images.forEach((name, index) => pictures.append(picture(pair, name, index)));
+    const answers = make("div", "answers");
+    answers.append(make("span", "quiet", "chosen"), marked("chosen", pair.chosen, pair.rejected));
+    answers.append(make("span", "quiet", "rejected"), marked("rejected", pair.rejected, pair.chosen));
+    card.append(header, pictures, make("p", "prompt", pair.prompt), answers);
+    return card;
+  };
+
+  const wanted = () => {
+    const words = controls.words.value.trim().toLowerCase();
+    return pairs.filter((pair) =>
+      (!controls.bucket.value || pair.bucket === controls.bucket.value || pair.format === controls.bucket.value) &&
+      (!controls.kind.value || pair.kind === controls.kind.value) &&
+      (!words || `${pair.id} ${pair.prompt} ${pair.chosen} ${pair.rejected}`.toLowerCase().includes(words)));
+  };
+
+  const previous = document.getElementById("previous");
+  const next = document.getElementById("next");
+  const draw = () => {
+    const found = wanted();
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    page = Math.min(page, pages - 1);
+    gallery.replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(show));
+    document.getElementById("place").textContent = `${found.length} of ${pairs.length} pairs, page ${page + 1} of ${pages}`;
+    previous.disabled = page === 0;
+    next.disabled = page === pages - 1;
+  };
+  Object.values(controls).forEach((control) => control.addEventListener("input", () => { page = 0; draw(); }));
+  previous.addEventListener("click", () => { page -= 1; draw(); });
+  next.addEventListener("click", () => { page += 1; draw(); });
+  document.getElementById("outlines").addEventListener("input", (event) => gallery.classList.toggle("plain", !event.target.checked));
+  const opacity = document.getElementById("opacity");
+  if (opacity) {
+    const blend = () => gallery.style.setProperty("--heat", opacity.value);
+    opacity.addEventListener("input", blend);
+    document.getElementById("attention").addEventListener("input", (event) => gallery.classList.toggle("noheat", !event.target.checked));
+    blend();
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "ArrowLeft" && !previous.disabled) previous.click();
+    if (event.key === "ArrowRight" && !next.disabled) next.click();
+  });
+  draw();
+})();

@@ -1,0 +1,179 @@
+"""Fills the page from a run directory."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from mia_augment.errors import DataError
+from mia_augment.files import Manifest, atomic_write, image_folders
+from mia_augment.text import same_answer
+
+from mia_cli.config import ReportSettings
+from mia_cli.console import Report, counts_line, duration
+from mia_cli.pipeline import Folders, saved_config
+from mia_cli.report import accuracy, collect, figures
+from mia_cli.report.pictures import Thumbnails
+from mia_cli.runner import read_states
+
+CURVES = 8
+PACKAGES = ("mia-augment", "mia-attention", "mia-select", "mia-dpo-train", "mia-cli", "torch", "transformers", "peft", "pillow")
+
+
+def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress: Report | None = None) -> int:
+    """Write the report of a run directory, with as much as there is.
+
+    Returns:
+        Size of the page in bytes.
+
+    Raises:
+        DataError: no stage of the run is finished.
+    """
+    folders = Folders(run_dir)
+    made = collect.manifests(folders)
+    if not made:
+        raise DataError(f"{run_dir}: no finished stage there; expected the run_dir of a `mia run`")
+    environment = Environment(
+        loader=PackageLoader("mia_cli", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    here = Path(__file__).parent
+    text = environment.get_template("page.html.j2").render(
+        title=settings.title,
+        summary=_summary(made),
+        css=Markup((here / "page.css").read_text("utf-8")),
+        script=Markup((here / "page.js").read_text("utf-8")),
+        funnel=_funnel(made, folders),
+        skipped=_skipped(made),
+        histograms=_histograms(made, folders),
+        curves=_curves(folders),
+        gallery=_gallery(folders, settings, progress) if "select" in made and settings.pairs else None,
+        stages=_stages(run_dir, made),
+        settings=_settings(run_dir, made),
+        versions=_versions(),
+        **accuracy.section(folders.evaluated),
+    )
+    with atomic_write(out) as file:
+        file.write(text)
+    return out.stat().st_size
+
+
+def _summary(made: dict[str, Manifest]) -> str:
+    counts = {name: manifest.counts for name, manifest in made.items()}
+    parts = []
+    if "augment" in counts:
+        rows, samples = (counts["augment"].get(name, 0) for name in ("rows", "samples"))
+        parts.append(f"{rows} single-image rows became {samples} samples")
+    if "select" in counts:
+        parts.append(f"{counts['select'].get('pairs', 0)} preference pairs")
+    model = made["score"].inputs.get("model", "") if "score" in made else ""
+    return ", then ".join(parts) + (f", with the model {model}." if model else ".")
+
+
+def _funnel(made: dict[str, Manifest], folders: Folders) -> list[dict[str, Any]]:
+    steps = collect.funnel(made, folders.pairs)
+    top = max((step.left for step in steps), default=0) or 1
+    return [{"label": s.label, "left": s.left, "lost": s.lost, "width": round(100 * s.left / top, 1)} for s in steps]
+
+
+def _skipped(made: dict[str, Manifest]) -> list[tuple[str, int]]:
+    counts = made["augment"].counts if "augment" in made else {}
+    return [(name.removeprefix("skipped/"), count) for name, count in counts.items() if name.startswith("skipped/")]
+
+
+def _histograms(made: dict[str, Manifest], folders: Folders) -> list[dict[str, Any]]:
+    if "score" not in made:
+        return []
+    thresholds = collect.thresholds(folders.pairs) if "select" in made else {}
+    items = []
+    for bucket, ratios in collect.ratios(folders.scored).items():
+        if bucket[0] == "single":
+            continue
+        title = collect.bucket_name(bucket)
+        threshold = thresholds.get(bucket)
+        figure = figures.histogram(title, ratios.wrong, ratios.right, threshold, chance=1 / bucket[1])
+        below = sum(ratio < threshold for ratio in ratios.wrong) if threshold is not None else 0
+        words = f"{below} of {len(ratios.wrong)} wrong answers lie below {threshold:.2f}" if threshold is not None else ""
+        missing = f"{ratios.unmeasured} could not be measured" if ratios.unmeasured else ""
+        items.append({"title": title, "figure": figure, "caption": "; ".join(filter(None, (words, missing)))})
+    return items
+
+
+def _curves(folders: Folders) -> list[dict[str, Any]]:
+    found = collect.curves(folders.trained / "metrics.jsonl")
+    drawn = [(name, points) for name, points in found.items() if len(points) > 1][:CURVES]
+    return [{"title": name.replace("_", " "), "figure": figures.curve(name, points)} for name, points in drawn]
+
+
+def _gallery(folders: Folders, settings: ReportSettings, progress: Report | None) -> dict[str, Any] | None:
+    examples = collect.examples(folders, settings.pairs)
+    thumbnails = Thumbnails(image_folders(folders.pairs), settings.thumbnail)
+    pairs = []
+    for index, example in enumerate(examples, 1):
+        for name in example.pair.images:
+            thumbnails.add(name)
+        pairs.append(_shown(example))
+        if progress is not None:
+            progress(index, len(examples))
+    buckets = list(dict.fromkeys(pair["bucket"] for pair in sorted(pairs, key=lambda pair: pair["bucket"])))
+    kinds = [kind for kind, _ in Counter(pair["kind"] for pair in pairs).most_common()]
+    return {"buckets": buckets, "kinds": kinds, "heat": False, "data": {"pairs": pairs, "thumbnails": thumbnails.made}}
+
+
+def _shown(example: collect.Example) -> dict[str, Any]:
+    pair = example.pair
+    return {
+        "id": pair.id,
+        "format": pair.format,
+        "bucket": collect.bucket_name((pair.format, len(pair.regions))),
+        "kind": _kind(example),
+        "images": pair.images,
+        "regions": [region.model_dump() for region in pair.regions],
+        "target": pair.target,
+        "prompt": pair.prompt,
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "scores": pair.scores.model_dump(),
+    }
+
+
+def _kind(example: collect.Example) -> str:
+    """What a wrong answer is: true of another picture, or of none."""
+    others = [answer for index, answer in enumerate(example.answers) if index != example.pair.target]
+    if any(answer is not None and same_answer(example.pair.rejected, answer) for answer in others):
+        return "another picture's answer"
+    return "unknown" if None in others or not others else "no picture's answer"
+
+
+def _stages(run_dir: Path, made: dict[str, Manifest]) -> list[dict[str, str]]:
+    states = read_states(run_dir)
+    rows = []
+    for name, manifest in made.items():
+        seconds = states[name].seconds if name in states else manifest.seconds
+        rows.append({"name": name, "time": duration(seconds), "counts": counts_line(manifest.counts)})
+    return rows
+
+
+def _settings(run_dir: Path, made: dict[str, Manifest]) -> str:
+    config = saved_config(run_dir)
+    value = config.model_dump(mode="json") if config else {name: manifest.settings for name, manifest in made.items()}
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _versions() -> str:
+    lines = [f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"]
+    for package in PACKAGES:
+        try:
+            lines.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            lines.append(f"{package} is not installed")
+    return "\n".join(lines)

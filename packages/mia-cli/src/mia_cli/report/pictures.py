@@ -1,0 +1,46 @@
+"""Thumbnails that travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from mia_augment.files import resolve_image
+from mia_augment.pictures import open_picture
+from PIL import Image
+
+
+class Thumbnail(TypedDict):
+    """A small copy of a picture and how large the picture is, so that boxes can be laid over it."""
+
+    src: str
+    width: int
+    height: int
+
+
+class Thumbnails:
+    """Makes each picture's thumbnail once."""
+
+    def __init__(self, folders: Sequence[Path], longest: int) -> None:
+        self._folders = folders
+        self._longest = longest
+        self.made: dict[str, Thumbnail] = {}
+
+    def add(self, name: str) -> None:
+        """Make the thumbnail of an entry of `images`."""
+        if name not in self.made:
+            picture = open_picture(resolve_image(name, self._folders))
+            self.made[name] = thumbnail(picture, self._longest)
+
+
+def thumbnail(picture: Image.Image, longest: int) -> Thumbnail:
+    """A WebP data URI with at most `longest` px a side."""
+    small = picture.copy()
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, format="WEBP", quality=80, method=4)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {"src": f"data:image/webp;base64,{data}", "width": picture.width, "height": picture.height}

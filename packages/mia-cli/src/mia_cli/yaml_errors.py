@@ -1,0 +1,98 @@
+"""What is wrong with a settings file, where, and what was probably meant."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from rapidfuzz import fuzz, process
+
+SIMILAR = 50
+"""Least similarity (0..100) at which a known key is suggested."""
+
+Place = tuple[Any, ...]
+"""Keys that lead to a value, from the outermost."""
+
+
+def explain(error: ValidationError, kind: type[BaseModel], prefix: Place, node: Any, path: Path) -> str:
+    """One line for each problem: file, line, key, what was expected and what was found.
+
+    Args:
+        error: what validating `kind` raised.
+        prefix: keys that lead to the settings within the file.
+        node: the file as `yaml.compose` reads it, for the line numbers.
+    """
+    problems = [
+        (_in_file(node, (*prefix, *problem["loc"]), problem["type"]), problem) for problem in error.errors(include_url=False)
+    ]
+    unknown = [place for place, problem in problems if problem["type"] == "extra_forbidden"]
+    lines = []
+    for place, problem in problems:
+        where = f"{path}, line {line}" if (line := _line(node, place)) else str(path)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: {_unknown_key(kind, place, place[len(prefix) :])}")
+        elif not any(other[: len(place)] == place for other in unknown):
+            lines.append(f"{where}: {'.'.join(map(str, place))}: {problem['msg']}, got {problem['input']!r}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """All settings classes that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from models_in(argument)
+
+
+def _unknown_key(kind: type[BaseModel], place: Place, inner: Place) -> str:
+    known = sorted(_keys_at(kind, inner[:-1]))
+    nearest = process.extractOne(str(place[-1]), known, scorer=fuzz.ratio)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[1] >= SIMILAR else ""
+    return f"unknown key {'.'.join(map(str, place))!r}{hint} (known here: {', '.join(known)})"
+
+
+def _keys_at(kind: type[BaseModel], place: Place) -> set[str]:
+    """Keys that settings of this kind know at a place inside them."""
+    kinds = {kind}
+    for name in place:
+        found = {
+            inner for k in kinds if str(name) in k.model_fields for inner in models_in(k.model_fields[str(name)].annotation)
+        }
+        kinds = found or kinds
+    return {field for k in kinds for field in k.model_fields}
+
+
+def _in_file(node: Any, place: Place, problem: str) -> Place:
+    """The place without the names of alternatives that the validator adds on the way."""
+    found = []
+    for index, key in enumerate(place):
+        inner = _child(node, key)
+        missing = problem == "missing" and index == len(place) - 1
+        if inner is not None or missing:
+            found.append(key)
+            node = inner[1] if inner else None
+    return tuple(found)
+
+
+def _line(node: Any, place: Place) -> int | None:
+    """Line of a key in the file, from 1; of the last key on the way where the path leads nowhere."""
+    line = None
+    for key in place:
+        inner = _child(node, key)
+        if inner is None:
+            break
+        line, node = inner[0].start_mark.line + 1, inner[1]
+    return line
+
+
+def _child(node: Any, key: Any) -> tuple[Any, Any] | None:
+    """(key node, value node) of a mapping's key, or a list's entry."""
+    if isinstance(node, yaml.MappingNode):
+        return next(((k, v) for k, v in node.value if k.value == str(key)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key], node.value[key]
+    return None
