@@ -28,8 +28,8 @@ _ASCII = str.maketrans({c: new for c in map(chr, range(128)) if (new := _replace
 def normalize_answer(text: str) -> str:
     """An answer without case, punctuation, articles and surplus whitespace.
 
-    Marks inside numbers stay (``3.5``, ``-3``, ``10:30``), commas between thousands go. Where nothing else would be left, the
-    article (``A`` as a multiple-choice answer) or the text itself stays.
+    Marks inside numbers stay (``3.5``, ``-3``, ``10:30``), commas between thousands go. A last word is no article (``The letter is
+    A.``), and where nothing would be left the text itself stays.
 
     >>> normalize_answer("  The Colour: is a DARK-red. ")
     'colour is dark red'
@@ -38,8 +38,8 @@ def normalize_answer(text: str) -> str:
     """
     folded = text.lower() if text.isascii() else _fold(text)
     words = _without_punctuation(folded).split()
-    kept = [word for word in words if word not in _ARTICLES]
-    return " ".join(kept or words) or folded.strip()
+    kept = [word for word in words[:-1] if word not in _ARTICLES]
+    return " ".join(kept + words[-1:]) or folded.strip()
 
 
 def same_answer(first: str, second: str) -> bool:

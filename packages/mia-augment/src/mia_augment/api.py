@@ -1,0 +1,66 @@
+"""Augmentation as a function: rows in, samples out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mia_augment.dataset import rows_from
+from mia_augment.files import read_jsonl
+from mia_augment.index import Choice, Index, build_index
+from mia_augment.plan import waves
+from mia_augment.probe import PictureFolder
+from mia_augment.records import Format, Sample, Skipped
+from mia_augment.samples import Maker, WriteImage
+from mia_augment.settings import AugmentSettings
+
+
+def augment(
+    rows: Iterable[Any],
+    image_root: Path,
+    settings: AugmentSettings | None = None,
+    *,
+    seed: int = 0,
+    write_image: WriteImage | None = None,
+) -> Iterator[Sample | Skipped]:
+    """Make multi-image samples of single-image rows.
+
+    All rows are read first, since each may become the companion of any other; only a few numbers per row are kept in memory.
+
+    Args:
+        rows: what `read_rows` yields, or plain dicts (LLaVA's shape, or `{image, question, answer}`).
+        image_root: folder the pictures' paths are relative to.
+        settings: formats, numbers, companions; the paper's by default.
+        seed: what is drawn depends on it and on each row's id, not on the order of the rows.
+        write_image: called with the name and the pixels of every composed picture; None: they are not kept.
+
+    Yields:
+        First the rows that cannot be used, then per task a sample, or why there is none.
+
+    Raises:
+        DataError: the image root is no folder.
+    """
+    settings = settings or AugmentSettings()
+    pictures = PictureFolder(Path(image_root), settings.pictures)
+    with tempfile.TemporaryDirectory(prefix="mia-augment-") as scratch:
+        folder = Path(scratch) / "index"
+        build_index(rows_from(rows), pictures, settings, folder, Choice())
+        yield from read_jsonl(folder / "skipped.jsonl", Skipped)
+        index = Index(folder)
+        maker = Maker(index, pictures, settings, seed, write_image)
+        plan = waves(index, settings, seed)
+        wave = next(plan, None)
+        while wave is not None:
+            made = Counter[tuple[Format, int]]()
+            for task in wave[1]:
+                result = maker.make(task)
+                if isinstance(result, Sample):
+                    made[result.format, result.parts] += 1
+                yield result
+            try:
+                wave = plan.send(made)
+            except StopIteration:
+                wave = None

@@ -1,0 +1,157 @@
+"""Opening pictures of any kind as plain RGB, and looking at files without decoding them."""
+
+from __future__ import annotations
+
+import functools
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mia_augment.errors import DataError
+from mia_augment.settings import PictureSettings
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
+MAX_SCANS = 200
+"""A progressive JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
+
+PNG_LEVEL = 3
+"""zlib level of composed PNGs: drawings get hardly smaller above it."""
+_DEFAULTS = PictureSettings()
+
+
+def open_picture(
+    path: Path | str,
+    *,
+    limits: PictureSettings | None = None,
+    at_least: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Read a picture as RGB, upright.
+
+    EXIF orientation is applied, transparency laid on white, 16-bit scaled down, CMYK and palettes converted; of an
+    animation the first frame is taken. The `format` of the result says what kind of file it was.
+
+    Args:
+        path: any file of `FORMATS`, whatever its extension.
+        limits: largest number of pixels and bytes.
+        at_least: (width, height) px the caller needs. A larger JPEG may come at 1/2, 1/4 or 1/8 of its size, but no smaller
+            than this, which saves most of the decoding.
+
+    Raises:
+        DataError: missing, empty, cut off, too large, or no picture; the message says which.
+    """
+    path, limits = Path(path), limits or _DEFAULTS
+    check_file(path, limits)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_readable()) as image:
+                _check_size(image, path, limits)
+                _check_scans(image, path)
+                if at_least is not None:
+                    image.draft("RGB" if image.mode == "YCbCr" else image.mode, at_least)
+                image.load()
+                picture = _upright_rgb(image)
+                picture.format = image.format
+                return picture
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"picture too large: {path}: {error}") from error
+    except Exception as error:  # Pillow's decoders raise a dozen types on broken input
+        raise DataError(f"broken picture: {path}: {_why(error)}") from error
+
+
+@functools.cache
+def _readable() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def check_file(path: Path, limits: PictureSettings) -> int:
+    """Size in bytes of what must be a plain, non-empty file of bearable size."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"missing file: {path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"missing file: {path}: expected a file, got a folder or a device")
+    if status.st_size == 0:
+        raise DataError(f"broken picture: {path}: the file is empty (0 bytes)")
+    if status.st_size > limits.max_bytes:
+        raise DataError(f"picture too large: {path}: {status.st_size} bytes, more than max_bytes {limits.max_bytes}")
+    return status.st_size
+
+
+def check_pixels(size: tuple[int, int], path: Path | str, limits: PictureSettings) -> None:
+    """Raise unless (width, height) is within `limits.max_pixels`."""
+    if size[0] * size[1] > limits.max_pixels:
+        raise DataError(
+            f"picture too large: {path}: {size[0]} x {size[1]} px is {size[0] * size[1]} pixels, "
+            f"more than max_pixels {limits.max_pixels}"
+        )
+
+
+def _check_size(image: Image.Image, path: Path, limits: PictureSettings) -> None:
+    check_pixels(image.size, path, limits)
+    if 0 in image.size:
+        raise DataError(f"broken picture: {path}: it has no pixels, its size is {image.width} x {image.height}")
+
+
+def _check_scans(image: Image.Image, path: Path) -> None:
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        scans = path.read_bytes().count(b"\xff\xda")
+        if scans > MAX_SCANS:
+            raise DataError(f"broken picture: {path}: a progressive JPEG of {scans} scans, more than {MAX_SCANS}")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture of a known kind, or its beginning is damaged"
+    return str(error) or type(error).__name__
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """A loaded picture as RGB with its EXIF orientation applied."""
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bit(image).convert("RGB")
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    converted = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    converted.info = {}
+    return converted
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey levels of 16 bits, 32 bits or floats as 8 bits: by the type's range, or 0..1 for floats that fit there."""
+    values = np.asarray(image).astype(np.float64)
+    top = float(np.nanmax(values)) if values.size else 0.0
+    if image.mode == "F":
+        scale = 255.0 if top <= 1.0 else 1.0 if top <= 255 else 255.0 / 65535
+    else:
+        scale = 1.0 if image.mode == "I" and top <= 255 else 255.0 / 65535
+    return Image.fromarray(np.rint(np.clip(np.nan_to_num(values) * scale, 0, 255)).astype(np.uint8), "L")
+
+
+def save_picture(picture: Image.Image, path: Path, suffix: str, settings: PictureSettings) -> None:
+    """Write a composed picture as PNG (``.png``) or as JPEG without chroma subsampling, whatever the name of `path`."""
+    if suffix == ".png":
+        picture.save(path, "PNG", compress_level=PNG_LEVEL)
+    else:
+        picture.save(path, "JPEG", quality=settings.jpeg_quality, subsampling=0)

@@ -1,0 +1,154 @@
+"""One row of single-image instruction data, from the many shapes in which such data comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mia_augment.questions import speaks_of_several_images, without_placeholder
+from mia_augment.records import IMAGE, Record, Skipped
+
+_IMAGE_KEYS = ("image", "images", "image_path", "file_name", "img", "image_file")
+_QUESTION_KEYS = ("question", "prompt", "instruction", "query", "problem")
+_ANSWER_KEYS = ("answer", "gt", "response", "output", "caption", "text", "label")
+_ASKERS = {"human", "user"}
+_ANSWERERS = {"gpt", "assistant", "model", "chatgpt"}
+
+
+class Row(Record):
+    """A picture with one or several questions about it and their answers."""
+
+    id: str
+    image: str
+    """POSIX path relative to the image root."""
+    turns: tuple[tuple[str, str], ...]
+    """(question, answer), at least one, without `<image>`."""
+
+
+class _Refused(Exception):
+    """Why a row cannot be used; the text up to the first colon is the kind of reason, under which it is counted."""
+
+
+def parse_row(value: Any, number: int) -> Row | Skipped:
+    """A `Row` from an object as it stands in a data file, or why it is none.
+
+    Understood are LLaVA's `{id, image, conversations: [{from, value}]}`, `messages: [{role, content}]`, and flat
+    `{image, question, answer}`.
+
+    Args:
+        value: what was read.
+        number: its place in the file, from 1; the id of a row that has none.
+    """
+    row_id = f"row-{number}"
+    try:
+        if not isinstance(value, Mapping):
+            raise _Refused(f"bad row: expected an object with id, image and conversations, got {_shown(value)}")
+        row_id = _id(value, row_id)
+        turns = _turns(value)
+        image = _image(value)
+        if speaks_of_several_images(turns[0][0]):
+            raise _Refused(f"several images: the question already speaks of more than one: {_shown(turns[0][0])}")
+        return Row(id=row_id, image=image, turns=turns)
+    except _Refused as refused:
+        return Skipped(id=row_id, reason=str(refused))
+
+
+def _id(value: Mapping[str, Any], default: str) -> str:
+    given = value.get("id", value.get("question_id", value.get("idx")))
+    if given is None or given == "":
+        return default
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
+        raise _Refused(f"bad row: expected a text or a number as id, got {_shown(given)}")
+    return _clean(str(given))
+
+
+def _image(value: Mapping[str, Any]) -> str:
+    image = next((value[key] for key in _IMAGE_KEYS if value.get(key) is not None), None)
+    if isinstance(image, Sequence) and not isinstance(image, str):
+        if len(image) > 1:
+            raise _Refused(f"several images: the row has {len(image)}, expected one")
+        image = image[0] if image else None
+    if isinstance(image, Mapping):
+        image = image.get("path")
+    if image is None or image == "":
+        raise _Refused("no image: the row has text only")
+    if not isinstance(image, str):
+        raise _Refused(f"bad row: expected the path of a picture as image, got {_shown(image)}")
+    if "\0" in image or _clean(image) != image:
+        raise _Refused(f"bad row: the path of the picture holds characters that no file name can have: {_shown(image)}")
+    return image
+
+
+def _turns(value: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    talk = value.get("conversations", value.get("messages"))
+    if talk is None:
+        question, answer = (next((value[k] for k in keys if k in value), None) for keys in (_QUESTION_KEYS, _ANSWER_KEYS))
+        if question is None and answer is None:
+            raise _Refused("bad row: expected conversations, messages, or question and answer; found none of them")
+        talk = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    if not isinstance(talk, Sequence) or isinstance(talk, str):
+        raise _Refused(f"bad row: expected a list of turns as conversations, got {_shown(talk)}")
+    texts = [_turn(turn, index) for index, turn in enumerate(talk, 1)]
+    if texts and texts[0][0] == "system":
+        texts = texts[1:]
+    if not texts:
+        raise _Refused("no answer: the conversation is empty")
+    placeholders = sum(text.count(IMAGE) for _, text in texts)
+    if placeholders > 1:
+        raise _Refused(f"several images: {IMAGE} stands {placeholders} times in the conversation, expected once")
+    for index, (who, _) in enumerate(texts):
+        expected = "answer" if index % 2 else "question"
+        if who != expected:
+            raise _Refused(f"bad row: expected questions and answers in turn, got a second {who} as turn {index + 1}")
+    if len(texts) % 2:
+        raise _Refused(f"no answer: turn {len(texts)}, a question, is the last one")
+    pairs = [(without_placeholder(q), without_placeholder(a)) for (_, q), (_, a) in zip(texts[::2], texts[1::2], strict=True)]
+    for index, (question, answer) in enumerate(pairs, 1):
+        if not question:
+            raise _Refused(f"no question: question {index} is empty")
+        if not answer:
+            raise _Refused(f"no answer: answer {index} is empty")
+    return tuple(pairs)
+
+
+def _turn(turn: Any, index: int) -> tuple[str, str]:
+    """Who speaks (question, answer or system) and the text."""
+    if not isinstance(turn, Mapping):
+        raise _Refused(f"bad row: expected an object with from and value as turn {index}, got {_shown(turn)}")
+    who, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if isinstance(text, Sequence) and not isinstance(text, str):
+        text = _joined(text)
+    if text is None:
+        text = ""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = str(text)
+    if not isinstance(text, str):
+        raise _Refused(f"bad row: expected a text as turn {index}, got {_shown(text)}")
+    if who == "system":
+        return "system", text
+    if not isinstance(who, str) or who not in _ASKERS | _ANSWERERS:
+        raise _Refused(f"bad row: expected turn {index} to be from human or gpt, got {_shown(who)}")
+    return "question" if who in _ASKERS else "answer", _clean(text)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Content given as typed parts, as one text."""
+    texts = []
+    for part in parts:
+        if not isinstance(part, Mapping):
+            return parts
+        texts.append(IMAGE if part.get("type") == "image" else str(part.get("text", "")))
+    return "".join(texts)
+
+
+def _clean(text: str) -> str:
+    """Without lone surrogates (half of an emoji, as cut JSON has them), which no file could hold."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{type(value).__name__} {text}" if not isinstance(value, str) else text

@@ -1,0 +1,190 @@
+"""Settings of the augmentation; every default is the paper's where the paper has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mia_augment.compose import GRID_ROWS, GridStyle
+from mia_augment.records import Format
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MAX_PILLOW_PIXELS = 178_956_970
+"""Above this Pillow itself refuses to open a picture."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _listed(value: Any) -> Any:
+    """A list of keys means equal shares."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    return dict.fromkeys(value, 1.0) if isinstance(value, list | tuple) else value
+
+
+def _some_share(shares: Mapping[Any, float], what: str) -> None:
+    if not any(share > 0 for share in shares.values()):
+        raise ValueError(f"expected at least one {what} with a share above 0, got {dict(shares)}")
+
+
+class SequenceSettings(_Settings):
+    """Several image files in one prompt."""
+
+    counts: dict[int, Share] = {2: 20000, 3: 6000, 4: 6000, 5: 4410}
+    """Number of images -> share of the sequences (any scale; a list of numbers means equal shares)."""
+
+    _list = field_validator("counts", mode="before")(_listed)
+
+    @field_validator("counts")
+    @classmethod
+    def _numbers(cls, counts: dict[int, float]) -> dict[int, float]:
+        _some_share(counts, "number of images")
+        if min(counts) < 2:
+            raise ValueError(f"expected 2 or more images in a sequence, got {min(counts)}")
+        return counts
+
+
+class GridSettings(_Settings):
+    """Several pictures side by side in one, each with its drawn label."""
+
+    counts: dict[int, Share] = dict.fromkeys(GRID_ROWS, 1.0)
+    """Number of cells -> share of the grids (any scale; a list of numbers means equal shares)."""
+    rows: int | None = Field(default=None, ge=1, le=9)
+    """Rows of the grid; null: 1 for 2 and 3 cells, 2 for 4 to 6, 3 for 7 to 9."""
+    cell: int = Field(default=448, ge=8, le=4096)
+    """Width and height of a cell in pixels."""
+    gap: int = Field(default=40, ge=1, le=1024)
+    """Pixels between cells, and height of the label's strip above each."""
+    label: int = Field(default=36, ge=4, le=1024)
+    """Type size of the labels in pixels."""
+
+    _list = field_validator("counts", mode="before")(_listed)
+
+    @model_validator(mode="after")
+    def _numbers(self) -> GridSettings:
+        _some_share(self.counts, "number of cells")
+        wrong = [number for number in self.counts if number not in GRID_ROWS]
+        if wrong:
+            raise ValueError(f"expected grids of 2 to 9 cells, got {wrong[0]}")
+        least = min(number for number, share in self.counts.items() if share > 0)
+        if self.rows is not None and self.rows > least:
+            raise ValueError(f"expected at most as many rows as cells, got rows {self.rows} for grids of {least}")
+        return self
+
+    @property
+    def style(self) -> GridStyle:
+        return GridStyle(cell=self.cell, gap=self.gap, label=self.label)
+
+
+class PicInPicSettings(_Settings):
+    """One picture shrunk and pasted onto another."""
+
+    scale: float = Field(default=0.7, gt=0, lt=1)
+    """The inner picture fits into this share of the outer one's width and height."""
+    position: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.5, 0.5)
+    """Where it lies between the edges: [0, 0] top left, [0.5, 0.5] the middle, [1, 1] bottom right. The built-in phrases
+    speak of the middle: bring your own templates with another position."""
+
+
+class TemplateSettings(_Settings):
+    """The words that name the picture a question is about; one template is drawn per turn."""
+
+    named: tuple[str, ...] = ("In {label}, {question}",)
+    """For sequences and grids; `{label}` is the picture's name ("Image2") and `{question}` the question."""
+    pic_in_pic: tuple[str, ...] | None = None
+    """For pic-in-pic; null: `mia_augment.prompts.PIC_IN_PIC_LEADS`, a comma, and the question."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> TemplateSettings:
+        for template in self.named:
+            _once(template, "{question}", "{label}")
+        for template in self.pic_in_pic or ():
+            _once(template, "{question}")
+        if not self.named or self.pic_in_pic == ():
+            raise ValueError("expected at least one template, got an empty list")
+        return self
+
+
+def _once(template: str, *placeholders: str) -> None:
+    for placeholder in placeholders:
+        if template.count(placeholder) != 1:
+            raise ValueError(
+                f"template {template!r}: expected {placeholder} exactly once, got it {template.count(placeholder)} times"
+            )
+    if "<image>" in template:
+        raise ValueError(f"template {template!r}: expected no <image>, the images are placed before the question")
+
+
+class PictureSettings(_Settings):
+    """Limits of what is read, and how composed pictures are written."""
+
+    max_pixels: int = Field(default=64_000_000, ge=1, le=MAX_PILLOW_PIXELS)
+    """Pictures with more pixels are refused before a pixel is decoded."""
+    max_bytes: int = Field(default=200_000_000, ge=1)
+    """Files larger than this are refused unread."""
+    encoding: Literal["auto", "jpeg", "png"] = "auto"
+    """How composed pictures are written. auto: PNG where all parts are lossless files (PNG, BMP, GIF, TIFF) and the result
+    has at most `png_pixels` pixels, so drawings stay exact; JPEG elsewhere, so photographs stay small and quick."""
+    png_pixels: int = Field(default=524_288, ge=0)
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    """JPEGs are written without chroma subsampling (4:4:4)."""
+    resample: Literal["auto", "lanczos", "bicubic", "hamming"] = "auto"
+    """Filter for shrinking. auto: Lanczos where no part has more than `fine_pixels` pixels, else Hamming, which costs
+    less than half and is nearly as sharp when shrinking."""
+    fine_pixels: int = Field(default=160_000, ge=0)
+
+
+class AugmentSettings(_Settings):
+    """What to make of each single-image row."""
+
+    formats: dict[Format, Share] = {"sequence": 0.5, "grid": 0.3, "pic_in_pic": 0.2}
+    """Format -> share of the rows (any scale; a list of names means equal shares)."""
+    sequence: SequenceSettings = SequenceSettings()
+    grid: GridSettings = GridSettings()
+    pic_in_pic: PicInPicSettings = PicInPicSettings()
+    companions: Literal["same_source", "any"] = "same_source"
+    """Where the other pictures come from: the same first folder of the image path ("coco"), as in the paper, or anywhere."""
+    templates: TemplateSettings = TemplateSettings()
+    pictures: PictureSettings = PictureSettings()
+    samples_per_row: int = Field(default=1, ge=1)
+    """Samples made of each row, each with its own format, number, place and companions."""
+    per_bucket: int | None = Field(default=None, ge=1)
+    """Make exactly this many samples of every (format, number) instead of following the shares, as far as the rows suffice;
+    a row serves each (format, number) at most once."""
+    max_answer_chars: int = Field(default=512, ge=1)
+    """Rows whose first answer is longer are skipped."""
+
+    _list = field_validator("formats", mode="before")(_listed)
+
+    @field_validator("formats")
+    @classmethod
+    def _formats(cls, formats: dict[Format, float]) -> dict[Format, float]:
+        _some_share(formats, "format")
+        return formats
+
+    @field_validator("templates", mode="before")
+    @classmethod
+    def _default_templates(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    def shares(self) -> dict[tuple[Format, int], float]:
+        """(format, number of parts) -> share of the samples, in a fixed order; they sum up to 1."""
+        formats = {name: share for name, share in self.formats.items() if share > 0}
+        whole = sum(formats.values())
+        result: dict[tuple[Format, int], float] = {}
+        for name in sorted(formats):
+            counts = self.counts(name)
+            parts = sum(counts.values())
+            result |= {(name, n): formats[name] / whole * counts[n] / parts for n in sorted(counts) if counts[n] > 0}
+        return result
+
+    def counts(self, name: Format) -> dict[int, float]:
+        """Number of parts -> share within one format."""
+        fixed: dict[str, dict[int, float]] = {"single": {1: 1.0}, "pic_in_pic": {2: 1.0}}
+        if name in fixed:
+            return fixed[name]
+        return cast(SequenceSettings | GridSettings, getattr(self, name)).counts

@@ -1,0 +1,213 @@
+"""The stage: a data set in, a folder of samples out; resumable, and the same bytes whatever the number of workers.
+
+Finished chunks of samples lie in a scratch folder until all are done, so a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mia_augment.dataset import data_files, read_rows
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import Manifest, atomic_write, content_hash, read_manifest, relative_folders, write_json, write_manifest
+from mia_augment.index import Choice, Index, Part, build_index, kind_of
+from mia_augment.plan import chunks, waves
+from mia_augment.pool import Chunk, InProcess, Pool, Workers
+from mia_augment.probe import PictureFolder
+from mia_augment.records import Skipped
+from mia_augment.samples import Task
+from mia_augment.settings import AugmentSettings
+from mia_augment.work import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, Progress, chunk_size
+
+log = logging.getLogger(__name__)
+
+
+def augment_dataset(
+    source: Path,
+    image_root: Path,
+    out: Path,
+    settings: AugmentSettings | None = None,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    workers: int = 1,
+    holdout: float = 0.0,
+    part: Part = "all",
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write multi-image samples of a data set: ``samples.jsonl``, ``images/``, ``skipped.jsonl``, ``manifest.json``.
+
+    Killed at any moment and called again, it goes on, and the files become the same. A folder already made from the same
+    source, settings and version is left as it is.
+
+    Args:
+        source: JSON, JSONL or parquet file, or a folder of them (see `read_rows`).
+        image_root: folder the pictures' paths are relative to.
+        out: folder to write.
+        settings: what to make; the paper's by default.
+        seed: what is drawn depends on it and on each row's id.
+        limit: take at most this many rows, from the beginning.
+        workers: processes; the result does not depend on it.
+        holdout: share of the pictures that are held out, by a hash of their content.
+        part: which side of that division is used, for samples and for companions.
+        progress: called with what is done and how much there is (None while rows are read).
+
+    Returns:
+        The manifest: its counts tell rows, samples, skipped, one per format and number ("sequence/3"), and one per kind of
+        reason ("skipped/missing file").
+
+    Raises:
+        ConfigError: an argument is out of range, or `out` holds images of something else.
+        DataError: source or image root is missing, or not one sample could be made.
+    """
+    settings = settings or AugmentSettings()
+    if not 0 <= holdout < 1 or workers < 1 or (limit is not None and limit < 1):
+        raise ConfigError(f"expected 0 <= holdout < 1, workers >= 1, limit >= 1; got {holdout}, {workers}, {limit}")
+    if part == "held_out" and holdout == 0:
+        raise ConfigError("part held_out: expected a holdout above 0, got 0")
+    started = time.monotonic()
+    PictureFolder(image_root, settings.pictures)
+    wanted = _manifest(source, image_root, out, settings, seed, Choice(limit=limit, holdout=holdout, part=part))
+    finished = read_manifest(out)
+    scratch = out / SCRATCH
+    if finished is not None and finished.same_work(wanted):
+        shutil.rmtree(scratch, ignore_errors=True)
+        return finished
+    _prepare(out, wanted, finished)
+    job = Job(out=out, image_root=image_root, settings=settings, seed=seed)
+    if not (scratch / "index").is_dir():
+        pictures = PictureFolder(image_root, settings.pictures)
+        choice = Choice(limit=limit, holdout=holdout, part=part)
+        build_index(read_rows(source), pictures, settings, scratch / "index", choice, progress)
+    counts = _make(job, workers, progress)
+    _merge(job, counts, source)
+    manifest = wanted.model_copy(update={"counts": _ordered(counts), "seconds": round(time.monotonic() - started, 3)})
+    write_manifest(out, manifest)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return manifest
+
+
+def _manifest(source: Path, image_root: Path, out: Path, settings: AugmentSettings, seed: int, choice: Choice) -> Manifest:
+    """What the manifest will say before anything is counted."""
+    digest = hashlib.sha256()
+    for path in data_files(source):
+        digest.update(path.name.encode() + b"\0" + content_hash(path).encode())
+    folders = relative_folders([image_root], to=out)
+    return Manifest(
+        stage="augment",
+        version=importlib.metadata.version("mia-augment"),
+        settings={
+            **settings.model_dump(mode="json"),
+            "seed": seed,
+            "limit": choice.limit,
+            "holdout": choice.holdout,
+            "part": choice.part,
+        },
+        inputs={"source": digest.hexdigest(), "image_root": folders[0]},
+        image_folders=folders,
+    )
+
+
+def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
+    """Make `out` ready: keep what an interrupted run of the same work has left, clear what other work has."""
+    key = out / SCRATCH / "key.json"
+    mine = wanted.model_dump(mode="json")
+    begun = None
+    if key.is_file():
+        with contextlib.suppress(ValueError):
+            begun = json.loads(key.read_text(encoding="utf-8"))
+    if begun == mine:
+        log.info("%s: going on where it was interrupted", out)
+        return
+    if finished is not None and finished.stage != "augment":
+        raise ConfigError(f"{out}: holds the results of stage {finished.stage!r}; choose another folder for augment")
+    if finished is None and begun is None and (out / IMAGES).exists() and any((out / IMAGES).iterdir()):
+        raise ConfigError(f"{out}: expected a new folder or one made by augment, but it holds {IMAGES}/ of something else")
+    if finished is not None:
+        log.info("%s: inputs or settings have changed, making it anew", out)
+    for name in ("manifest.json", SAMPLES, SKIPPED):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / IMAGES, ignore_errors=True)
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    write_json(key, mine)
+
+
+def _make(job: Job, workers: int, progress: Progress | None) -> Counter[str]:
+    """Run all waves; chunks that are there already are only counted."""
+    index = Index(job.scratch / "index")
+    counts = Counter(rows=0, samples=0, skipped=0)
+    counts.update(index.counts)
+    plan = waves(index, job.settings, job.seed)
+    size = chunk_size(job.settings)
+    with contextlib.ExitStack() as stack:
+        pool: Workers = stack.enter_context(Pool(job, workers)) if workers > 1 else InProcess(job)
+        wave, number = next(plan, None), 0
+        while wave is not None:
+            total, tasks = wave
+            made, done = Counter[str](), 0
+            waiting = _named(chunks(tasks, size), number)
+            for result in pool.run(waiting):
+                made.update(result)
+                done += result["samples"] + result["skipped"]
+                if progress:
+                    progress(done, total)
+            counts.update(made)
+            try:
+                wave, number = plan.send({b: made[f"{b[0]}/{b[1]}"] for b in job.settings.shares()}), number + 1
+            except StopIteration:
+                wave = None
+    return counts
+
+
+def _ordered(counts: Counter[str]) -> dict[str, int]:
+    """rows, samples, skipped, then the rest by name."""
+    first = ("rows", "samples", "skipped")
+    return {name: counts[name] for name in [*first, *sorted(set(counts) - set(first))]}
+
+
+def _named(chunked: Iterator[list[Task]], wave: int) -> Iterator[Chunk]:
+    """Chunks with names that sort in their order."""
+    return ((f"{wave:03d}-{i:08d}", chunk) for i, chunk in enumerate(chunked))
+
+
+def _merge(job: Job, counts: Counter[str], source: Path) -> None:
+    """Put the chunks together, in their order."""
+    if not counts["samples"]:
+        reasons = "; ".join(_examples(job)) or "it has no rows"
+        shutil.rmtree(job.scratch, ignore_errors=True)
+        raise DataError(f"{source}: not one sample could be made of {counts['rows']} rows: {reasons}")
+    with atomic_write(job.out / SAMPLES) as samples, atomic_write(job.out / SKIPPED) as skipped:
+        for line in _skipped_while_reading(job):
+            skipped.write(line)
+        for path in sorted((job.scratch / "chunks").glob("*.jsonl")):
+            with path.open(encoding="utf-8", newline="\n") as file:
+                for line in file:
+                    if line[0] != "=":
+                        (samples if line[0] == "+" else skipped).write(line[1:])
+
+
+def _skipped_while_reading(job: Job) -> Iterator[str]:
+    with (job.scratch / "index" / "skipped.jsonl").open(encoding="utf-8", newline="\n") as file:
+        yield from file
+
+
+def _examples(job: Job) -> list[str]:
+    """The first row skipped for each kind of reason."""
+    first: dict[str, str] = {}
+    lines: list[Any] = list(_skipped_while_reading(job))
+    for path in sorted((job.scratch / "chunks").glob("*.jsonl")):
+        lines += [line[1:] for line in path.read_text(encoding="utf-8").splitlines() if line[0] == "-"]
+    for line in lines:
+        skipped = Skipped.model_validate_json(line)
+        first.setdefault(kind_of(skipped.reason), f"row {skipped.id}: {skipped.reason}")
+    return list(first.values())[:4]
