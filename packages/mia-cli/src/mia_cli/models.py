@@ -130,6 +130,11 @@ class SharedModel:
             self._id = f"{fingerprint(self.settings.name)} {self.settings.dtype}"
         return self._id
 
+    @property
+    def place(self) -> str:
+        """Its folder on this machine, or its id on the hub."""
+        return str(model_folder(self.settings.name) or self.settings.name)
+
     def get(self) -> tuple[Any, Any]:
         """(model, processor)"""
         if self._loaded is None:

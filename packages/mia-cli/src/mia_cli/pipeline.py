@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mia_augment.errors import ConfigError
-from mia_augment.files import MANIFEST, Manifest, content_hash, write_json
+from mia_augment.files import MANIFEST, content_hash, write_json
 from mia_augment.records import Format
 from mia_augment.settings import AugmentSettings
 from pydantic import ValidationError
@@ -173,8 +173,8 @@ def _train(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Sta
 
         model, processor = shared.get()
         try:
-            manifest: Manifest = train_pairs(
-                folders.pairs, model, processor, folders.trained, config.train, model_id=shared.id, progress=progress
+            manifest = train_pairs(
+                folders.pairs, model, processor, folders.trained, config.train, model_id=shared.place, progress=progress
             )
         finally:
             shared.release()  # training leaves its layers in the model
@@ -200,15 +200,10 @@ def _evaluate(config: PipelineConfig, folders: Folders, shared: SharedModel) -> 
         return evaluate_samples(folders.held_out, shared, weights, folders.evaluated, config.evaluate, progress=progress).counts
 
     def key() -> Key:
-        from mia_cli.evaluate import trained_weights
+        from mia_cli.evaluate import evaluation_key, trained_weights
 
-        return {
-            "samples": made_from(folders.held_out, "samples.jsonl"),
-            "model": shared.id,
-            "trained": content_hash(trained_weights(folders.trained)),
-            "settings": config.evaluate.model_dump(mode="json", include={"batch_size", "max_new_tokens"}),
-            "version": __version__,
-        }
+        weights = trained_weights(folders.trained)
+        return {**evaluation_key(folders.held_out, shared, weights, config.evaluate), "version": __version__}
 
     return Stage("evaluate", folders.evaluated / MANIFEST, key, make)
 

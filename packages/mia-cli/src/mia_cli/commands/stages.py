@@ -144,7 +144,7 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
     _need_stage(pairs, "pairs.jsonl", "mia select")
     display = Display()
     with display.progress("train") as progress:
-        manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.id, progress=progress)
+        manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.place, progress=progress)
     _done(display, "train", manifest.counts, out)
 
 

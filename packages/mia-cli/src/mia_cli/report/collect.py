@@ -128,15 +128,21 @@ def examples(folders: Folders, limit: int) -> list[Example]:
     for pairs in by_bucket.values():
         random.Random(0).shuffle(pairs)
     chosen = list(_in_turn([by_bucket[bucket] for bucket in sorted(by_bucket)], limit))
-    wanted = {pair.id.split("#")[0]: pair for pair in chosen}
+    wanted = {name for pair in chosen for name in _sample_ids(pair)}
     samples = {s.id: s for s in read_jsonl(folders.scored / "scored.jsonl", ScoredSample) if s.id in wanted}
-    return [_example(pair, samples.get(pair.id.split("#")[0])) for pair in chosen]
+    return [_example(pair, samples) for pair in chosen]
 
 
-def _example(pair: PreferencePair, sample: ScoredSample | None) -> Example:
-    if sample is None:
-        return Example(pair, "", [None] * len(pair.regions))
-    return Example(pair, sample.response, sample.source.answers or [None] * len(pair.regions))
+def _sample_ids(pair: PreferencePair) -> tuple[str, str]:
+    """A pair is named after its sample; one with another picture's answer has that picture's label added (`000123~Image3`)."""
+    return pair.id, pair.id.rpartition("~")[0]
+
+
+def _example(pair: PreferencePair, samples: dict[str, ScoredSample]) -> Example:
+    for name in _sample_ids(pair):
+        if name in samples:
+            return Example(pair, samples[name].response, samples[name].source.answers or [None] * len(pair.regions))
+    return Example(pair, "", [None] * len(pair.regions))
 
 
 def _in_turn(groups: Sequence[list[PreferencePair]], limit: int) -> Iterator[PreferencePair]:

@@ -1,0 +1,173 @@
+"""`mia evaluate`: the same held-out samples, asked before and after training."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mia_augment.errors import DataError, ModelError
+from mia_augment.files import (
+    Manifest,
+    content_hash,
+    image_folders,
+    read_jsonl,
+    read_manifest,
+    relative_folders,
+    resolve_image,
+    summary,
+    write_json,
+    write_jsonl,
+    write_manifest,
+)
+from mia_augment.pictures import open_picture
+from mia_augment.records import Sample
+from mia_select.evaluation import Evaluation, predict, summarize
+from PIL import Image
+from pydantic import ValidationError
+
+from mia_cli import __version__
+from mia_cli.answering import Answer, answer_all
+from mia_cli.config import EvaluateSettings
+from mia_cli.console import Report
+from mia_cli.models import SharedModel, load
+from mia_cli.runner import Key, made_from
+
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
+
+
+def trained_weights(folder: Path) -> Path:
+    """What a training folder holds: its adapter, or after full fine-tuning the model. An adapter's folder stands for itself.
+
+    Raises:
+        DataError: neither is there.
+    """
+    places = ((folder, "adapter_config.json"), (folder / "adapter", "adapter_config.json"), (folder / "model", "config.json"))
+    for candidate, mark in places:
+        if (candidate / mark).is_file():
+            return candidate
+    raise DataError(f"{folder}: no adapter there; expected the folder that `mia train` wrote (with adapter/ or model/)")
+
+
+def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, settings: EvaluateSettings) -> Key:
+    """What an evaluation depends on."""
+    return {
+        "samples": made_from(samples, "samples.jsonl"),
+        "model": shared.id,
+        "trained": content_hash(trained) if trained else None,
+        "settings": settings.model_dump(mode="json", include={"batch_size", "max_new_tokens"}),
+    }
+
+
+def evaluate_samples(
+    folder_in: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings, *, progress: Report
+) -> Manifest:
+    """Ask the model, and the trained one, every sample of a folder; writes `evaluation.json`, `predictions.jsonl`, a manifest.
+
+    The base model's answers are kept apart: another adapter on the same samples asks only the adapter.
+
+    Args:
+        folder_in: with `samples.jsonl`, as `mia augment` writes it.
+        shared: the base model, loaded once for both when an adapter was trained.
+        trained: see `trained_weights`; None: only the base model is asked.
+
+    Raises:
+        DataError: there are no samples.
+        ModelError: the model or what was trained cannot be loaded.
+    """
+    key = evaluation_key(folder_in, shared, trained, settings)
+    planned = Manifest(
+        stage="evaluate",
+        version=__version__,
+        settings=key["settings"],
+        inputs={"model": shared.id, "trained": key["trained"] or "", **key["samples"]},
+        image_folders=relative_folders(image_folders(folder_in), to=out),
+    )
+    done = read_manifest(out)
+    if done is not None and done.same_work(planned):
+        return done
+    started = time.monotonic()
+    samples = list(read_jsonl(folder_in / "samples.jsonl", Sample))
+    if not samples:
+        raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
+    total = len(samples) * (2 if trained else 1)
+    base_key = {**key, "trained": None}
+    before = _ask(samples, shared.get, out / "base.jsonl", base_key, settings, folder_in, lambda n: progress(n, total))
+    after: Sequence[Answer | None] = [None] * len(samples)
+    if trained is not None:
+        with_it = _trained(shared, trained)
+        after = _ask(
+            samples, with_it, out / "trained.jsonl", key, settings, folder_in, lambda n: progress(len(samples) + n, total)
+        )
+    answers = zip(samples, before, after, strict=True)
+    predictions = [predict(sample, base.response, own.response if own else None) for sample, base, own in answers]
+    write_jsonl(out / PREDICTIONS, predictions)
+    write_json(out / EVALUATION, summarize(predictions).model_dump(mode="json"))
+    counts = Counter(f"{sample.format}/{sample.parts}" for sample in samples)
+    counts_shown = {"samples": len(samples), **dict(sorted(counts.items()))}
+    manifest = planned.model_copy(update={"counts": counts_shown, "seconds": round(time.monotonic() - started, 3)})
+    write_manifest(out, manifest)
+    return manifest
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The result of `evaluate_samples`.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = folder / EVALUATION
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected the folder of a finished `mia evaluate`")
+    try:
+        return Evaluation.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise DataError(f"{path}: not a valid evaluation: {summary(error)}") from error
+
+
+def _ask(
+    samples: Sequence[Sample],
+    load_model: Callable[[], tuple[Any, Any]],
+    path: Path,
+    key: Key,
+    settings: EvaluateSettings,
+    folder_in: Path,
+    progress: Callable[[int], None],
+) -> list[Answer]:
+    folders = image_folders(folder_in)
+
+    def open_image(name: str) -> Image.Image:
+        return open_picture(resolve_image(name, folders))
+
+    return answer_all(
+        samples,
+        load_model,
+        path,
+        key,
+        open_image=open_image,
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        progress=lambda done, _: progress(done),
+    )
+
+
+def _trained(shared: SharedModel, trained: Path) -> Callable[[], tuple[Any, Any]]:
+    """Loads the trained model: the base with its adapter, or the fully fine-tuned one."""
+
+    def get() -> tuple[Any, Any]:
+        if not (trained / "adapter_config.json").is_file():
+            settings = shared.settings
+            return load(str(trained), settings.dtype, settings.device)
+        from peft import PeftModel
+
+        model, processor = shared.get()
+        try:
+            adapted = PeftModel.from_pretrained(model, str(trained)).eval()
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ModelError(f"{trained}: this adapter does not fit the model {shared.settings.name}: {error}") from error
+        shared.release()  # the adapter's layers are in the model now
+        return adapted, processor
+
+    return get

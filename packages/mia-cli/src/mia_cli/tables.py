@@ -1,0 +1,130 @@
+"""The results of a run as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row
+from mia_select.stage import read_selection
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mia_cli.console import counts_line, duration
+from mia_cli.evaluate import EVALUATION, read_evaluation
+from mia_cli.pipeline import REPORT, Folders
+from mia_cli.report.accuracy import difference_text, direction, label, shown_rows
+from mia_cli.runner import read_states
+from mia_cli.status import StageStatus
+
+STYLES = {"up": "green", "down": "red", "": ""}
+
+
+def show_results(run_dir: Path, made: set[str], console: Console) -> None:
+    """The tables at the end of a run.
+
+    Args:
+        made: stages that did work in this call.
+    """
+    folders = Folders(run_dir)
+    if (folders.pairs / "selection.json").is_file():
+        console.print(rules_table(folders.pairs))
+    console.print(times_table(run_dir, made))
+    if (folders.evaluated / EVALUATION).is_file():
+        console.print(accuracy_table(read_evaluation(folders.evaluated)))
+    console.print(Text(f"report: {run_dir / REPORT}"), soft_wrap=True)
+
+
+def results(run_dir: Path) -> dict[str, Any]:
+    """The same for scripts."""
+    folders = Folders(run_dir)
+    evaluated = (folders.evaluated / EVALUATION).is_file()
+    selected = (folders.pairs / "selection.json").is_file()
+    return {
+        "run_dir": str(run_dir),
+        "report": str(run_dir / REPORT),
+        "stages": {name: {"seconds": s.seconds, "counts": s.counts} for name, s in read_states(run_dir).items()},
+        "selection": read_selection(folders.pairs).model_dump(mode="json") if selected else None,
+        "evaluation": read_evaluation(folders.evaluated).model_dump(mode="json") if evaluated else None,
+    }
+
+
+def accuracy_table(evaluation: Evaluation) -> Table:
+    """Accuracy per format and number of images, before and after, with 95 % intervals."""
+    table = Table(title="Held-out samples, right answers in %  [95 % interval]", title_justify="left", title_style="bold")
+    table.add_column("format")
+    for name in ("samples", "before", "after", "difference, points", "p (McNemar)"):
+        table.add_column(name, justify="right")
+    for row in shown_rows(evaluation):
+        difference = row.difference
+        table.add_row(
+            label(row),
+            str(row.before.n),
+            Text(accuracy_text(row.before)),
+            Text(accuracy_text(row.after) if row.after else "-"),
+            Text(difference_text(difference), style=STYLES[direction(difference)]) if difference else "-",
+            f"{difference.mcnemar_p:.2g}" if difference else "-",
+            style="bold" if _pooled(row, evaluation.rows) else "",
+        )
+    return table
+
+
+def _pooled(row: Row, rows: Sequence[Row]) -> bool:
+    return row.name in (MULTI, "single") or any(other.name.startswith(f"{row.name}/") for other in rows)
+
+
+def accuracy_text(accuracy: Accuracy) -> str:
+    """In percent, with Wilson's interval: ``84.3 [80.1, 87.8]``."""
+    return f"{100 * accuracy.rate:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
+
+
+def rules_table(pairs: Path) -> Table:
+    """What each rule of the selection kept and dropped."""
+    selection = read_selection(pairs)
+    table = Table(title="From scored samples to pairs", title_justify="left", title_style="bold", caption_justify="left")
+    table.add_column("rule")
+    for name in ("entered", "dropped", "kept"):
+        table.add_column(name, justify="right")
+    for rule in selection.rules:
+        if rule.dropped:
+            table.add_row(rule.rule, str(rule.entered), str(rule.dropped), str(rule.kept))
+    table.add_section()
+    for bucket in selection.buckets:
+        table.add_row(
+            f"{bucket.format} {bucket.parts}", str(bucket.entered), str(bucket.entered - bucket.kept), str(bucket.kept)
+        )
+    table.add_section()
+    table.add_row(
+        "pairs", str(selection.candidates), str(selection.candidates - selection.pairs), str(selection.pairs), style="bold"
+    )
+    if selection.warnings:
+        table.caption = "\n".join(f"note: {warning}" for warning in selection.warnings)
+    return table
+
+
+def times_table(run_dir: Path, made: set[str]) -> Table:
+    """Time per stage, of this call or of an earlier one."""
+    table = Table(title="Time", title_justify="left", title_style="bold")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    total = 0.0
+    for name, state in read_states(run_dir).items():
+        total += state.seconds
+        table.add_row(name, f"{state.seconds:.1f}", "" if name in made else "from an earlier call")
+    table.add_section()
+    table.add_row("all", f"{total:.1f}", duration(total))
+    return table
+
+
+def status_table(stages: Sequence[StageStatus]) -> Table:
+    """How far a run is."""
+    styles = {"done": "green", "unfinished": "yellow", "not started": "dim"}
+    table = Table()
+    for name in ("stage", "state", "time", "result"):
+        table.add_column(name, justify="right" if name == "time" else "left")
+    for stage in stages:
+        table.add_row(stage.name, Text(stage.state, styles[stage.state]), duration(stage.seconds), counts_line(stage.counts))
+    return table

@@ -1,0 +1,151 @@
+"""The settings file: what it may say, and what a mistake in it leads to."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from mia_augment.errors import ConfigError
+from mia_cli.config import PipelineConfig, load_config, parse
+from mia_cli.reference import commented_yaml, entries
+from mia_dpo_train.settings import TrainSettings
+from mia_select.settings import SelectSettings
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "pipeline.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(folder, text))
+    return str(caught.value)
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path):
+    config = load_config(write(tmp_path, ""))
+    assert config.train == PipelineConfig().train
+    assert config.select.thresholds.sequence == {2: 0.8, 3: 0.7, 4: 0.6, 5: 0.6}
+
+
+def test_a_section_without_entries_has_its_defaults(tmp_path):
+    assert load_config(write(tmp_path, "score:\ntrain:\n")).score == PipelineConfig().score
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path):
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    (folder / "my-model").mkdir()
+    text = (
+        "run_dir: out\ndata: {source: ../rows.json, image_root: pics}\nmodel: my-model\nevaluate: {source: /abs/t.json}\n"
+    )
+    config = load_config(write(folder, text))
+    assert config.run_dir == folder / "out"
+    assert config.data.source == tmp_path / "deep" / "rows.json"
+    assert config.data.image_root == folder / "pics"
+    assert config.model.name == str(folder / "my-model")
+    assert config.evaluate.source == Path("/abs/t.json")
+
+
+@pytest.mark.parametrize("name", ["embedded", "llava-hf/llava-1.5-7b-hf"])
+def test_names_that_are_no_folder_stay(tmp_path, name):
+    assert load_config(write(tmp_path, f"model: {name}\n")).model.name == name
+
+
+def test_the_seed_reaches_the_stages_that_have_none_of_their_own(tmp_path):
+    config = load_config(write(tmp_path, "seed: 7\ntrain: {seed: 3}\n"))
+    assert (config.score.seed, config.select.seed, config.train.seed) == (7, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "nearest"),
+    [
+        ("run_dirr: x\n", 1, "run_dirr", "run_dir"),
+        ("seed: 1\naugment:\n  fromats: [grid]\n", 3, "augment.fromats", "formats"),
+        ("augment:\n  sequence:\n    count: {2: 1}\n", 3, "augment.sequence.count", "counts"),
+        ("select: {calibrate: {kep: 0.5}}\n", 1, "select.calibrate.kep", "keep"),
+        ("train:\n  beta: 0.1\n  lora: {rr: 8}\n", 3, "train.lora.rr", "r"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one(tmp_path, text, line, key, nearest):
+    said = message(tmp_path, text)
+    assert f"pipeline.yaml, line {line}: unknown key '{key}'; did you mean '{nearest}'?" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_key_like_no_other_gets_the_list_but_no_guess(tmp_path):
+    said = message(tmp_path, "select: {zzzqqq: 1}\n")
+    assert "did you mean" not in said
+    assert "thresholds" in said
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    said = message(tmp_path, "seed: many\ntrain: {beta: -1}\nmodl: x\n").splitlines()
+    assert len(said) == 3
+    assert any("line 2: train.beta" in line and "greater than 0" in line and "-1" in line for line in said)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
+def test_a_file_without_keys_is_refused(tmp_path, text):
+    assert "expected keys and values" in message(tmp_path, text)
+
+
+def test_broken_yaml_is_told_with_its_place(tmp_path):
+    assert "not valid YAML" in message(tmp_path, "a: [1\nb: 2\n")
+
+
+def test_yaml_tags_that_would_run_code_are_refused(tmp_path):
+    mark = tmp_path / "ran"
+    assert "not valid YAML" in message(tmp_path, f"run_dir: !!python/object/apply:os.mkdir ['{mark}']\n")
+    assert not mark.exists()
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigError, match="mia init"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_a_stage_reads_its_section_or_a_file_of_its_own(tmp_path):
+    whole = write(tmp_path, "run_dir: x\nselect: {min_perplexity: 1.5}\n")
+    assert parse(SelectSettings, whole, "select").min_perplexity == 1.5
+    own = tmp_path / "select.yaml"
+    own.write_text("min_perplexity: 2\n")
+    assert parse(SelectSettings, own, "select").min_perplexity == 2
+    without = write(tmp_path, "run_dir: x\n")
+    assert parse(SelectSettings, without, "select") == SelectSettings()
+
+
+def test_the_written_file_sets_nothing_but_what_was_asked(tmp_path):
+    config = load_config(write(tmp_path, commented_yaml({"seed": 5})))
+    assert config == PipelineConfig(seed=5).resolved(tmp_path)
+
+
+def test_every_commented_line_shows_the_default(tmp_path):
+    """Taking away every `#` in front of a key must change nothing."""
+    lines = commented_yaml({}).splitlines()
+    keys = [line.replace("#", "", 1) for line in lines if line.strip() and not line.strip().startswith("# ")]
+    path = write(tmp_path, "\n".join(keys))
+    assert set(yaml.safe_load(path.read_text())["train"]) == set(TrainSettings.model_fields)
+    assert load_config(path).model_dump() == PipelineConfig().resolved(tmp_path).model_dump()
+
+
+def test_every_setting_is_explained():
+    unexplained = [name for name, _, _, text in entries(PipelineConfig) if not text and name.count(".") < 2]
+    assert unexplained == []
+
+
+def test_init_writes_a_file_that_loads(mia, tmp_path):
+    path = tmp_path / "new" / "pipeline.yaml"
+    assert mia("init", path, "--source", "data/rows.json").exit_code == 0
+    assert load_config(path).data.source == path.parent / "data" / "rows.json"
+
+
+def test_init_overwrites_only_when_told(mia, tmp_path):
+    path = write(tmp_path, "seed: 1\n")
+    result = mia("init", path)
+    assert result.exit_code == 2
+    assert "--force" in result.stderr
+    assert path.read_text() == "seed: 1\n"
+    assert mia("init", path, "--force").exit_code == 0
+    assert path.read_text() != "seed: 1\n"
