@@ -42,6 +42,8 @@ def test_case_punctuation_articles_and_spaces_do_not_make_another_answer(first: 
         ("50%", "50"),
         ("A", "B"),
         ("A", "the"),
+        ("The letter is A.", "The letter is."),
+        ("The letter is A.", "The letter is B."),
         ("?", "!"),
         ("", "red"),
         ("1,2", "12"),

@@ -1,0 +1,119 @@
+"""Settings of the selection. Every default is the paper's, or says why it is what it is where the paper gives no number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mia_augment.records import Format
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+BalanceKey = Literal["format", "parts", "target"]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Thresholds(Settings):
+    """Largest share of attention on the target with which an answer counts as looking elsewhere.
+
+    One value per number of images, or one number for all. A number that is missing is interpolated linearly between its
+    neighbours in the table (grid 5: 0.45); beyond the table its nearest entry holds. A sequence is kept at the threshold
+    (<=), the other formats only below it (<), as in the paper's code.
+    """
+
+    sequence: dict[int, float] = {2: 0.8, 3: 0.7, 4: 0.6, 5: 0.6}
+    """Sequences: images -> threshold."""
+    grid: dict[int, float] = {2: 0.7, 3: 0.6, 4: 0.5, 6: 0.4, 9: 0.3}
+    """Grids: cells -> threshold."""
+    pic_in_pic: dict[int, float] = {2: 0.8}
+    """Pic-in-pic: pictures -> threshold."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: object) -> object:
+        return {1: value} if isinstance(value, int | float) else value
+
+    @field_validator("*")
+    @classmethod
+    def _in_range(cls, value: dict[int, float]) -> dict[int, float]:
+        if not value:
+            raise ValueError("expected at least one number of images with its threshold, got none")
+        for parts, threshold in value.items():
+            if parts < 1 or not 0 <= threshold <= 1:
+                raise ValueError(f"expected a threshold from 0 to 1 for 1 or more images, got {threshold} for {parts}")
+        return value
+
+
+class Calibrate(Settings):
+    """Thresholds from the data instead of a table, for each format and number of images by itself."""
+
+    by: Literal["keep", "auroc"] = "keep"
+    """`keep`: keep a wanted share of the wrong answers, those with the lowest ratio.
+    `auroc`: the cut that best tells wrong answers from right ones (Youden's J)."""
+    keep: float = Field(default=0.5, gt=0, le=1)
+    """Share of the wrong answers that the attention rule shall keep (`by: keep`)."""
+    min_samples: int = Field(default=20, ge=1)
+    """Where fewer samples than this are wrong (or, for `auroc`, right), the table's threshold stays."""
+
+
+class SelectSettings(Settings):
+    """Which answers of the model become the rejected side of a pair."""
+
+    formats: list[Format] = ["sequence", "grid", "pic_in_pic"]
+    """Formats to take pairs from."""
+    attention: bool = True
+    """Keep only answers given while looking away from the target; off: every wrong answer that passes the other rules."""
+    thresholds: Thresholds = Thresholds()
+    """The paper's table: ratio of attention on the target, per format and number of images."""
+    calibrate: Calibrate | Literal["auto"] | None = None
+    """null: the table. `auto` (advised for a model other than LLaVA-1.5): the table, but calibrated wherever it lets
+    nearly all answers pass or nearly none: by `auroc` where the ratio tells wrong from right, else `keep: 0.5`.
+    `{keep: 0.5}`, `{by: auroc}`: calibrated everywhere."""
+    max_answer_chars: int | None = Field(default=512, ge=1)
+    """A ground truth must be shorter than this (the paper's 512); null: no limit."""
+    min_perplexity: float | None = Field(default=1.1, ge=1)
+    """An answer the model was this sure of, or surer, is no likely hallucination: kept above (the paper's 1.1);
+    null: no limit."""
+    max_length_ratio: float | None = Field(default=4.0, ge=1)
+    """Longer over shorter answer in characters, lengths under 16 counting as 16; null: no limit. The paper gives no number.
+    A sum of log-probs grows with length: at 4, three quarters of the difference is length, not content."""
+    min_edit_distance: float | None = Field(default=0.02, ge=0, le=1)
+    """Edits over the longer length, case aside; null: no limit. The paper gives no number. One edit in 50 characters keeps
+    `The letter is A.` against `The letter is B.` (0.06) and drops paragraphs that differ in a letter."""
+    rejected: Literal["own", "confusion", "both"] = "own"
+    """`own`: the model's wrong answer (the paper). `confusion`: its answer about a companion picture alone, which scoring
+    asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind."""
+    confusions_per_sample: int = Field(default=1, ge=1)
+    """At most so many companions' answers per sample become pairs."""
+    image_tokens: list[str] = [
+        "<image>",
+        "<|image|>",
+        "<image_soft_token>",
+        "<|image_pad|>",
+        "<IMG_CONTEXT>",
+        "[IMG]",
+        "<|vision_start|>",
+    ]
+    """Texts that stand for an image: an answer that holds one is degenerate and would break training."""
+    balance: list[BalanceKey] = []
+    """Make all groups as large as the smallest: by `format`, `parts` (format and number of images), `target` (its position)."""
+    per_image: int | None = Field(default=None, ge=1)
+    """At most so many pairs about one source picture, the first ones."""
+    max_pairs: int | None = Field(default=None, ge=1)
+    """At most so many pairs in all, drawn at random, the same for the same seed."""
+    seed: int = 0
+    """Decides which pairs `balance`, `max_pairs` and `confusions_per_sample` take."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        """YAML reads `off` and `false` as a boolean: no calibration."""
+        if isinstance(value, dict) and value.get("calibrate") is False:
+            return {**value, "calibrate": None}
+        return value
+
+    @property
+    def needs_survey(self) -> bool:
+        """Whether all samples must be looked at before the first can be decided."""
+        return (self.attention and self.calibrate is not None) or bool(self.balance) or self.max_pairs is not None

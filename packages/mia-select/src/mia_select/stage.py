@@ -1,0 +1,124 @@
+"""The stage `select`: a folder of scored samples in, a folder of preference pairs out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from mia_augment.errors import DataError
+from mia_augment.files import (
+    MANIFEST,
+    Manifest,
+    atomic_write,
+    content_hash,
+    image_folders,
+    read_jsonl,
+    read_manifest,
+    relative_folders,
+    write_json,
+    write_manifest,
+)
+from mia_augment.records import PreferencePair, ScoredSample
+
+from mia_select.funnel import Selection
+from mia_select.selection import Selector
+from mia_select.settings import SelectSettings
+
+SCORED, PAIRS, DROPPED, SELECTION = "scored.jsonl", "pairs.jsonl", "dropped.jsonl", "selection.json"
+STEP = 1000
+
+Progress = Callable[[int, int | None], None]
+
+
+def select_pairs(
+    folder_in: Path, out: Path, settings: SelectSettings | None = None, *, progress: Progress | None = None
+) -> Manifest:
+    """Write `pairs.jsonl`, `dropped.jsonl`, `selection.json` and a manifest; returns the manifest.
+
+    A folder that already holds this very selection is left as it is. Of a sample nothing stays in memory but a few numbers.
+
+    Raises:
+        DataError: the scored samples are missing or broken, or no pair is left (with how many each rule dropped).
+    """
+    settings = settings or SelectSettings()
+    started = time.monotonic()
+    source = folder_in / SCORED
+    if not source.is_file():
+        raise DataError(f"{source}: no such file; expected scored samples, as `mia score` writes them")
+    planned = _manifest(source, folder_in, out, settings)
+    done = read_manifest(out)
+    if done is not None and done.same_work(planned):
+        return done
+    report = _write(source, out, settings, progress)
+    counts = _counts(report)
+    manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
+    write_manifest(out, manifest)
+    return manifest
+
+
+def read_selection(folder: Path) -> Selection:
+    """The counts, thresholds and warnings that a selection left behind."""
+    path = folder / SELECTION
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected the folder of a finished selection")
+    return Selection.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+class Samples:
+    """Scored samples of a file; each iteration reads it anew."""
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self.path = path
+        self._progress = progress
+
+    def __iter__(self) -> Iterator[ScoredSample]:
+        number = 0
+        for number, sample in enumerate(read_jsonl(self.path, ScoredSample), 1):
+            yield sample
+            if self._progress is not None and number % STEP == 0:
+                self._progress(number, None)
+        if self._progress is not None:
+            self._progress(number, number)
+
+
+def _write(source: Path, out: Path, settings: SelectSettings, progress: Progress | None) -> Selection:
+    selector = Selector(settings)
+    with contextlib.ExitStack() as files:
+        pairs: IO[Any] = files.enter_context(atomic_write(out / PAIRS))
+        dropped: IO[Any] = files.enter_context(atomic_write(out / DROPPED))
+        for record in selector.run(Samples(source, progress)):
+            (pairs if isinstance(record, PreferencePair) else dropped).write(record.model_dump_json() + "\n")
+        report = selector.report()
+        if not report.pairs:
+            raise DataError(_empty(source, selector, report))
+        (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
+    write_json(out / SELECTION, report.model_dump())
+    return report
+
+
+def _empty(source: Path, selector: Selector, report: Selection) -> str:
+    hints = "".join(f"\n  {warning}" for warning in report.warnings)
+    return (
+        f"{source}: expected at least one pair, none of the {report.samples} scored samples is left; "
+        f"dropped by rule: {selector.funnel.explain_empty()}; loosen the rule that took most, or score more samples{hints}"
+    )
+
+
+def _manifest(source: Path, folder_in: Path, out: Path, settings: SelectSettings) -> Manifest:
+    return Manifest(
+        stage="select",
+        version=version("mia-select"),
+        settings=settings.model_dump(mode="json"),
+        inputs={SCORED: content_hash(source)},
+        image_folders=relative_folders(image_folders(folder_in), to=out),
+    )
+
+
+def _counts(report: Selection) -> dict[str, int]:
+    counts = {"samples": report.samples, "candidates": report.candidates, "pairs": report.pairs}
+    counts |= {f"{bucket.format}/{bucket.parts}": bucket.kept for bucket in report.buckets}
+    return counts | {f"dropped/{rule.rule}": rule.dropped for rule in report.rules if rule.dropped}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mia_augment.errors import DataError
+from mia_augment.files import Manifest, image_folders, read_jsonl, read_manifest, write_jsonl, write_manifest
+from mia_augment.records import Dropped, PreferencePair, ScoredSample
+from mia_select import SelectSettings, select_pairs
+from mia_select.stage import read_selection
+
+MakeScored = Callable[..., ScoredSample]
+
+
+@pytest.fixture
+def scored(tmp_path: Path, make_scored: MakeScored) -> Path:
+    folder = tmp_path / "scored"
+    samples = [make_scored(f"s{i}", ratio=i / 10, parts=2 + i % 3) for i in range(10)]
+    write_jsonl(folder / "scored.jsonl", samples)
+    write_manifest(
+        folder, Manifest(stage="score", version="0", settings={}, inputs={}, image_folders=["../samples", "../photos"])
+    )
+    return folder
+
+
+def test_a_selection_writes_pairs_drops_counts_and_where_the_images_lie(scored: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    manifest = select_pairs(scored, out)
+    pairs = list(read_jsonl(out / "pairs.jsonl", PreferencePair))
+    dropped = list(read_jsonl(out / "dropped.jsonl", Dropped))
+    report = read_selection(out)
+    assert [p.id for p in pairs] == [f"s{i}" for i in range(8)]
+    assert [(d.id, d.rule) for d in dropped] == [("s8", "attention"), ("s9", "attention")]
+    assert (report.samples, report.pairs) == (10, 8)
+    assert manifest == read_manifest(out)
+    assert manifest.counts["pairs"] == 8
+    assert manifest.counts["dropped/attention"] == 2
+    assert manifest.counts["sequence/2"] == 3
+    assert image_folders(out)[2:] == [(tmp_path / "samples").resolve(), (tmp_path / "photos").resolve()]
+
+
+def test_a_finished_selection_is_left_alone_and_other_settings_redo_it(scored: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    first = select_pairs(scored, out)
+    (out / "pairs.jsonl").write_text("untouched")
+    assert select_pairs(scored, out) == first
+    assert (out / "pairs.jsonl").read_text() == "untouched"
+    assert select_pairs(scored, out, SelectSettings(attention=False)).counts["pairs"] == 10
+
+
+def test_the_same_bytes_come_again(scored: Path, tmp_path: Path) -> None:
+    settings = SelectSettings(calibrate="auto", balance=["parts"], max_pairs=4)
+    for name in ("one", "two"):
+        select_pairs(scored, tmp_path / name, settings)
+    for file in ("pairs.jsonl", "dropped.jsonl", "selection.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_no_pair_left_is_an_error_that_counts_and_writes_nothing(scored: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none of the 10 scored samples is left; dropped by rule: attention 2, perplexity 8"):
+        select_pairs(scored, tmp_path / "pairs", SelectSettings(min_perplexity=9.0))
+    assert not list((tmp_path / "pairs").glob("*"))
+
+
+def test_a_failed_selection_leaves_an_older_one_whole(scored: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    first = select_pairs(scored, out)
+    with pytest.raises(DataError):
+        select_pairs(scored, out, SelectSettings(min_perplexity=9.0))
+    assert read_manifest(out) == first
+
+
+def test_missing_and_broken_input_is_named(scored: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file; expected scored samples"):
+        select_pairs(tmp_path, tmp_path / "pairs")
+    lines = (scored / "scored.jsonl").read_text().splitlines()
+    (scored / "scored.jsonl").write_text("\n".join([lines[0], json.dumps({"id": "x"})]))
+    with pytest.raises(DataError, match="line 2: not a valid ScoredSample"):
+        select_pairs(scored, tmp_path / "pairs")
+
+
+def test_progress_ends_at_the_number_of_samples(scored: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    select_pairs(scored, tmp_path / "pairs", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (10, 10)
