@@ -1,7 +1,8 @@
 """The records that flow between the stages: augment -> score -> select -> train.
 
 All are frozen and refuse unknown fields. Boxes are (left, top, right, bottom) in pixels, half-open; log-probs are in nats.
-Entries of ``images`` are POSIX paths found in the stage's folder or one its manifest names (see `mia_augment.files.resolve_image`).
+Entries of ``images`` are POSIX paths found in the stage's folder or one its manifest names (see
+`mia_augment.files.resolve_image`).
 """
 
 from __future__ import annotations

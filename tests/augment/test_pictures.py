@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mia_augment.errors import DataError
+from mia_augment.pictures import open_picture
+from mia_augment.probe import PictureFolder
+from mia_augment.settings import PictureSettings
+from PIL import Image
+
+RED, BLUE = (220, 20, 30), (10, 20, 230)
+
+
+def halves(width: int = 60, height: int = 40) -> Image.Image:
+    """Red left half, blue right half."""
+    picture = Image.new("RGB", (width, height), RED)
+    picture.paste(BLUE, (width // 2, 0, width, height))
+    return picture
+
+
+def near(picture: Image.Image, at: tuple[int, int], color: tuple[int, int, int], tolerance: int = 12) -> bool:
+    return all(abs(a - b) <= tolerance for a, b in zip(picture.getpixel(at), color, strict=True))
+
+
+def save(picture: Image.Image, path: Path, **options) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def test_a_plain_picture_comes_as_it_is(tmp_path):
+    picture = open_picture(save(halves(), tmp_path / "a.png"))
+    assert picture.mode == "RGB"
+    assert picture.tobytes() == halves().tobytes()
+    assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "red_at", "blue_at"),
+    [
+        (1, (60, 40), (5, 20), (55, 20)),
+        (2, (60, 40), (55, 20), (5, 20)),
+        (3, (60, 40), (55, 20), (5, 20)),
+        (6, (40, 60), (20, 5), (20, 55)),
+        (8, (40, 60), (20, 55), (20, 5)),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path, orientation, size, red_at, blue_at):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = open_picture(save(halves(), tmp_path / "a.jpg", exif=exif, quality=95))
+    assert picture.size == size
+    assert near(picture, red_at, RED)
+    assert near(picture, blue_at, BLUE)
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    picture = Image.new("RGBA", (10, 10), (*RED, 255))
+    picture.paste((0, 0, 0, 0), (5, 0, 10, 10))
+    opened = open_picture(save(picture, tmp_path / "a.png"))
+    assert opened.getpixel((2, 2)) == RED
+    assert opened.getpixel((7, 7)) == (255, 255, 255)
+    half = open_picture(save(Image.new("RGBA", (4, 4), (0, 0, 0, 128)), tmp_path / "b.png"))
+    assert half.getpixel((0, 0)) == (127, 127, 127)
+    gray = open_picture(save(Image.new("LA", (4, 4), (9, 0)), tmp_path / "c.png"))
+    assert gray.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_palettes_keep_their_colors_and_their_transparency(tmp_path):
+    picture = halves().quantize(4)
+    assert near(open_picture(save(picture, tmp_path / "a.png")), (5, 5), RED)
+    index = picture.getpixel((5, 5))
+    opened = open_picture(save(picture, tmp_path / "b.png", transparency=index))
+    assert opened.getpixel((5, 5)) == (255, 255, 255)
+    assert near(opened, (55, 5), BLUE)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    picture = open_picture(save(halves().convert("CMYK"), tmp_path / "a.jpg", quality=95))
+    assert near(picture, (5, 20), RED, 30)
+    assert near(picture, (55, 20), BLUE, 30)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_down_not_clipped(tmp_path, suffix):
+    values = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    picture = open_picture(save(Image.fromarray(values), tmp_path / f"a.{suffix}"))
+    assert [picture.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
+
+
+def test_floats_from_zero_to_one_are_scaled(tmp_path):
+    values = np.array([[0, 0.2, 1]], dtype=np.float32)
+    picture = open_picture(save(Image.fromarray(values), tmp_path / "a.tif"))
+    assert [picture.getpixel((x, 0))[0] for x in range(3)] == [0, 51, 255]
+
+
+def test_black_and_white_becomes_rgb(tmp_path):
+    assert open_picture(save(Image.new("1", (4, 4), 1), tmp_path / "a.png")).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
+    frames = [Image.new("RGB", (30, 20), color) for color in (RED, BLUE)]
+    path = save(frames[0], tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    assert near(open_picture(path), (3, 3), RED)
+
+
+def test_the_content_counts_not_the_extension(tmp_path):
+    path = save(halves(), tmp_path / "a.jpg", format="PNG")
+    assert open_picture(path).tobytes() == halves().tobytes()
+
+
+def test_a_text_file_named_jpg_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_text("<html>404 not found</html>" * 100)
+    with pytest.raises(DataError, match=r"broken picture: .*a\.jpg: not a picture"):
+        open_picture(tmp_path / "a.jpg")
+
+
+def test_a_postscript_file_is_not_run(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(DataError, match="not a picture"):
+        open_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tif", "bmp"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_file_that_is_cut_off_is_refused(tmp_path, suffix, share):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 90, 3), dtype=np.uint8))
+    path = save(noise, tmp_path / f"a.{suffix}")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(DataError, match="broken picture"):
+        open_picture(path)
+    with pytest.raises(DataError, match="broken picture"):
+        PictureFolder(tmp_path, PictureSettings()).content_key(path)
+
+
+def test_empty_missing_and_folders_are_refused(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(DataError, match="0 bytes"):
+        open_picture(tmp_path / "empty.jpg")
+    with pytest.raises(DataError, match="missing file"):
+        open_picture(tmp_path / "none.jpg")
+    with pytest.raises(DataError, match="missing file"):
+        open_picture(tmp_path)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size that its data does not have."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9000, 12000, 60000])
+def test_decompression_bombs_are_refused_unread(tmp_path, side):
+    (tmp_path / "bomb.png").write_bytes(bomb(side, side))
+    with pytest.raises(DataError, match="picture too large"):
+        open_picture(tmp_path / "bomb.png")
+    with pytest.raises(DataError, match="picture too large"):
+        PictureFolder(tmp_path, PictureSettings()).content_key(tmp_path / "bomb.png")
+
+
+def test_limits_can_be_set(tmp_path):
+    path = save(halves(), tmp_path / "a.png")
+    with pytest.raises(DataError, match="60 x 40 px is 2400 pixels, more than max_pixels 2399"):
+        open_picture(path, limits=PictureSettings(max_pixels=2399))
+    with pytest.raises(DataError, match="max_bytes"):
+        open_picture(path, limits=PictureSettings(max_bytes=10))
+
+
+def test_twenty_thousand_pixels_wide_is_no_problem(tmp_path):
+    picture = open_picture(save(halves(20_000, 30), tmp_path / "a.jpg"), at_least=(448, 1))
+    assert picture.width >= 448
+    assert near(picture, (2, 0), RED)
+    assert near(picture, (picture.width - 2, picture.height - 1), BLUE)
+
+
+def test_endless_progressive_scans_are_refused(tmp_path):
+    data = io.BytesIO()
+    halves().save(data, "JPEG", progressive=True)
+    body = data.getvalue()
+    start = body.rindex(b"\xff\xda")
+    path = tmp_path / "a.jpg"
+    path.write_bytes(body[:start] + body[start:-2] * 1000 + body[-2:])
+    with pytest.raises(DataError, match="scans"):
+        open_picture(path)
+    with pytest.raises(DataError, match="scans"):
+        PictureFolder(tmp_path, PictureSettings()).content_key(path)
+
+
+def test_large_jpegs_come_reduced_but_never_below_what_is_needed(tmp_path):
+    path = save(halves(1000, 800), tmp_path / "a.jpg", quality=95)
+    reduced = open_picture(path, at_least=(240, 190))
+    assert reduced.size == (250, 200)
+    assert near(reduced, (20, 100), RED)
+    assert near(reduced, (230, 100), BLUE)
+    assert open_picture(path, at_least=(501, 100)).size == (1000, 800)
+    assert open_picture(path).size == (1000, 800)
+
+
+def test_damaged_exif_does_not_cost_the_picture(tmp_path):
+    path = save(halves(), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\xff\xff", quality=95)
+    assert near(open_picture(path), (5, 20), RED)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mia_augment import AugmentSettings, augment_dataset
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image
+from mia_augment.records import Sample, Skipped
+from PIL import Image
+
+SETTINGS = AugmentSettings.model_validate({"grid": {"cell": 48, "gap": 12, "label": 10}, "samples_per_row": 12})
+
+
+def test_all_files_are_written_and_every_picture_is_found(data, tmp_path, make_row):
+    data.write([*data.rows, make_row("bad", "plain/none.png", ("What?", "That.")), {"id": 3}])
+    out = tmp_path / "out"
+    manifest = augment_dataset(data.source, data.root, out, SETTINGS)
+    assert sorted(path.name for path in out.iterdir()) == ["images", "manifest.json", "samples.jsonl", "skipped.jsonl"]
+    samples = list(read_jsonl(out / "samples.jsonl", Sample))
+    skipped = list(read_jsonl(out / "skipped.jsonl", Skipped))
+    assert manifest == read_manifest(out)
+    assert manifest.counts["rows"] == 14
+    assert manifest.counts["samples"] == len(samples) == 144
+    assert manifest.counts["skipped"] == len(skipped) == 2
+    assert manifest.counts["skipped/missing file"] == manifest.counts["skipped/bad row"] == 1
+    for name in ("sequence/2", "grid/7", "pic_in_pic/2"):
+        kind, parts = name.split("/")
+        assert manifest.counts[name] == sum(s.format == kind and s.parts == int(parts) for s in samples)
+    folders = image_folders(out)
+    for sample in samples:
+        for name in sample.images:
+            with Image.open(resolve_image(name, folders)) as picture:
+                picture.load()
+                for region in sample.regions:
+                    assert region.box is None or (region.box[2] <= picture.width and region.box[3] <= picture.height)
+    made = {path.relative_to(out).as_posix() for path in (out / "images").rglob("*.*")}
+    assert made == {name for sample in samples for name in sample.images if name.startswith("images/")}
+
+
+def test_the_number_of_workers_changes_no_byte(data, tmp_path, tree):
+    outs = [tmp_path / "one", tmp_path / "three"]
+    for out, workers in zip(outs, (1, 3), strict=True):
+        augment_dataset(data.source, data.root, out, SETTINGS, workers=workers)
+    assert tree(outs[0]) == tree(outs[1])
+    assert len(tree(outs[0])) > 50
+
+
+def test_a_finished_folder_is_left_alone_and_changed_work_is_done_anew(data, tmp_path, tree):
+    out = tmp_path / "out"
+    first = augment_dataset(data.source, data.root, out, SETTINGS)
+    stamp = (out / "samples.jsonl").stat().st_mtime_ns
+    assert augment_dataset(data.source, data.root, out, SETTINGS, workers=2) == first
+    assert (out / "samples.jsonl").stat().st_mtime_ns == stamp
+    other = augment_dataset(data.source, data.root, out, AugmentSettings(formats={"sequence": 1}))
+    assert other.counts["samples"] == 12
+    assert not (out / "images").exists()
+    data.write(data.rows[:8])
+    assert augment_dataset(data.source, data.root, out, AugmentSettings(formats={"sequence": 1})).counts["rows"] == 8
+
+
+def test_results_of_others_are_not_cleared(data, tmp_path):
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    (out / "images" / "holiday.jpg").touch()
+    with pytest.raises(ConfigError, match="something else"):
+        augment_dataset(data.source, data.root, out, SETTINGS)
+    assert (out / "images" / "holiday.jpg").exists()
+    (out / "images" / "holiday.jpg").unlink()
+    (out / "manifest.json").write_text('{"stage": "score", "version": "1", "settings": {}, "inputs": {}}')
+    with pytest.raises(ConfigError, match="'score'"):
+        augment_dataset(data.source, data.root, out, SETTINGS)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mia_augment import AugmentSettings, augment_dataset
+settings = AugmentSettings.model_validate_json(sys.argv[4])
+augment_dataset(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), settings, workers=int(sys.argv[5]))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_moment_it_goes_on_and_the_bytes_are_the_same(data, tmp_path, tree, workers):
+    settings = SETTINGS.model_copy(update={"samples_per_row": 60})
+    augment_dataset(data.source, data.root, tmp_path / "whole", settings)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", SCRIPT, data.source, data.root, out, settings.model_dump_json(), str(workers)]
+    killed = 0
+    for chunks in (0, 1, 3, 5, 8):
+        process = subprocess.Popen(command)
+        while process.poll() is None and len(list((out / ".work" / "chunks").glob("*.jsonl"))) < chunks:
+            time.sleep(0.002)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+    assert killed >= 4
+    assert not (out / "samples.jsonl").exists()
+    subprocess.run(command, check=True)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_chunk_that_was_cut_off_is_made_again(data, tmp_path, tree):
+    augment_dataset(data.source, data.root, tmp_path / "whole", SETTINGS)
+    out = tmp_path / "out"
+    progress: list[int] = []
+
+    def stop_late(done: int, total: int | None) -> None:
+        progress.append(done)
+        if total is not None and done > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        augment_dataset(data.source, data.root, out, SETTINGS, progress=stop_late)
+    chunk = sorted((out / ".work" / "chunks").glob("*.jsonl"))[0]
+    os.truncate(chunk, chunk.stat().st_size // 2)
+    augment_dataset(data.source, data.root, out, SETTINGS)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_held_out_pictures_are_never_used_in_training(data, tmp_path, make_row):
+    data.picture("more/copy.png", data.colors["red"])
+    (data.root / "more/copy.png").write_bytes((data.root / "plain/red.png").read_bytes())
+    data.write([*data.rows, make_row("copy", "more/copy.png", ("What?", "That."))])
+    settings = AugmentSettings(formats={"sequence": 1}, companions="any", sequence={"counts": {2: 1}}, samples_per_row=5)
+    used: dict[str, set[str]] = {}
+    counts = {}
+    for part in ("train", "held_out", "all"):
+        out = tmp_path / part
+        counts[part] = augment_dataset(data.source, data.root, out, settings, holdout=0.4, part=part).counts
+        used[part] = {path for sample in read_jsonl(out / "samples.jsonl", Sample) for path in sample.images}
+    assert used["train"]
+    assert used["held_out"]
+    assert not used["train"] & used["held_out"]
+    assert used["train"] | used["held_out"] == used["all"] == {row["image"] for row in data.rows}
+    assert ("plain/red.png" in used["train"]) == ("more/copy.png" in used["train"])
+    assert counts["train"]["samples"] + counts["held_out"]["samples"] == counts["all"]["samples"]
+    assert counts["train"]["other_part"] + counts["held_out"]["other_part"] == 13
+
+
+def test_limit_takes_the_first_rows(data, tmp_path):
+    counts = augment_dataset(
+        data.source, data.root, tmp_path / "out", limit=6, settings=AugmentSettings(formats={"single": 1})
+    ).counts
+    assert (counts["rows"], counts["samples"]) == (6, 6)
+
+
+def test_progress_is_told(data, tmp_path):
+    told: list[tuple[int, int | None]] = []
+    augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (144, 144)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_nothing_left_is_an_error_that_says_why(data, tmp_path, make_row):
+    data.write([make_row("bad", "plain/none.png", ("What?", "That.")), {"id": 3, "question": "a", "answer": "b"}])
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match=r"not one sample could be made of 2 rows: row bad: missing file.*; row 3: no image"):
+        augment_dataset(data.source, data.root, out, SETTINGS)
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_missing_inputs_are_refused_before_anything_is_written(data, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="no such file"):
+        augment_dataset(tmp_path / "none.json", data.root, out)
+    with pytest.raises(DataError, match="no such folder"):
+        augment_dataset(data.source, tmp_path / "none", out)
+    with pytest.raises(ConfigError, match="workers"):
+        augment_dataset(data.source, data.root, out, workers=0)
+    with pytest.raises(ConfigError, match="holdout"):
+        augment_dataset(data.source, data.root, out, part="held_out")
+    assert not out.exists()
+
+
+def test_the_manifest_says_where_the_pictures_are_relative_to_itself(data, tmp_path):
+    manifest = augment_dataset(data.source, data.root, tmp_path / "run" / "augment")
+    assert manifest.image_folders == ["../../pictures"]
+    assert json.loads((tmp_path / "run" / "augment" / "manifest.json").read_text())["settings"]["seed"] == 0
+
+
+def test_importing_the_package_brings_no_torch_and_no_pillow():
+    code = "import sys, mia_augment; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parent).returncode == 0
