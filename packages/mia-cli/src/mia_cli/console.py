@@ -29,6 +29,7 @@ Report = Callable[[int, int | None], None]
 
 NAME_WIDTH = 12
 LOG_EVERY_SECONDS = 10.0
+PLAIN_WIDTH = 120
 
 
 class Display:
@@ -74,7 +75,7 @@ def _log_lines(display: Display, name: str) -> Report:
     def report(done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < LOG_EVERY_SECONDS:
+        if not done or now - last < LOG_EVERY_SECONDS:
             return
         last = now
         rate = done / (now - started)
@@ -106,8 +107,9 @@ def counts_line(counts: dict[str, int]) -> str:
 
 
 def stdout() -> Console:
-    """Where results go."""
-    return Console(highlight=False)
+    """Where results go; wide enough for the tables when it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def print_json(value: Any) -> None:

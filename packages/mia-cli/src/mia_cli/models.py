@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", *, trust_remote_c
     import torch
     import transformers
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     place = _device(device)

@@ -170,7 +170,8 @@ def _told_seconds(output: Path) -> float:
 
 def _why(state: StageState | None, key: Key, output: Path) -> str:
     if state is None:
-        return "continued" if output.parent.is_dir() and any(output.parent.iterdir()) else "started"
+        begun = output.name == MANIFEST and output.parent.is_dir() and any(output.parent.iterdir())
+        return "continued" if begun else "started"
     if state.key == key:
         return f"redone: {output.name} is gone"
     differences = changes(state.key, key)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row
 from mia_select.stage import read_selection
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -53,9 +54,14 @@ def results(run_dir: Path) -> dict[str, Any]:
 
 def accuracy_table(evaluation: Evaluation) -> Table:
     """Accuracy per format and number of images, before and after, with 95 % intervals."""
-    table = Table(title="Held-out samples, right answers in %  [95 % interval]", title_justify="left", title_style="bold")
+    table = Table(
+        title="Held-out samples: right answers in %, difference in points [95 % interval], McNemar's p",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE,
+    )
     table.add_column("format")
-    for name in ("samples", "before", "after", "difference, points", "p (McNemar)"):
+    for name in ("samples", "before", "after", "difference", "p"):
         table.add_column(name, justify="right")
     for row in shown_rows(evaluation):
         difference = row.difference
@@ -83,7 +89,9 @@ def accuracy_text(accuracy: Accuracy) -> str:
 def rules_table(pairs: Path) -> Table:
     """What each rule of the selection kept and dropped."""
     selection = read_selection(pairs)
-    table = Table(title="From scored samples to pairs", title_justify="left", title_style="bold", caption_justify="left")
+    table = Table(
+        title="From scored samples to pairs", title_justify="left", title_style="bold", box=box.SIMPLE, caption_justify="left"
+    )
     table.add_column("rule")
     for name in ("entered", "dropped", "kept"):
         table.add_column(name, justify="right")
@@ -106,7 +114,7 @@ def rules_table(pairs: Path) -> Table:
 
 def times_table(run_dir: Path, made: set[str]) -> Table:
     """Time per stage, of this call or of an earlier one."""
-    table = Table(title="Time", title_justify="left", title_style="bold")
+    table = Table(title="Time", title_justify="left", title_style="bold", box=box.SIMPLE)
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("")
@@ -122,7 +130,7 @@ def times_table(run_dir: Path, made: set[str]) -> Table:
 def status_table(stages: Sequence[StageStatus]) -> Table:
     """How far a run is."""
     styles = {"done": "green", "unfinished": "yellow", "not started": "dim"}
-    table = Table()
+    table = Table(box=box.SIMPLE)
     for name in ("stage", "state", "time", "result"):
         table.add_column(name, justify="right" if name == "time" else "left")
     for stage in stages:

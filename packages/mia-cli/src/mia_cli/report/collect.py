@@ -157,11 +157,13 @@ def _in_turn(groups: Sequence[list[PreferencePair]], limit: int) -> Iterator[Pre
 
 
 def curves(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Every number of the training log as (step, value) points."""
+    """Every number of the training log as (step, value) points; measurements on held-out pairs left out."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     if not path.is_file():
         return {}
     for step, entry in enumerate(_json_lines(path), 1):
+        if entry.get("part", "train") != "train":
+            continue
         place = float(entry.get("step", step))
         for name, value in entry.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("step", "epoch"):

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, atomic_write, image_folders
 from mia_augment.text import same_answer
+from mia_select.stage import read_selection
 
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report, counts_line, duration
@@ -22,7 +23,7 @@ from mia_cli.report import accuracy, collect, figures
 from mia_cli.report.pictures import Thumbnails
 from mia_cli.runner import read_states
 
-CURVES = 8
+CURVES = ("loss", "accuracy", "margin", "nll", "chosen_logp", "rejected_logp", "learning_rate", "grad_norm")
 PACKAGES = ("mia-augment", "mia-attention", "mia-select", "mia-dpo-train", "mia-cli", "torch", "transformers", "peft", "pillow")
 
 
@@ -53,6 +54,7 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         css=Markup((here / "page.css").read_text("utf-8")),
         script=Markup((here / "page.js").read_text("utf-8")),
         funnel=_funnel(made, folders),
+        by_bucket=_by_bucket(folders) if "select" in made else None,
         skipped=_skipped(made),
         histograms=_histograms(made, folders),
         curves=_curves(folders),
@@ -85,6 +87,17 @@ def _funnel(made: dict[str, Manifest], folders: Folders) -> list[dict[str, Any]]
     return [{"label": s.label, "left": s.left, "lost": s.lost, "width": round(100 * s.left / top, 1)} for s in steps]
 
 
+def _by_bucket(folders: Folders) -> dict[str, Any]:
+    selection = read_selection(folders.pairs)
+    rules = [rule.rule for rule in selection.rules if rule.dropped]
+    columns = ["format", "candidates", *(f"not {collect.RULES.get(rule, rule)}" for rule in rules), "pairs"]
+    rows = [
+        [collect.bucket_name((b.format, b.parts)), b.entered, *(b.dropped.get(rule, 0) for rule in rules), b.kept]
+        for b in selection.buckets
+    ]
+    return {"columns": columns, "rows": rows}
+
+
 def _skipped(made: dict[str, Manifest]) -> list[tuple[str, int]]:
     counts = made["augment"].counts if "augment" in made else {}
     return [(name.removeprefix("skipped/"), count) for name, count in counts.items() if name.startswith("skipped/")]
@@ -110,8 +123,8 @@ def _histograms(made: dict[str, Manifest], folders: Folders) -> list[dict[str, A
 
 def _curves(folders: Folders) -> list[dict[str, Any]]:
     found = collect.curves(folders.trained / "metrics.jsonl")
-    drawn = [(name, points) for name, points in found.items() if len(points) > 1][:CURVES]
-    return [{"title": name.replace("_", " "), "figure": figures.curve(name, points)} for name, points in drawn]
+    drawn = [name for name in CURVES if len(found.get(name, [])) > 1]
+    return [{"title": name.replace("_", " "), "figure": figures.curve(name, found[name])} for name in drawn]
 
 
 def _gallery(folders: Folders, settings: ReportSettings, progress: Report | None) -> dict[str, Any] | None:
