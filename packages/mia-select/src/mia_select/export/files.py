@@ -1,0 +1,153 @@
+"""Exporting a folder of pairs to a file of another trainer, and reading such a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import atomic_write, image_folders, read_jsonl, resolve_image, write_json
+from mia_augment.records import IMAGE, PreferencePair
+
+from mia_select.export.layouts import LAYOUTS, Layout, Row, to_pair, to_row
+
+PAIRS = "pairs.jsonl"
+DATASET_INFO = "dataset_info.json"
+DATASET = "mia_pairs"
+"""Name of the dataset in LLaMA-Factory's `dataset_info.json`."""
+
+ImagePaths = Literal["absolute", "copy"]
+
+
+def export_pairs(folder: Path, fmt: str, out: Path, *, images: ImagePaths = "absolute") -> Path:
+    """Write the pairs of a selection as another trainer reads them; returns the file.
+
+    Every pair is checked before anything is written: as many placeholders as images, none in an answer, every image found.
+
+    Args:
+        folder: a stage's folder with `pairs.jsonl`.
+        fmt: `trl`, `llama-factory` (with its entry in `dataset_info.json`), `ms-swift`, `mia-dpo`, or `parquet` (TRL's columns
+            with the pictures inside; extra `parquet`).
+        out: a folder, or a file if it ends in `.json`, `.jsonl` or `.parquet`.
+        images: `absolute` paths, or `copy` the pictures beside the file and name them relative to it.
+
+    Raises:
+        ConfigError: unknown format, or pyarrow is missing.
+        DataError: a pair or an image is not as it should be.
+    """
+    layout = _layout(fmt)
+    file = out if out.suffix in (".json", ".jsonl", ".parquet") else out / layout.file
+    if file.suffix != Path(layout.file).suffix:
+        raise ConfigError(f"{file}: expected a folder or a file ending in {Path(layout.file).suffix} for {fmt}")
+    folders = image_folders(folder)
+    if not _check(folder, folders):
+        raise DataError(f"{folder / PAIRS}: expected at least one pair, it is empty")
+    if fmt == "parquet":
+        from mia_select.export.parquet import write_parquet
+
+        write_parquet(file, _pairs(folder), folders)
+        return file
+    rows = (to_row(pair, _image_paths(pair, folders, file, images), layout) for pair in _pairs(folder))
+    _write(file, rows)
+    if fmt == "llama-factory":
+        _add_dataset(file)
+    return file
+
+
+def import_pairs(file: Path, fmt: str) -> Iterator[PreferencePair]:
+    """Read the pairs that `export_pairs` or another tool wrote; a folder stands for its file.
+
+    Raises:
+        ConfigError: unknown format.
+        DataError: no such file, or a row is not as it should be (with its number).
+    """
+    layout = _layout(fmt)
+    if file.is_dir():
+        file = file / layout.file
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; expected preference pairs as {fmt} reads them")
+    for number, row in enumerate(_rows(file), 1):
+        yield to_pair(row, layout, f"{file}, row {number}")
+
+
+def _layout(fmt: str) -> Layout:
+    if fmt not in LAYOUTS:
+        raise ConfigError(f"export format {fmt!r}: expected one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[fmt]
+
+
+def _pairs(folder: Path) -> Iterator[PreferencePair]:
+    return read_jsonl(folder / PAIRS, PreferencePair)
+
+
+def _check(folder: Path, folders: list[Path]) -> int:
+    """Look at all pairs; returns how many. Reading them already checks the placeholders of the prompts."""
+    count = 0
+    for count, pair in enumerate(_pairs(folder), 1):
+        for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            if IMAGE in text:
+                raise DataError(f"pair {pair.id}: expected {IMAGE} in the prompt only, the {side} answer holds it")
+        for name in pair.images:
+            try:
+                resolve_image(name, folders)
+            except DataError as error:
+                raise DataError(f"pair {pair.id}: {error}") from error
+    return count
+
+
+def _image_paths(pair: PreferencePair, folders: list[Path], file: Path, images: ImagePaths) -> list[str]:
+    paths = [resolve_image(name, folders) for name in pair.images]
+    if images == "absolute":
+        return [path.as_posix() for path in paths]
+    names = [f"images/{name}" for name in pair.images]
+    for path, name in zip(paths, names, strict=True):
+        copy = file.parent / name
+        if not copy.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    return names
+
+
+def _write(file: Path, rows: Iterable[Row]) -> None:
+    lines = file.suffix == ".jsonl"
+    with atomic_write(file) as stream:
+        for index, row in enumerate(rows):
+            if not lines:
+                stream.write("[\n" if index == 0 else ",\n")
+            stream.write(json.dumps(row, ensure_ascii=False))
+            if lines:
+                stream.write("\n")
+        if not lines:
+            stream.write("\n]\n")
+
+
+def _rows(file: Path) -> Iterator[Any]:
+    if file.suffix == ".parquet":
+        from mia_select.export.parquet import read_parquet
+
+        yield from read_parquet(file)
+        return
+    with file.open(encoding="utf-8") as stream:
+        try:
+            if file.suffix == ".jsonl":
+                yield from (json.loads(line) for line in stream if line.strip())
+            else:
+                yield from json.load(stream)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{file}: not valid JSON: {error}") from error
+
+
+def _add_dataset(file: Path) -> None:
+    """Enter the file into the `dataset_info.json` beside it, keeping what stands there."""
+    path = file.with_name(DATASET_INFO)
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known[DATASET] = {
+        "file_name": file.name,
+        "ranking": True,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"},
+    }
+    write_json(path, known)

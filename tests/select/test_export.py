@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
+from mia_augment.records import PreferencePair, ScoredSample
+from mia_select import select
+from mia_select.export import LAYOUTS, export_pairs, import_pairs, trl_rows
+from PIL import Image
+
+MakeScored = Callable[..., ScoredSample]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_scored: MakeScored) -> Path:
+    """Pairs of a sequence of three photos and a grid of two, with unicode and awkward line ends."""
+    samples = [
+        make_scored("seq", parts=3, target=1, response='It is "blau" \u2028 und größer.'),
+        make_scored("grid", format="grid", parts=2),
+    ]
+    pairs = [record for record in select(samples) if isinstance(record, PreferencePair)]
+    assert len(pairs) == 2
+    for number, name in enumerate(pairs[0].images):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + number, 6), (200, 0, 0)).save(tmp_path / "photos" / name)
+    (tmp_path / "samples" / "images").mkdir(parents=True)
+    Image.new("RGB", (20, 10), (0, 0, 200)).save(tmp_path / "samples" / "images" / "grid.png")
+    folder = tmp_path / "pairs"
+    write_jsonl(folder / "pairs.jsonl", pairs)
+    write_manifest(
+        folder, Manifest(stage="select", version="0", settings={}, inputs={}, image_folders=["../samples", "../photos"])
+    )
+    return folder
+
+
+def original(folder: Path) -> list[PreferencePair]:
+    return list(read_jsonl(folder / "pairs.jsonl", PreferencePair))
+
+
+@pytest.mark.parametrize("fmt", LAYOUTS)
+def test_reading_an_export_gives_the_same_pairs(folder: Path, tmp_path: Path, fmt: str) -> None:
+    file = export_pairs(folder, fmt, tmp_path / "out")
+    assert list(import_pairs(file, fmt)) == original(folder)
+    assert list(import_pairs(tmp_path / "out", fmt)) == original(folder)
+
+
+def test_trl_has_message_parts_in_place(folder: Path, tmp_path: Path) -> None:
+    file = export_pairs(folder, "trl", tmp_path / "out")
+    row = json.loads(file.read_text("utf-8").split("\n")[0])
+    assert row["prompt"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Image1:"},
+                {"type": "image"},
+                {"type": "text", "text": "\nImage2:"},
+                {"type": "image"},
+                {"type": "text", "text": "\nImage3:"},
+                {"type": "image"},
+                {"type": "text", "text": "\nIn Image2, what color is it?"},
+            ],
+        }
+    ]
+    assert row["chosen"] == [{"role": "assistant", "content": [{"type": "text", "text": "The color is red."}]}]
+    assert [Path(path).is_file() for path in row["images"]] == [True] * 3
+
+
+def test_llama_factory_gets_its_dataset_entry_and_keeps_others(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    out.mkdir()
+    (out / "dataset_info.json").write_text('{"other": {"file_name": "x.json"}}')
+    (row, _) = json.loads(export_pairs(folder, "llama-factory", out).read_text("utf-8"))
+    info = json.loads((out / "dataset_info.json").read_text())
+    assert info == {
+        "other": {"file_name": "x.json"},
+        "mia_pairs": {
+            "file_name": "mia_pairs.json",
+            "ranking": True,
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"},
+        },
+    }
+    assert row["conversations"][0]["value"].count("<image>") == len(row["images"]) == 3
+    assert (row["chosen"]["from"], row["rejected"]["from"]) == ("gpt", "gpt")
+
+
+def test_ms_swift_ends_with_the_chosen_turn(folder: Path, tmp_path: Path) -> None:
+    row = json.loads(export_pairs(folder, "ms-swift", tmp_path / "swift.jsonl").read_text("utf-8").split("\n")[1])
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+    assert row["messages"][1]["content"] == "The color is red."
+    assert row["rejected_response"] == "The color is blue."
+
+
+def test_mia_dpo_writes_one_image_as_a_string(folder: Path, tmp_path: Path) -> None:
+    sequence, grid = json.loads(export_pairs(folder, "mia-dpo", tmp_path / "out").read_text("utf-8"))
+    assert isinstance(sequence["image"], list)
+    assert isinstance(grid["image"], str)
+    assert grid["gt"] == grid["chosen"]
+
+
+def test_copied_pictures_travel_with_the_file(folder: Path, tmp_path: Path) -> None:
+    row = json.loads(export_pairs(folder, "ms-swift", tmp_path / "out", images="copy").read_text("utf-8").split("\n")[0])
+    assert row["images"] == [f"images/coco/seq{i}.jpg" for i in range(3)]
+    for name in row["images"]:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "photos" / name.removeprefix("images/")).read_bytes()
+
+
+def test_parquet_holds_the_pictures_and_says_so(folder: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(export_pairs(folder, "parquet", tmp_path / "out"))
+    first = table.to_pylist()[0]["images"][2]
+    assert Image.open(io.BytesIO(first["bytes"])).size == (10, 6)
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["images"]["feature"] == {"_type": "Image"}
+
+
+def test_trl_rows_open_the_pictures(folder: Path) -> None:
+    sequence, grid = trl_rows(folder)
+    assert [picture.size for picture in sequence["images"]] == [(8, 6), (9, 6), (10, 6)]
+    assert grid["images"][0].getpixel((0, 0)) == (0, 0, 200)
+    assert set(sequence) == {"images", "prompt", "chosen", "rejected"}
+
+
+def test_nothing_is_written_when_a_picture_is_missing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "coco" / "seq2.jpg").unlink()
+    with pytest.raises(DataError, match=r"pair seq: image 'coco/seq2\.jpg': no such file"):
+        export_pairs(folder, "trl", tmp_path / "out", images="copy")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_placeholder_in_an_answer_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_jsonl(folder / "pairs.jsonl", [pair.model_copy(update={"rejected": "see <image>"}) for pair in original(folder)])
+    with pytest.raises(DataError, match="pair seq: expected <image> in the prompt only, the rejected answer holds it"):
+        export_pairs(folder, "trl", tmp_path / "out")
+
+
+def test_a_lost_placeholder_is_found_when_reading_and_writing(folder: Path, tmp_path: Path) -> None:
+    file = export_pairs(folder, "ms-swift", tmp_path / "out")
+    file.write_text(file.read_text("utf-8").replace("Image3:<image>", "Image3:"), "utf-8")
+    with pytest.raises(DataError, match="row 1: .*got 2 in the prompt for 3 images"):
+        list(import_pairs(file, "ms-swift"))
+    lines = (folder / "pairs.jsonl").read_text("utf-8").replace("Image3:<image>", "Image3:")
+    (folder / "pairs.jsonl").write_text(lines, "utf-8")
+    with pytest.raises(DataError, match="got 2 in the prompt for 3 images"):
+        export_pairs(folder, "ms-swift", tmp_path / "again")
+
+
+def test_rows_of_other_tools_are_read_too(tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    prompt = "Image1:<image>\nImage2:<image>\nIn Image2, what is it?"
+    file.write_text(json.dumps([{"image": ["a.jpg", "b.jpg"], "prompt": prompt, "chosen": "x", "rejected": "y", "gt": "x"}]))
+    (pair,) = import_pairs(file, "mia-dpo")
+    assert (pair.format, pair.target, pair.images) == ("sequence", 1, ["a.jpg", "b.jpg"])
+    assert [region.label for region in pair.regions] == ["Image1", "Image2"]
+
+
+def test_bad_rows_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "other.jsonl"
+    file.write_text('{"messages": []}\n')
+    with pytest.raises(DataError, match="row 1: not a preference pair in this format"):
+        list(import_pairs(file, "ms-swift"))
+    file.write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        list(import_pairs(file, "ms-swift"))
+
+
+def test_unknown_formats_and_wrong_endings_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected one of trl, llama-factory, ms-swift, mia-dpo, parquet"):
+        export_pairs(folder, "axolotl", tmp_path)
+    with pytest.raises(ConfigError, match=r"ending in \.jsonl for trl"):
+        export_pairs(folder, "trl", tmp_path / "pairs.json")
