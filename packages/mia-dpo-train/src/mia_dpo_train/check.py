@@ -1,0 +1,104 @@
+"""The start-up check: which route gives exact log-probs for this model, found by trying."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from mia_augment.errors import ModelError
+from torch import Tensor
+
+from mia_dpo_train.encode import PairBatch
+from mia_dpo_train.families import text_config
+from mia_dpo_train.routes import PairLogps
+from mia_dpo_train.settings import Route, TrainSettings
+
+FP32_TOLERANCE = 1e-3
+"""Largest difference of a summed log-prob from the plain computation, in nats."""
+LOW_PRECISION_TOLERANCE = 0.05
+"""Likewise per response token, where the weights are in 16 bits (their rounding alone reaches 0.01)."""
+
+
+@dataclass(frozen=True)
+class RouteChoice:
+    route: Route
+    reason: str
+
+
+def choose_route(
+    logps: PairLogps, batch: PairBatch, settings: TrainSettings, call: Callable[[PairBatch], Tensor]
+) -> RouteChoice:
+    """Try the routes from the cheapest on, on a batch of real pairs.
+
+    Args:
+        logps: its `route` is set to the one that is tried, and left at the one that was chosen.
+        call: runs `logps` on a batch (through whatever wraps it).
+
+    Raises:
+        ModelError: the settings force a route that is wrong for this model.
+    """
+    was_training = logps.training
+    logps.eval()
+    tried: list[str] = []
+    candidates: list[Route] = ["packed", "kv", "plain"] if settings.route == "auto" else [settings.route]
+    try:
+        with torch.no_grad():
+            for route in candidates:
+                problem = None if route == "plain" else _static_problem(logps, route, settings)
+                problem = problem or _measured_problem(logps, route, batch, call)
+                if problem is None:
+                    logps.route = route
+                    return RouteChoice(route, "; ".join([*tried, f"{route} {_praise(route)}"]))
+                tried.append(f"{route} ruled out: {problem}")
+    finally:
+        logps.train(was_training)
+    raise ModelError(f"route {settings.route} is wrong for this model ({'; '.join(tried)}); set route: auto")
+
+
+def _praise(route: Route) -> str:
+    return "needs no check" if route == "plain" else "agrees with plain, and neither answer sees the other"
+
+
+def _static_problem(logps: PairLogps, route: Route, settings: TrainSettings) -> str | None:
+    attention = text_config(logps.model)._attn_implementation
+    if logps.facts.linear_layers:
+        return "the model has linear-attention layers, whose state would run from one answer into the other"
+    if route == "packed" and attention not in ("sdpa", "eager"):
+        return f"{attention} takes no custom mask"
+    if route == "kv" and settings.gradient_checkpointing:
+        return "gradient checkpointing drops the cache"
+    return None
+
+
+def _measured_problem(logps: PairLogps, route: Route, batch: PairBatch, call: Callable[[PairBatch], Tensor]) -> str | None:
+    if route == "plain":
+        return None
+    try:
+        logps.route = route
+        computed = call(batch)
+        leak = (call(_with_other_chosen(batch))[1] - computed[1]).abs().max().item()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # any family may refuse the mask or the cache in its own way; the reason is reported
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    if leak > 0:
+        return f"the rejected answer's log-prob moved by {leak:.1e} when the chosen answer was replaced"
+    logps.route = "plain"
+    difference = (computed - call(batch)).abs()
+    exact = all(parameter.dtype == torch.float32 for parameter in logps.parameters() if parameter.is_floating_point())
+    tokens = torch.stack([batch.chosen_mask.sum(1), batch.rejected_mask.sum(1)])
+    allowed = torch.full_like(difference, FP32_TOLERANCE) if exact else LOW_PRECISION_TOLERANCE * tokens
+    if not bool((difference <= allowed).all()):
+        return f"log-probs differ from plain by {difference.max().item():.1e}"
+    return None
+
+
+def _with_other_chosen(batch: PairBatch) -> PairBatch:
+    """The same batch with other chosen answers of the same lengths: every token replaced by one of the rejected answer."""
+    width = batch.chosen.shape[1]
+    repeats = -(-width // batch.rejected.shape[1])
+    other = batch.rejected.repeat(1, repeats)[:, :width].roll(1, dims=1)
+    other = torch.where(other == batch.chosen, batch.prompt[:, -1:], other)
+    return dataclasses.replace(batch, chosen=other)

@@ -1,0 +1,141 @@
+"""Pairs ready for batches: measured once before training, opened again when needed, kept in memory while they fit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mia_augment.errors import DataError
+from mia_augment.records import PreferencePair, Skipped
+from torch.utils.data import DataLoader, Dataset
+
+from mia_dpo_train.encode import EncodedPair, PairBatch, PairEncoder, collate
+from mia_dpo_train.plan import Batch
+from mia_dpo_train.settings import TrainSettings
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What must be known of a pair before training."""
+
+    length: int
+    chosen_tokens: int
+    digest: str
+
+
+class PairSet(Dataset[EncodedPair]):
+    """Encoded pairs by index."""
+
+    def __init__(self, pairs: Sequence[PreferencePair], encoder: PairEncoder, cache_bytes: int = 0) -> None:
+        self.pairs, self.encoder = list(pairs), encoder
+        self._room = cache_bytes
+        self._cache: dict[str, EncodedPair] = {}
+        self.measured: list[Measured] = []
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> EncodedPair:
+        pair = self.pairs[index]
+        if pair.id in self._cache:
+            return self._cache[pair.id]
+        encoded = self.encoder(pair)
+        if encoded.vision_bytes <= self._room:
+            self._room -= encoded.vision_bytes
+            self._cache[pair.id] = encoded
+        return encoded
+
+    @property
+    def lengths(self) -> list[int]:
+        return [measured.length for measured in self.measured]
+
+    @property
+    def digest(self) -> str:
+        """Hash of all pairs, in order."""
+        return hashlib.sha256("".join(measured.digest for measured in self.measured).encode()).hexdigest()
+
+    def keep(self, kept: Sequence[int], measured: Sequence[Measured]) -> None:
+        self.pairs = [self.pairs[index] for index in kept]
+        self.measured = list(measured)
+
+
+def measure(pairs: PairSet, settings: TrainSettings, max_length: int | None) -> list[Skipped]:
+    """Encode every pair once: note lengths and digests, set aside what can't be trained on, and say why.
+
+    Raises:
+        DataError: pairs are too long and `too_long` is refuse; or none is left.
+    """
+    measured: dict[int, Measured] = {}
+    skipped: list[Skipped] = []
+    too_long_ids: list[str] = []
+    for index, found in enumerate(_encode_all(pairs, settings.workers)):
+        pair_id = pairs.pairs[index].id
+        if isinstance(found, str):
+            skipped.append(Skipped(id=pair_id, reason=found))
+        elif max_length is not None and found.length > max_length:
+            too_long_ids.append(f"{pair_id} ({found.length})")
+            skipped.append(Skipped(id=pair_id, reason=f"{found.length} tokens, more than {max_length}"))
+        else:
+            measured[index] = found
+    if too_long_ids and settings.too_long == "refuse":
+        shown = ", ".join(too_long_ids[:5]) + (" ..." if len(too_long_ids) > 5 else "")
+        raise DataError(
+            f"{len(too_long_ids)} of {len(pairs)} pairs are longer than {max_length} tokens (image tokens are never cut off): "
+            f"{shown}; raise max_length, use smaller pictures, or set too_long: skip"
+        )
+    if not measured:
+        reason = skipped[0].reason if skipped else "there were none"
+        raise DataError(f"no pair left to train on, of {len(pairs)}; the first was left out because: {reason}")
+    pairs.keep(sorted(measured), [measured[index] for index in sorted(measured)])
+    return skipped
+
+
+class _Measuring(Dataset[Measured | str]):
+    def __init__(self, pairs: PairSet) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Measured | str:
+        try:
+            encoded = self.pairs[index]
+        except DataError as error:
+            return str(error)
+        return Measured(encoded.length, len(encoded.chosen), encoded.digest)
+
+
+def _encode_all(pairs: PairSet, workers: int) -> Iterator[Measured | str]:
+    loader: Any = DataLoader(_Measuring(pairs), batch_size=None, num_workers=workers, generator=torch.Generator())
+    yield from loader
+
+
+def batches(pairs: PairSet, order: Sequence[Batch], *, workers: int, pad: int) -> Iterator[PairBatch]:
+    """The pairs of each batch side by side. Draws nothing from the global random generator.
+
+    An empty batch gives the shortest pair: its process has to take part in the step, with weight 0.
+    """
+    shortest = min(range(len(pairs)), key=lambda index: (pairs.lengths[index], index))
+    loader: Any = DataLoader(
+        pairs,
+        batch_sampler=[list(batch) or [shortest] for batch in order],
+        collate_fn=_Collate(pad),
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+class _Collate:
+    """Picklable, for worker processes."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, pairs: list[EncodedPair]) -> PairBatch:
+        return collate(pairs, self.pad)

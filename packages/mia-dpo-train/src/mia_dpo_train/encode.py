@@ -1,0 +1,197 @@
+"""From preference pairs to token ids and image tensors.
+
+Convention: the prompt is rendered by the chat template up to where the answer starts; a response is its own tokens,
+`tokenizer(response, add_special_tokens=False)`, followed by the end-of-sequence token. Nothing is ever cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mia_augment.chat import render_prompt
+from mia_augment.errors import DataError, ModelError
+from mia_augment.records import PreferencePair
+from PIL.Image import Image
+from torch import Tensor
+
+from mia_dpo_train.families import type_name
+
+OpenImage = Callable[[str], Image]
+
+_TEXT_OUTPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """One pair as the model sees it."""
+
+    id: str
+    prompt: Tensor
+    """Token ids with the image tokens in place: (prompt,)."""
+    types: Tensor | None
+    """Which prompt tokens stand for images, where the processor says so: (prompt,)."""
+    chosen: Tensor
+    """Token ids with the end-of-sequence token: (chosen,)."""
+    rejected: Tensor
+    """Likewise: (rejected,)."""
+    vision: dict[str, Tensor]
+    """All other outputs of the processor, e.g. pixel_values."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and the longer answer."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that the log-probs of this pair depend on, besides the model."""
+        digest = hashlib.sha256()
+        for name, tensor in [
+            ("prompt", self.prompt),
+            ("chosen", self.chosen),
+            ("rejected", self.rejected),
+            *self.vision.items(),
+        ]:
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def vision_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.vision.values())
+
+
+class PairEncoder:
+    """Encodes pairs with a processor; cheap to hand to worker processes."""
+
+    def __init__(self, processor: Any, open_image: OpenImage) -> None:
+        tokenizer = getattr(processor, "tokenizer", None)
+        if tokenizer is None:
+            raise ModelError(f"{type(processor).__name__} has no tokenizer: expected the processor of a vision-language model")
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"{type(tokenizer).__name__} has no end-of-sequence token; a response would never learn to end")
+        self.processor, self.tokenizer, self.open_image = processor, tokenizer, open_image
+
+    def __call__(self, pair: PreferencePair) -> EncodedPair:
+        """Raises DataError, naming the pair, when one of its images can't be opened."""
+        text = render_prompt(self.processor, pair.prompt)
+        bos = self.tokenizer.bos_token
+        keywords: dict[str, Any] = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+        try:
+            images = [self.open_image(name) for name in pair.images]
+        except (DataError, OSError) as error:
+            raise DataError(f"pair {pair.id}: {error}") from error
+        outputs = self.processor(images=[images], text=[text], return_tensors="pt", **keywords)
+        types = type_name(outputs)
+        vision = {name: value for name, value in outputs.items() if name not in _TEXT_OUTPUTS}
+        for name, value in vision.items():
+            if not isinstance(value, Tensor):
+                raise ModelError(f"{type(self.processor).__name__} gives {name} as {type(value).__name__}, expected a tensor")
+        return EncodedPair(
+            id=pair.id,
+            prompt=outputs["input_ids"][0],
+            types=outputs[types][0] if types else None,
+            chosen=self._response(pair.id, "chosen", pair.chosen),
+            rejected=self._response(pair.id, "rejected", pair.rejected),
+            vision=vision,
+        )
+
+    def _response(self, pair_id: str, name: str, text: str) -> Tensor:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self._image_token in ids:
+            raise DataError(f"pair {pair_id}: its {name} answer contains the image token; expected plain text")
+        return torch.tensor([*ids, self.tokenizer.eos_token_id], dtype=torch.long)
+
+    @property
+    def _image_token(self) -> int | None:
+        return getattr(self.processor, "image_token_id", None)
+
+
+@dataclass
+class PairBatch:
+    """Pairs side by side: prompts padded on the left, so that all end in the same column; answers padded on the right."""
+
+    ids: list[str]
+    prompt: Tensor
+    """(pairs, prompt)"""
+    prompt_mask: Tensor
+    """True where a token stands: (pairs, prompt)."""
+    types: Tensor | None
+    """(pairs, prompt)"""
+    chosen: Tensor
+    """(pairs, chosen)"""
+    chosen_mask: Tensor
+    rejected: Tensor
+    """(pairs, rejected)"""
+    rejected_mask: Tensor
+    vision: dict[str, Tensor] = field(default_factory=dict)
+    """Images of all pairs, in order."""
+
+    def to(self, device: torch.device) -> PairBatch:
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return PairBatch(
+            self.ids,
+            moved(self.prompt),
+            moved(self.prompt_mask),
+            None if self.types is None else moved(self.types),
+            moved(self.chosen),
+            moved(self.chosen_mask),
+            moved(self.rejected),
+            moved(self.rejected_mask),
+            {name: moved(tensor) for name, tensor in self.vision.items()},
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are no padding."""
+        return int(self.prompt_mask.sum() + self.chosen_mask.sum() + self.rejected_mask.sum())
+
+
+def collate(pairs: Sequence[EncodedPair], pad: int = 0) -> PairBatch:
+    """Put encoded pairs side by side."""
+    prompt, prompt_mask = pad_rows([pair.prompt for pair in pairs], pad, left=True)
+    chosen, chosen_mask = pad_rows([pair.chosen for pair in pairs], pad)
+    rejected, rejected_mask = pad_rows([pair.rejected for pair in pairs], pad)
+    types = [pair.types for pair in pairs if pair.types is not None]
+    return PairBatch(
+        ids=[pair.id for pair in pairs],
+        prompt=prompt,
+        prompt_mask=prompt_mask,
+        types=pad_rows(types, 0, left=True)[0] if types else None,
+        chosen=chosen,
+        chosen_mask=chosen_mask,
+        rejected=rejected,
+        rejected_mask=rejected_mask,
+        vision={name: concatenate([pair.vision[name] for pair in pairs]) for name in pairs[0].vision},
+    )
+
+
+def pad_rows(rows: Sequence[Tensor], value: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths as (rows, longest), and where they are real."""
+    width = max(len(row) for row in rows)
+    padded = torch.full((len(rows), width), value, dtype=rows[0].dtype)
+    mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    for index, row in enumerate(rows):
+        columns = slice(width - len(row), width) if left else slice(0, len(row))
+        padded[index, columns] = row
+        mask[index, columns] = True
+    return padded, mask
+
+
+def concatenate(tensors: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the first axis; other axes (tiles of an image, its height and width) are filled with zeros."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    grown = []
+    for tensor in tensors:
+        if list(tensor.shape[1:]) != shape:
+            larger = tensor.new_zeros((tensor.shape[0], *shape))
+            larger[(slice(None), *(slice(0, size) for size in tensor.shape[1:]))] = tensor
+            tensor = larger
+        grown.append(tensor)
+    return torch.cat(grown)

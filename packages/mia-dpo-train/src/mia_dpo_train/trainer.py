@@ -1,0 +1,156 @@
+"""Training on preference pairs: what is settled before the first step, in which order, and what comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mia_augment.errors import ModelError
+from mia_augment.files import write_jsonl
+from mia_augment.records import PreferencePair, Skipped
+
+from mia_dpo_train.check import RouteChoice, choose_route
+from mia_dpo_train.checkpoints import whole_folder
+from mia_dpo_train.data import PairSet, Progress, measure
+from mia_dpo_train.encode import OpenImage, PairEncoder, collate
+from mia_dpo_train.loop import Loop
+from mia_dpo_train.model import Trained, prepare_trained, write_trained
+from mia_dpo_train.plan import length_batches
+from mia_dpo_train.reference import ReferenceSource
+from mia_dpo_train.settings import TrainSettings
+from mia_dpo_train.setup import check_environment, longest_allowed, make_accelerator, pad_token
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out of a training run."""
+
+    folder: Path
+    """The adapter, or for full fine-tuning the model."""
+    steps: int
+    pairs: int
+    held_out: int
+    skipped: list[Skipped]
+    route: str
+    reason: str
+    """Why this route."""
+    attn_implementation: str
+    metrics: dict[str, float]
+    """Of the last optimizer step."""
+    held_out_metrics: dict[str, float] | None
+
+
+def train(
+    pairs: Sequence[PreferencePair],
+    model: Any,
+    processor: Any,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    open_image: OpenImage,
+    model_id: str,
+    held_out: Sequence[PreferencePair] = (),
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train `model` on `pairs`; called again after a crash, it goes on and ends with the same bytes.
+
+    Args:
+        model: a Hugging Face vision-language model without adapters; changed in place.
+        out: gets adapter/ (or model/), checkpoints/, metrics.jsonl, reference.json and skipped.jsonl.
+        open_image: from an entry of `images` to an RGB picture.
+        model_id: name or path of the model, kept in the adapter's configuration.
+        held_out: measured during training, never trained on.
+        progress: called with what is done and what there is in all (reference batches and optimizer steps).
+
+    Raises:
+        DataError: no pair can be trained on, pairs are too long, the loss is NaN or inf, the disk is full.
+        ConfigError: settings that this machine or the checkpoints do not allow.
+        ModelError: no vision-language model, a forced route that is wrong for it, or out of memory.
+    """
+    check_environment(settings)
+    try:
+        return _train(pairs, held_out, model, processor, settings, out, open_image, model_id, progress)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise ModelError(_memory_advice(settings, error)) from error
+        raise
+
+
+def _train(
+    pairs: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    model: Any,
+    processor: Any,
+    settings: TrainSettings,
+    out: Path,
+    open_image: OpenImage,
+    model_id: str,
+    progress: Progress | None,
+) -> TrainResult:
+    cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
+    encoder = PairEncoder(processor, open_image)
+    training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
+    accelerator = make_accelerator(settings, model, out)
+    limit = longest_allowed(settings, model)
+    skipped = [s for part in (training, held) if len(part) or part is training for s in measure(part, settings, limit)]
+    if accelerator.is_main_process:
+        write_jsonl(out / "skipped.jsonl", skipped)
+    trained = prepare_trained(model, settings, accelerator, model_id, longest=max(training.lengths))
+    pad = pad_token(processor)
+    choice = _choose(trained, training, settings, pad)
+    reference = ReferenceSource(trained, processor, settings, out, pad)
+    loop = Loop(trained, settings, out, training, held, reference, pad, progress)
+    reference.prepare([("reference", training), ("reference_held_out", held)], loop.report)
+    metrics, steps, held_out_metrics = loop.run()
+    folder = out / ("model" if settings.tuning == "full" else "adapter")
+    state = trained.full_state()
+    if accelerator.is_main_process:
+        whole_folder(folder, lambda temporary: write_trained(trained.model, processor, temporary, state))
+    accelerator.wait_for_everyone()
+    loop.log.end()
+    return TrainResult(
+        folder=folder,
+        steps=steps,
+        pairs=len(training),
+        held_out=len(held),
+        skipped=skipped,
+        route=choice.route,
+        reason=choice.reason,
+        attn_implementation=trained.attention,
+        metrics=metrics,
+        held_out_metrics=held_out_metrics,
+    )
+
+
+def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int) -> RouteChoice:
+    """The start-up check, on the two shortest pairs."""
+    shortest = length_batches(pairs.lengths, 2)[-1]
+    batch = collate([pairs[index] for index in shortest], pad).to(trained.accelerator.device)
+    # The model itself, so that neither autocast nor another process takes part; sharded ones only run wrapped.
+    call = trained.wrapped if trained.sharded else trained.logps.compute
+    choice = choose_route(trained.logps, batch, settings, call)
+    if trained.frozen_copy is not None:
+        trained.frozen_copy.route = choice.route
+    logger.info("route %s: %s", choice.route, choice.reason)
+    return choice
+
+
+def _memory_advice(settings: TrainSettings, error: Exception) -> str:
+    advice = []
+    if settings.per_device_batch_size > 1:
+        half = settings.per_device_batch_size // 2
+        advice.append(f"per_device_batch_size: {half} with accumulation: {settings.accumulation * 2} (the same training)")
+    if not settings.gradient_checkpointing:
+        advice.append("gradient_checkpointing: true")
+    if settings.tuning == "full":
+        advice.append("tuning: lora")
+    advice.append("smaller pictures (fewer image tokens), or max_length with too_long: skip")
+    return (
+        f"out of memory ({str(error).splitlines()[0]}); try {'; or '.join(advice)}. Training goes on from its last checkpoint"
+    )

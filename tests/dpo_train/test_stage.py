@@ -1,0 +1,141 @@
+"""The stage: folders in and out, skipping, splitting, and a process that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mia_augment.errors import DataError
+from mia_augment.files import Manifest, read_manifest, write_manifest
+from mia_dpo_train import TrainSettings, train_pairs
+from mia_dpo_train.stage import is_finished, split
+
+SETTINGS = {
+    "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
+    "epochs": 2,
+    "per_device_batch_size": 1,
+    "accumulation": 2,
+    "gradient_checkpointing": False,
+    "checkpoint_every": 2,
+    "trackers": [],
+}
+
+RUNNER = """
+import importlib.util, json, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("fixtures", sys.argv[1])
+fixtures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fixtures)
+from mia_dpo_train import TrainSettings, train_pairs
+model, processor = fixtures.build("llava")
+settings = TrainSettings.model_validate(json.loads(sys.argv[4]))
+train_pairs(Path(sys.argv[2]), model, processor, Path(sys.argv[3]), settings, model_id="tiny")
+"""
+
+
+def adapter_bytes(out):
+    return {path.name: path.read_bytes() for path in (out / "adapter").iterdir()}
+
+
+@pytest.fixture
+def stage(build, pairs_folder, tmp_path):
+    def stage(out="out", **changes):
+        model, processor = build("llava")
+        settings = TrainSettings.model_validate({**SETTINGS, **changes})
+        return train_pairs(pairs_folder, model, processor, tmp_path / out, settings, model_id="tiny")
+
+    return stage
+
+
+def test_counts_and_image_folders(stage, tmp_path, pairs_folder):
+    manifest = stage()
+    assert manifest == read_manifest(tmp_path / "out")
+    assert manifest.stage == "train"
+    assert manifest.counts["pairs"] == 9
+    assert manifest.counts["steps"] == 10
+    assert manifest.counts["route/packed"] == 1
+    assert [(tmp_path / "out" / name).resolve() for name in manifest.image_folders] == [pairs_folder.resolve()]
+
+
+def test_a_finished_stage_is_left_alone_until_something_changes(stage, tmp_path, pairs_folder):
+    first = stage()
+    settings = TrainSettings.model_validate(SETTINGS)
+    assert is_finished(pairs_folder, tmp_path / "out", settings, "tiny")
+    written = (tmp_path / "out" / "metrics.jsonl").stat().st_mtime_ns
+    assert stage() == first
+    assert (tmp_path / "out" / "metrics.jsonl").stat().st_mtime_ns == written
+    assert not is_finished(pairs_folder, tmp_path / "out", settings, "other")
+    before = read_manifest(pairs_folder)
+    write_manifest(pairs_folder, before.model_copy(update={"inputs": {"scored": "other"}}))
+    assert not is_finished(pairs_folder, tmp_path / "out", settings, "tiny")
+    assert stage(beta=0.2).settings["beta"] == 0.2
+
+
+def test_killed_in_the_middle_it_ends_with_the_same_bytes(stage, tmp_path, pairs_folder):
+    stage("whole")
+    out = tmp_path / "killed"
+    fixtures = Path(__file__).with_name("conftest.py")
+    settings = TrainSettings.model_validate(SETTINGS).model_dump_json()
+    command = [sys.executable, "-c", RUNNER, str(fixtures), str(pairs_folder), str(out), settings]
+    process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    checkpoint = out / "checkpoints" / "step-00000004"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert checkpoint.exists()
+    assert not (out / "manifest.json").exists()
+    stage("killed")
+    assert adapter_bytes(out) == adapter_bytes(tmp_path / "whole")
+
+
+def test_killed_while_the_reference_is_computed(stage, tmp_path, monkeypatch):
+    from mia_dpo_train import reference
+
+    stage("whole")
+    append, calls = reference._append, []
+
+    def dying(path: Path, values: object) -> None:
+        append(path, values)
+        calls.append(path)
+        if len(calls) == 2:
+            with path.open("ab") as file:
+                file.write(b'{"pair-0')  # a line that was cut off
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference, "_append", dying)
+    with pytest.raises(KeyboardInterrupt):
+        stage("killed")
+    stage("killed")
+    assert len(calls) == 5  # 9 pairs in batches of 2: the two finished batches were not computed again
+    first, second = ((tmp_path / name / "reference.json").read_bytes() for name in ("whole", "killed"))
+    assert first == second
+    assert adapter_bytes(tmp_path / "killed") == adapter_bytes(tmp_path / "whole")
+
+
+def test_pairs_of_one_picture_are_held_out_together(make_pair):
+    pairs = [make_pair(n, 1 + n % 3) for n in range(60)]
+    training, held_out = split(pairs, 0.3, seed=0)
+    assert len(training) + len(held_out) == 60
+    assert {pair.images[0] for pair in training}.isdisjoint(pair.images[0] for pair in held_out)
+    assert held_out
+    assert split(pairs, 0.0, seed=0) == (pairs, [])
+
+
+def test_missing_and_empty_pairs(stage, tmp_path, pairs_folder):
+    (pairs_folder / "pairs.jsonl").write_text("")
+    with pytest.raises(DataError, match="holds no pair"):
+        stage()
+    (pairs_folder / "pairs.jsonl").unlink()
+    with pytest.raises(DataError, match="no such file"):
+        stage()
+
+
+def test_a_manifest_of_another_stage_is_no_finished_training(stage, tmp_path):
+    write_manifest(tmp_path / "out", Manifest(stage="select", version="0.1.0", settings={}, inputs={}))
+    assert stage().stage == "train"

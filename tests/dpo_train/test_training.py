@@ -1,0 +1,272 @@
+"""The loop as a whole, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from mia_augment.errors import ConfigError, DataError, ModelError
+from mia_dpo_train import LoraSettings, TrainSettings, train
+from safetensors.torch import load_file
+
+SETTINGS = TrainSettings(
+    lora=LoraSettings(r=4, alpha=8, dropout=0.2),
+    epochs=2,
+    per_device_batch_size=2,
+    accumulation=2,
+    learning_rate=1e-2,
+    gradient_checkpointing=False,
+    checkpoint_every=2,
+    trackers=[],
+)
+
+
+@pytest.fixture
+def run(build, pairs, open_picture):
+    def run(out, family="llava", pairs=pairs, held_out=(), prepare=None, **changes):
+        model, processor = build(family)
+        if prepare:
+            prepare(model)
+        settings = TrainSettings.model_validate({**SETTINGS.model_dump(), **changes})
+        result = train(
+            pairs, model, processor, settings, out, open_image=open_picture, model_id="tiny", held_out=held_out
+        )  # fmt: skip
+        return result, model
+
+    return run
+
+
+def lines(out, part="train"):
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["part"] == part]
+
+
+def weights(result):
+    return {path.name: path.read_bytes() for path in result.folder.iterdir()}
+
+
+def test_loss_falls_and_margin_grows(run, tmp_path):
+    result, _ = run(tmp_path, epochs=6)
+    rows = lines(tmp_path)
+    assert result.steps == len(rows) == 18
+    assert rows[0]["dpo"] == pytest.approx(0.6931472, abs=1e-3)  # log 2: policy and reference start equal
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["margin"] > 0.5
+    assert rows[-1]["accuracy"] == 1.0
+
+
+def test_adapter_lies_on_the_language_model_only_and_loads_with_peft(run, build, tmp_path):
+    from peft import PeftModel
+
+    result, trained = run(tmp_path)
+    names = list(load_file(result.folder / "adapter_model.safetensors"))
+    assert names
+    assert all(".language_model." in name for name in names)
+    model, _ = build("llava")
+    loaded = PeftModel.from_pretrained(model, str(result.folder))
+    assert loaded.peft_config["default"].base_model_name_or_path == "tiny"
+    first = dict(trained.named_parameters())
+    for name, parameter in loaded.base_model.model.named_parameters():
+        assert torch.equal(parameter, first[name])
+
+
+def test_interrupted_anywhere_gives_the_same_bytes(run, tmp_path, monkeypatch):
+    """Stopped after each step in turn (mid-epoch, at an epoch's boundary, before the adapter is written)."""
+    from mia_dpo_train.loop import Loop
+
+    whole, _ = run(tmp_path / "whole")
+    step = Loop._step
+    for stop in (1, 3, 4, 6):
+
+        def dying(self, planned, stream, stop=stop):
+            result = step(self, planned, stream)
+            if planned.number + 1 == stop:
+                raise KeyboardInterrupt
+            return result
+
+        out = tmp_path / f"stopped-{stop}"
+        monkeypatch.setattr(Loop, "_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(out)
+        monkeypatch.setattr(Loop, "_step", step)
+        resumed, _ = run(out)
+        assert weights(resumed) == weights(whole)
+        assert [row["step"] for row in lines(out)] == [1, 2, 3, 4, 5, 6]
+        assert [row["loss"] for row in lines(out)] == [row["loss"] for row in lines(tmp_path / "whole")]
+
+
+def test_workers_and_caching_change_nothing(run, tmp_path):
+    with_workers, _ = run(tmp_path / "workers", workers=2)
+    without_cache, _ = run(tmp_path / "plain", image_cache_mb=0)
+    assert weights(with_workers) == weights(without_cache)
+
+
+def test_full_fine_tuning_leaves_vision_and_projector(run, build, tmp_path):
+    result, _ = run(tmp_path, tuning="full", lora=LoraSettings().model_dump(), learning_rate=1e-3)
+    from transformers import AutoModelForImageTextToText
+
+    before, _ = build("llava")
+    after = dict(AutoModelForImageTextToText.from_pretrained(result.folder).named_parameters())
+    changed = {name for name, parameter in before.named_parameters() if not torch.equal(parameter, after[name])}
+    assert result.folder.name == "model"
+    assert changed
+    assert all(".language_model." in name or "lm_head" in name for name in changed)
+
+
+def test_online_reference_gives_the_same_training(run, tmp_path):
+    run(tmp_path / "stored")
+    run(tmp_path / "online", reference="online")
+    assert not (tmp_path / "online" / "reference.json").exists()
+    first, second = lines(tmp_path / "stored")[-1], lines(tmp_path / "online")[-1]
+    assert first["loss"] == pytest.approx(second["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("nll", ["pair_mean", "token_mean"])
+def test_accumulation_equals_one_large_batch(run, tmp_path, nll):
+    """Also in the short last step of an epoch (9 pairs in steps of 4)."""
+    shared = {"nll": nll, "gamma": 1.0, "lora": {"r": 4, "alpha": 8}, "group_by_length": False}
+    run(tmp_path / "one", per_device_batch_size=4, accumulation=1, **shared)
+    run(tmp_path / "many", per_device_batch_size=1, accumulation=4, **shared)
+    for first, second in zip(lines(tmp_path / "one"), lines(tmp_path / "many"), strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], abs=2e-6)
+        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_nothing(run, tmp_path):
+    without, _ = run(tmp_path / "without")
+    with_it, _ = run(tmp_path / "with", gradient_checkpointing=True)
+    assert weights(without) == weights(with_it)
+
+
+def test_held_out_pairs_are_measured_and_not_trained_on(run, pairs, tmp_path):
+    result, _ = run(tmp_path / "a", pairs=pairs[:6], held_out=pairs[6:], evaluate_every=1)
+    alone, _ = run(tmp_path / "b", pairs=pairs[:6])
+    assert weights(result) == weights(alone)
+    rows = lines(tmp_path / "a", "held_out")
+    assert [row["step"] for row in rows] == list(range(1, result.steps + 1))
+    assert result.held_out_metrics["dpo"] == rows[-1]["dpo"] != rows[0]["dpo"]
+
+
+def test_a_bad_picture_costs_its_pair_only(run, pairs, tmp_path, open_picture, build):
+    def opener(name):
+        if name == pairs[4].images[0]:
+            raise DataError(f"image {name!r}: cut off")
+        return open_picture(name)
+
+    model, processor = build("llava")
+    bad = {pair.id for pair in pairs if pairs[4].images[0] in pair.images}
+    result = train(pairs, model, processor, SETTINGS, tmp_path, open_image=opener, model_id="tiny")
+    assert {skipped.id for skipped in result.skipped} == bad
+    assert result.pairs == 9 - len(bad)
+    assert "cut off" in (tmp_path / "skipped.jsonl").read_text()
+
+
+def test_too_long_pairs_are_refused_with_their_length_or_skipped(run, tmp_path):
+    with pytest.raises(DataError, match=r"longer than 60 tokens .*pair-002 \(\d+\).*max_length"):
+        run(tmp_path / "refused", max_length=60)
+    result, _ = run(tmp_path / "skipped", max_length=60, too_long="skip")
+    assert 0 < result.pairs < 9
+    assert result.pairs + len(result.skipped) == 9
+
+
+def test_nan_stops_with_the_pairs_named_and_the_checkpoint_kept(run, tmp_path, monkeypatch):
+    from mia_dpo_train.routes import PairLogps
+
+    compute = PairLogps.compute
+    monkeypatch.setattr(
+        PairLogps,
+        "compute",
+        lambda self, batch: compute(self, batch) * (float("nan") if self.training and "pair-007" in batch.ids else 1.0),
+    )
+    with pytest.raises(DataError, match=r"step \d+: the loss is NaN or inf; its pairs are .*pair-007") as caught:
+        run(tmp_path, checkpoint_every=1, seed=1)
+    step = int(str(caught.value).split("step ")[1].split(":")[0])
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert kept[-1:] == ([f"step-{step - 1:08d}"] if step > 1 else [])
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_out_of_memory_says_what_to_change(run, tmp_path, monkeypatch):
+    from mia_dpo_train.routes import PairLogps
+
+    def exhausted(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(PairLogps, "compute", exhausted)
+    with pytest.raises(ModelError, match=r"per_device_batch_size: 1 with accumulation: 4.*gradient_checkpointing: true"):
+        run(tmp_path)
+
+
+def test_checkpoints_are_pruned_and_damaged_ones_passed_over(run, tmp_path):
+    whole, _ = run(tmp_path / "whole", checkpoint_every=1, keep_checkpoints=3)
+    folders = sorted((tmp_path / "whole" / "checkpoints").iterdir())
+    assert [folder.name for folder in folders] == ["step-00000004", "step-00000005", "step-00000006"]
+    before = weights(whole)
+    with (folders[-1] / "weights.safetensors").open("r+b") as file:
+        file.truncate(100)
+    again, _ = run(tmp_path / "whole", checkpoint_every=1, keep_checkpoints=3)
+    assert weights(again) == before
+    assert len(lines(tmp_path / "whole")) == 6
+
+
+def test_other_settings_start_anew(run, tmp_path):
+    run(tmp_path, learning_rate=1e-2)
+    changed, _ = run(tmp_path, learning_rate=2e-2)
+    fresh, _ = run(tmp_path / "fresh", learning_rate=2e-2)
+    assert weights(changed) == weights(fresh)
+
+
+def test_a_full_disk_is_an_error_that_keeps_the_run(run, tmp_path, monkeypatch):
+    from mia_dpo_train import checkpoints
+
+    save, calls = checkpoints.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device")
+        save(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(DataError, match="disk is full"):
+        run(tmp_path)
+    names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert names == ["step-00000002"]
+
+
+def test_stale_reference_is_computed_again(run, pairs, tmp_path, caplog):
+    run(tmp_path)
+    stored = json.loads((tmp_path / "reference.json").read_text())
+
+    def other_model(model):
+        model.lm_head.weight.data.mul_(1.5)
+
+    with caplog.at_level("WARNING"):
+        run(tmp_path, prepare=other_model)
+    assert "stale (changed: model)" in caplog.text
+    renewed = json.loads((tmp_path / "reference.json").read_text())
+    assert renewed["logps"].keys() == stored["logps"].keys()
+    assert renewed["logps"] != stored["logps"]
+
+
+def test_more_processes_than_the_checkpoint_had_are_refused(run, tmp_path):
+    run(tmp_path)
+    for state in (tmp_path / "checkpoints").glob("*/state.json"):
+        state.write_text(state.read_text().replace('"processes": 1', '"processes": 4'))
+    with pytest.raises(ConfigError, match="run with 4 to go on"):
+        run(tmp_path)
+
+
+def test_unknown_lora_target_names_those_that_exist(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"wq not in the language model.*q_proj"):
+        run(tmp_path, lora={"targets": ["wq"]})
+
+
+def test_a_text_model_is_refused(pairs, open_picture, build, tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    _, processor = build("llava")
+    model = LlamaForCausalLM(LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=32))
+    with pytest.raises(ModelError, match="expected a vision-language model"):
+        train(pairs, model, processor, SETTINGS, tmp_path, open_image=open_picture, model_id="tiny")
