@@ -142,12 +142,20 @@ def test_a_placeholder_in_an_answer_is_refused(folder: Path, tmp_path: Path) -> 
 def test_a_lost_placeholder_is_found_when_reading_and_writing(folder: Path, tmp_path: Path) -> None:
     file = export_pairs(folder, "ms-swift", tmp_path / "out")
     file.write_text(file.read_text("utf-8").replace("Image3:<image>", "Image3:"), "utf-8")
-    with pytest.raises(DataError, match="row 1: .*got 2 in the prompt for 3 images"):
+    with pytest.raises(DataError, match=r"row 1: .*got 2 in the prompt for 3 images"):
         list(import_pairs(file, "ms-swift"))
     lines = (folder / "pairs.jsonl").read_text("utf-8").replace("Image3:<image>", "Image3:")
     (folder / "pairs.jsonl").write_text(lines, "utf-8")
     with pytest.raises(DataError, match="got 2 in the prompt for 3 images"):
         export_pairs(folder, "ms-swift", tmp_path / "again")
+
+
+def test_a_lost_image_is_found_when_reading(folder: Path, tmp_path: Path) -> None:
+    file = export_pairs(folder, "trl", tmp_path / "out")
+    row = json.loads(file.read_text("utf-8").split("\n")[0])
+    file.write_text(json.dumps({**row, "images": row["images"][:2]}))
+    with pytest.raises(DataError, match=r"row 1: .*expected 3 images as when it was exported, got 2"):
+        list(import_pairs(file, "trl"))
 
 
 def test_rows_of_other_tools_are_read_too(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def _pairs(folder: Path) -> Iterator[PreferencePair]:
 def _check(folder: Path, folders: list[Path]) -> int:
     """Look at all pairs; returns how many. Reading them already checks the placeholders of the prompts."""
     count = 0
-    for count, pair in enumerate(_pairs(folder), 1):
+    for pair in _pairs(folder):
+        count += 1
         for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             if IMAGE in text:
                 raise DataError(f"pair {pair.id}: expected {IMAGE} in the prompt only, the {side} answer holds it")

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from mia_augment.chat import message_parts
 from mia_augment.errors import DataError
+from mia_augment.files import summary
 from mia_augment.records import IMAGE, PreferencePair, Region
+from pydantic import ValidationError
 
 EXTRA = "mia"
 _NAMED_TARGET = re.compile(r"\bIn Image(\d+)\b")
@@ -139,9 +141,13 @@ def to_pair(row: Row, layout: Layout, name: str) -> PreferencePair:
         texts = layout.read(row)
         own = row.get(EXTRA)
         extra = json.loads(own) if own else _guess(texts, str(row.get("id") or name))
+        if len(extra["images"]) != len(texts.images):
+            raise ValueError(f"expected {len(extra['images'])} images as when it was exported, got {len(texts.images)}")
         return PreferencePair.model_validate(
             {**extra, "prompt": texts.prompt, "chosen": texts.chosen, "rejected": texts.rejected}
         )
+    except ValidationError as error:
+        raise DataError(f"{name}: {summary(error)}") from error
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise DataError(f"{name}: not a preference pair in this format: {type(error).__name__}: {error}") from error
 
