@@ -1,1 +1,49 @@
-"""Where a vision-language model looks while it answers, at the speed of plain generation."""
+"""Where a vision-language model looks while it answers, at the speed of plain generation.
+
+Names are loaded when first used, so that `mia_attention.settings` can be read without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mia_attention.capture import Captured, capture_attention
+    from mia_attention.coverage import BoxCoverage
+    from mia_attention.responses import Response, respond
+    from mia_attention.scoring import score
+    from mia_attention.settings import ScoreSettings
+    from mia_attention.stage import score_samples
+
+_HOMES = {
+    "BoxCoverage": "coverage",
+    "Captured": "capture",
+    "Response": "responses",
+    "ScoreSettings": "settings",
+    "capture_attention": "capture",
+    "respond": "responses",
+    "score": "scoring",
+    "score_samples": "stage",
+}
+
+__all__ = [
+    "BoxCoverage",
+    "Captured",
+    "Response",
+    "ScoreSettings",
+    "capture_attention",
+    "respond",
+    "score",
+    "score_samples",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

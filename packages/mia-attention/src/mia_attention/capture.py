@@ -1,0 +1,145 @@
+"""Read attention of chosen layers and rows while a model runs on its usual, fast attention."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from mia_augment.errors import ModelError
+from torch import Tensor, nn
+
+from mia_attention.decoder import check_readable
+from mia_attention.probe import Call, StopForwardError, probing
+from mia_attention.weights import attention_rows, visible
+
+RowSpan = Literal["generated", "predicting", "all"] | tuple[int, int | None]
+"""Query rows by position in the (padded) sequence: from, to (half-open; None: no end). `generated` starts where the first
+forward call, the prompt, ends; `predicting` one row earlier."""
+
+
+class LayerRows:
+    """Observer of one layer: keeps the chosen rows, or only their sums over given columns."""
+
+    def __init__(self, rows: RowSpan, columns: Tensor | None, *, value_weighted: bool) -> None:
+        self._span = rows
+        self._columns = columns
+        self._value_weighted = value_weighted
+        self._seen = 0
+        self._parts: list[tuple[Tensor, int]] = []
+
+    def __call__(self, call: Call) -> None:
+        q_len, k_len = call.query.shape[2], call.key.shape[2]
+        if isinstance(self._span, str):
+            start = {"generated": q_len, "predicting": q_len - 1, "all": 0}[self._span]
+            self._span = (start, None)
+        first = max(self._span[0] - self._seen, 0)
+        last = q_len if self._span[1] is None else min(self._span[1] - self._seen, q_len)
+        self._seen += q_len
+        if first >= last:
+            return
+        rows = torch.arange(first, last, device=call.query.device)
+        key, value = call.key, call.value
+        if k_len > self._seen:  # a static cache is longer than what has been written
+            key, value, k_len = key[:, :, : self._seen], value[:, :, : self._seen], self._seen
+        weights = attention_rows(
+            call.query[:, :, first:last],
+            key,
+            visible(call.mask, rows, q_len, k_len, causal=call.causal, flash=call.flash, window=call.window),
+            call.scaling,
+            softcap=call.softcap,
+            value=value if self._value_weighted else None,
+        )
+        skipped = self._seen - k_len  # keys that a sliding cache has dropped
+        if self._columns is not None:
+            columns = self._columns[:, skipped : skipped + k_len].to(weights)
+            weights = torch.matmul(weights[:, :, : columns.shape[1]], columns)
+        self._parts.append((weights, skipped))
+
+    def result(self) -> Tensor:
+        """(batch, rows, keys), or (batch, rows, columns) sums; keys stand at their position in the sequence."""
+        if not self._parts:
+            raise ModelError("no attention row was captured: expected at least one forward pass that reaches the chosen rows")
+        if self._columns is not None:
+            return torch.cat([part for part, _ in self._parts], dim=1)
+        parts = [nn.functional.pad(part, (skipped, self._seen - skipped - part.shape[-1])) for part, skipped in self._parts]
+        return torch.cat(parts, dim=1)
+
+    def __len__(self) -> int:
+        return sum(part.shape[1] for part, _ in self._parts)
+
+
+class Captured:
+    """What `capture_attention` has read so far."""
+
+    def __init__(self, layers: dict[int, LayerRows]) -> None:
+        self._layers = layers
+
+    @property
+    def layers(self) -> list[int]:
+        return list(self._layers)
+
+    @property
+    def rows(self) -> int:
+        """Rows captured in each layer."""
+        return len(next(iter(self._layers.values())))
+
+    def attention(self, layer: int | None = None) -> Tensor:
+        """Head-mean attention of one layer, or the mean over all captured layers.
+
+        Returns:
+            (batch, rows, keys) float32, rows in order of position; keys as positions in the padded sequence. With `columns`
+            given to `capture_attention`: (batch, rows, columns).
+
+        Raises:
+            ModelError: no row was captured, or not this layer.
+        """
+        if layer is None:
+            return torch.stack([rows.result() for rows in self._layers.values()]).mean(0)
+        if layer not in self._layers:
+            raise ModelError(f"layer {layer} was not captured: expected one of {self.layers}")
+        return self._layers[layer].result()
+
+
+@contextlib.contextmanager
+def capture_attention(
+    model: nn.Module,
+    layers: Sequence[int],
+    *,
+    rows: RowSpan = "generated",
+    columns: Tensor | None = None,
+    value_weighted: bool = False,
+    stop: bool = False,
+) -> Iterator[Captured]:
+    """Capture head-mean attention of some layers while the body runs the model, on SDPA, flash or eager attention. ::
+
+        with capture_attention(model, layers=[16]) as captured:
+            model.generate(**inputs, max_new_tokens=64)
+        captured.attention(16)  # (batch, rows, keys)
+
+    The model's outputs are those it gives without it: the stock attention function still computes them. Memory is rows x keys
+    of each layer. The body may call the model as often as one growing sequence needs (as greedy or sampling `generate` does;
+    not beam search, whose rows do not follow its outputs).
+
+    Args:
+        model: a transformers model (or a PEFT wrapper of one).
+        layers: decoder layers, counted from 0.
+        rows: which query rows to keep, see `RowSpan`.
+        columns: (batch, >= keys, columns) weights; if given, only each row's weighted sums over the keys are kept.
+        value_weighted: weight attention by the length of the value vectors.
+        stop: end the pass after the last of these layers; the body ends there without an error.
+
+    Raises:
+        ModelError: a layer does not exist or cannot be read, is being captured already, or the model is run by another thread.
+    """
+    modules = check_readable(model, list(layers))
+    if not modules:
+        raise ModelError("capture_attention: expected at least one layer, got none")
+    observers = {layer: LayerRows(rows, columns, value_weighted=value_weighted) for layer in modules}
+    with probing(observers, modules, stop=stop):
+        if stop:
+            with contextlib.suppress(StopForwardError):
+                yield Captured(observers)
+        else:
+            yield Captured(observers)

@@ -1,0 +1,88 @@
+"""Finished batches of a long run, kept so that it can go on where it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from mia_augment.errors import DataError
+
+Line = tuple[int, str, str]
+"""Index of the input record, kind of the result, and its JSON."""
+
+
+class Journal:
+    """One file per process in a folder: a line per finished batch, after a header that says which work it belongs to.
+
+    A journal of other work is thrown away; a line that was cut off by a kill is dropped and its batch done again.
+    """
+
+    def __init__(self, folder: Path, work: str, rank: int = 0) -> None:
+        self._folder = folder
+        self._work = work
+        self._path = folder / f"{rank}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._trim()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[IO[str]]:
+        """The own file, open for `append`."""
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+            yield file
+
+    @staticmethod
+    def append(file: IO[str], batch: int, lines: Sequence[Line]) -> None:
+        """Note a finished batch; it is on disk when this returns."""
+        file.write(json.dumps({"batch": batch, "lines": lines}, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+    def batches(self) -> set[int]:
+        """Numbers of the batches that any process has finished."""
+        return {entry["batch"] for entry in self._entries()}
+
+    def lines(self) -> dict[int, Line]:
+        """Results of all finished batches by input index."""
+        return {line[0]: (line[0], line[1], line[2]) for entry in self._entries() for line in entry["lines"]}
+
+    def remove(self) -> None:
+        """Delete all files and the folder."""
+        for path in self._folder.glob("*.jsonl"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        for path in sorted(self._folder.glob("*.jsonl")):
+            with path.open(encoding="utf-8") as file:
+                header = file.readline()
+                if header != self._header():
+                    continue
+                for line in file:
+                    if line.endswith("\n"):
+                        yield json.loads(line)
+
+    def _header(self) -> str:
+        return json.dumps({"work": self._work}) + "\n"
+
+    def _trim(self) -> None:
+        """Start the own file, or cut off what a kill left unfinished at its end."""
+        old = self._path.read_bytes() if self._path.is_file() else b""
+        whole = old[: old.rfind(b"\n") + 1]
+        if not whole.startswith(self._header().encode()):
+            whole = self._header().encode()
+        if whole != old:
+            self._path.write_bytes(whole)
+
+
+def check_complete(lines: dict[int, Line], count: int) -> None:
+    """Raise DataError unless every input record has a result."""
+    missing = next((index for index in range(count) if index not in lines), None)
+    if missing is not None:
+        raise DataError(
+            f"internal: input record {missing} of {count} has no result; delete the stage's folder and run it again"
+        )

@@ -1,0 +1,157 @@
+"""An attention function that computes what the stock one computes and lets an observer look at its inputs.
+
+Every decoder attention module of transformers asks `ALL_ATTENTION_FUNCTIONS` for the function named by its own config. So one
+module alone is probed by giving it a shallow copy of its config that names ours; masks are still built from the model's config,
+and all other layers stay as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from mia_augment.errors import ModelError
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "mia_attention_probe"
+_STATE = "_mia_attention_probe"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one layer's attention function was called with.
+
+    Attributes:
+        query: (batch, heads, q_len, dim), after rotation.
+        key, value: (batch, key_heads, k_len, dim), the cache's content included.
+        mask: as given to the implementation, see `mia_attention.weights.visible`.
+        scaling: of the dot products.
+        causal: whether the implementation masks the future by itself where there is no 4D mask.
+        flash: whether the implementation is a flash-attention kernel.
+        softcap, window: of the logits and of the keys, None: no such limit.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scaling: float
+    causal: bool
+    flash: bool
+    softcap: float | None
+    window: int | None
+
+
+class Observer(Protocol):
+    def __call__(self, call: Call) -> None: ...
+
+
+class StopForwardError(BaseException):
+    """Ends a forward pass after the last layer of interest; no Exception, so that nobody's `except Exception` swallows it."""
+
+
+@dataclass
+class _State:
+    base: str
+    observer: Observer
+    thread: int
+    stop: bool
+
+
+def _base_function(module: nn.Module, name: str) -> Callable[..., Any]:
+    eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    function = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
+    if function is None:
+        raise ModelError(f"{type(module).__name__}: attention implementation {name!r} not found")
+    return function
+
+
+def probe_forward(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> Any:
+    """The function registered with transformers: the stock result, untouched; then the module's observer gets its look."""
+    state: _State | None = module.__dict__.get(_STATE)
+    if state is None:
+        raise ModelError(f"attention implementation {NAME!r} belongs to capture_attention and cannot be chosen by hand")
+    if state.thread != threading.get_ident():
+        raise ModelError("the model runs in another thread than the one that captures its attention; give each thread a model")
+    out = _base_function(module, state.base)(module, query, key, value, attention_mask, **kwargs)
+    _observe(state, module, query, key, value, attention_mask, kwargs)
+    if state.stop:
+        raise StopForwardError
+    return out
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _observe(
+    state: _State, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
+) -> None:
+    for name in ("s_aux", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise ModelError(f"{type(module).__name__}: attention with {name} changes the softmax and is not supported")
+    if mask is not None and not torch.is_tensor(mask):
+        raise ModelError(
+            f"attention mask of type {type(mask).__name__} cannot be read; load the model with sdpa, flash or eager attention"
+        )
+    scaling, causal = kwargs.get("scaling"), kwargs.get("is_causal")
+    with torch.no_grad():
+        state.observer(
+            Call(
+                query=query.detach(),
+                key=key.detach(),
+                value=value.detach(),
+                mask=mask,
+                scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+                causal=bool(getattr(module, "is_causal", True) if causal is None else causal),
+                flash="flash" in state.base,
+                softcap=kwargs.get("softcap"),
+                window=kwargs.get("sliding_window"),
+            )
+        )
+
+
+AttentionInterface.register(NAME, probe_forward)
+
+
+@contextlib.contextmanager
+def probing(observers: Mapping[int, Observer], modules: Mapping[int, nn.Module], *, stop: bool = False) -> Iterator[None]:
+    """Let `observers[layer]` see every call of `modules[layer]`'s attention; all is restored on leaving, however that happens.
+
+    Args:
+        observers: what to call, by layer.
+        modules: attention modules, by layer (see `mia_attention.decoder.decoder_layers`).
+        stop: end the forward pass after the last of these layers, by `StopForwardError`.
+
+    Raises:
+        ModelError: one of the modules is being probed already.
+    """
+    for layer in observers:
+        if _STATE in modules[layer].__dict__:
+            raise ModelError(f"layer {layer} is being captured already; captures may be nested only on different layers")
+    with contextlib.ExitStack() as stack:
+        for layer, observer in observers.items():
+            stack.callback(_attach(modules[layer], observer, stop=stop and layer == max(observers)))
+        yield
+
+
+def _attach(module: nn.Module, observer: Observer, *, stop: bool) -> Callable[[], None]:
+    """Probe one module; returns what undoes it."""
+    original = module.config
+    config: Any = copy.copy(original)
+    config._attn_implementation_internal = NAME
+    module.__dict__[_STATE] = _State(original._attn_implementation, observer, threading.get_ident(), stop)  # type: ignore[union-attr, arg-type]
+    module.config = config
+
+    def detach() -> None:
+        module.config = original
+        module.__dict__.pop(_STATE, None)
+
+    return detach

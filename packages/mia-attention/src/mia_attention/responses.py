@@ -1,0 +1,94 @@
+"""Greedy answers to multi-image prompts, without attention."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mia_augment.chat import render_prompt
+from mia_augment.errors import ConfigError
+from PIL import Image
+
+from mia_attention.batching import Prompt, plan, run_batches, windows
+from mia_attention.generate import Answers, check_finite, generate
+from mia_attention.inputs import Encoded, encode, image_token_id
+
+OpenImage = Callable[[str], Image.Image]
+"""From an entry of `images` to an RGB picture."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """A model's greedy answer."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """Emitted token ids, the end-of-sequence token included."""
+    mean_logp: float
+    """Mean log-prob of the emitted tokens in nats."""
+    perplexity: float
+    """exp(-mean_logp)."""
+
+
+def respond(
+    prompts: Iterable[Prompt],
+    model: Any,
+    processor: Any,
+    *,
+    open_image: OpenImage,
+    batch_size: int = 8,
+    max_new_tokens: int = 512,
+) -> Iterator[Response]:
+    """Answer each prompt greedily, in input order.
+
+    Raises:
+        DataError: a picture cannot be opened (from `open_image`).
+        ModelError: the processor has no chat template, outputs are NaN, or memory does not suffice for one prompt.
+    """
+    if batch_size < 1 or max_new_tokens < 1:
+        raise ConfigError(f"expected batch_size and max_new_tokens of at least 1, got {batch_size} and {max_new_tokens}")
+    prepare = functools.partial(_prepare, model, processor, open_image)
+    run = functools.partial(_run, model, processor, max_new_tokens)
+    for window in windows(prompts, batch_size):
+        batches = plan(window, batch_size)
+        answered: dict[int, Response] = {}
+        for batch, responses in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
+            answered.update(zip(batch, responses, strict=True))
+        yield from (answered[index] for index in range(len(window)))
+
+
+def responses_of(answers: Answers, processor: Any) -> list[Response]:
+    """Cut each answer at its end and decode it."""
+    rows = [row[:length] for row, length in zip(answers.tokens.tolist(), answers.lengths.tolist(), strict=True)]
+    texts = processor.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    return [
+        Response(text.strip(), tuple(row), mean, math.exp(-mean))
+        for text, row, mean in zip(texts, rows, answers.mean_logps.tolist(), strict=True)
+    ]
+
+
+def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max_new_tokens: int) -> Answers:
+    """Generate greedily, never a visual token, and check that all log-probs are numbers."""
+    answers = generate(
+        model,
+        encoded,
+        max_new_tokens=max_new_tokens,
+        barred=[image_token_id(model)],
+        pad_token_id=processor.tokenizer.pad_token_id,
+    )
+    check_finite(answers, ids)
+    return answers
+
+
+def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Prompt]) -> tuple[Encoded, list[str]]:
+    texts = [render_prompt(processor, prompt.prompt) for prompt in batch]
+    images = [[open_image(name) for name in prompt.images] for prompt in batch]
+    return encode(model, processor, texts, images), [prompt.id for prompt in batch]
+
+
+def _run(model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Encoded, list[str]]) -> list[Response]:
+    encoded, ids = prepared
+    return responses_of(answer(model, processor, encoded, ids, max_new_tokens), processor)

@@ -1,0 +1,65 @@
+"""What can be set when scoring. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from mia_augment.records import Rows
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DisturbSigma(Settings):
+    """Standard deviation of the noise on the model's view, in grey levels of 255 (defaults: the paper's code)."""
+
+    sequence: float = Field(default=0.0, ge=0)
+    grid: float = Field(default=225.0, ge=0)
+    """On the target's cell."""
+    pic_in_pic: float = Field(default=49.0, ge=0)
+    """On the whole picture."""
+    single: float = Field(default=0.0, ge=0)
+
+
+class ScoreSettings(Settings):
+    """How answers are made and attention is read; the defaults are the paper's."""
+
+    layer: int | list[int] | Literal["middle", "auto", "rollout"] = "middle"
+    """Decoder layer, from 0. `middle`: half of the layers (the paper's 16 of 32); a list: the mean over these layers;
+    `rollout`: attention followed through all layers down to the input; `auto`: the layer that best tells right from wrong
+    answers on the first samples."""
+    rows: Rows = "generated"
+    """Query rows: `generated` (the paper's) tokens as queries, `predicting` the positions that predict each answer token,
+    or the `question`'s tokens."""
+    value_weighted: bool = False
+    """Weight attention by the length of the value vector it fetches."""
+    without_sinks: bool = False
+    """Leave visual tokens that draw attention from everywhere (attention sinks) out of the masses and the ratio."""
+    sink_factor: float = Field(default=10.0, gt=1)
+    """A visual token is a sink where it draws this many times the mean of its image's tokens."""
+    batch_size: int = Field(default=8, ge=1)
+    """Samples answered at once; halved and tried again when memory runs out."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest answer, in tokens."""
+    disturb: bool = True
+    """Add noise to the model's view of grids and pic-in-pics, as the paper's code does to provoke errors. Training uses the
+    clean pictures."""
+    sigma: DisturbSigma = DisturbSigma()
+    confusions: bool = False
+    """Also ask the same question about each other part alone."""
+    auto_samples: int = Field(default=200, ge=8)
+    """How many of the first samples `layer: auto` looks at."""
+    seed: int = Field(default=0, ge=0)
+    """Of the noise, together with each record's id."""
+
+    @model_validator(mode="after")
+    def _layers(self) -> Self:
+        layers = [self.layer] if isinstance(self.layer, int) else self.layer
+        if isinstance(layers, list):
+            if not layers or len(set(layers)) != len(layers):
+                raise ValueError(f"layer: expected one or several different layers, got {layers}")
+            if any(index < 0 for index in layers):
+                raise ValueError(f"layer: expected layers counted from 0, got {layers}")
+        return self

@@ -1,0 +1,45 @@
+"""What the model gets to see of a sample: its prompt as text, and its pictures, disturbed where the method wants that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mia_augment.chat import render_prompt
+from mia_augment.disturb import disturb
+from mia_augment.records import IMAGE, Box, Sample
+from PIL import Image
+
+from mia_attention.settings import ScoreSettings
+
+
+def record_rng(seed: int, record_id: str) -> np.random.Generator:
+    """Randomness of one record: neither the order nor the number of workers changes it."""
+    digest = hashlib.sha256(f"{seed}\0{record_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings: ScoreSettings) -> list[Image.Image]:
+    """The sample's pictures; the target's grid cell or the pic-in-pic disturbed by Gaussian noise if the settings say so.
+
+    Raises:
+        DataError: a picture cannot be opened.
+    """
+    pictures = [open_image(name) for name in sample.images]
+    sigma = getattr(settings.sigma, sample.format)
+    if not settings.disturb or sigma == 0:
+        return pictures
+    region = sample.regions[sample.target]
+    whole: Box = (0, 0, *pictures[region.image].size)
+    box = whole if sample.format == "pic_in_pic" or region.box is None else region.box
+    noisy = disturb(pictures[region.image], box, sigma, record_rng(settings.seed, sample.id))
+    return [noisy if index == region.image else picture for index, picture in enumerate(pictures)]
+
+
+def render_with_tail(processor: Any, prompt: str) -> tuple[str, str]:
+    """A rendered prompt, and what the chat template puts after the question (the text after the last image)."""
+    rendered = render_prompt(processor, prompt)
+    question = prompt.split(IMAGE)[-1].strip()
+    return rendered, rendered[rendered.rindex(question) + len(question) :] if question in rendered else ""

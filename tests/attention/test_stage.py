@@ -1,0 +1,172 @@
+"""The stage's folder: files, counts, skipping what is done, going on after a kill."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mia_attention import ScoreSettings, score_samples
+from mia_attention.ranks import Ranks
+from mia_augment.errors import DataError
+from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
+from mia_augment.records import ScoredSample, Skipped
+
+SETTINGS = ScoreSettings(batch_size=2, max_new_tokens=4)
+FILES = ["scored.jsonl", "skipped.jsonl"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: SimpleNamespace) -> Path:
+    """Seven samples, one of them with a missing picture; pictures in another folder."""
+    made = tmp_path / "augmented"
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.png", "b.png", "c.png", "grid.png", "pip.png"):
+        tiny.open_image(name).save(pictures / name)
+    samples = [
+        tiny.sequence("s2", ["a.png", "b.png"], 1),
+        tiny.grid("g"),
+        tiny.sequence("gone", ["a.png", "gone.png"], 1),
+        tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0),
+        tiny.pic_in_pic("p"),
+        tiny.single("x"),
+        tiny.sequence("t2", ["c.png", "a.png"], 0),
+    ]
+    write_jsonl(made / "samples.jsonl", samples)
+    write_manifest(made, Manifest(stage="augment", version="0", settings={}, inputs={}, image_folders=["../pictures"]))
+    return made
+
+
+def run(folder: Path, out: Path, build: Any, settings: ScoreSettings = SETTINGS, **more: Any) -> Manifest:
+    return score_samples(folder, build.model, build.processor, out, settings, model_id="tiny", **more)
+
+
+def test_every_sample_is_scored_or_listed(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    out = tmp_path / "scored"
+    done: list[tuple[int, int | None]] = []
+    manifest = run(folder, out, tiny.build("llava"), progress=lambda count, total: done.append((count, total)))
+    scored = list(read_jsonl(out / "scored.jsonl", ScoredSample))
+    skipped = list(read_jsonl(out / "skipped.jsonl", Skipped))
+    assert [item.id for item in scored] == ["s2", "g", "s3", "p", "x", "t2"]
+    assert [item.id for item in skipped] == ["gone"]
+    assert "gone.png" in skipped[0].reason
+    assert manifest.counts == {
+        "samples": 7,
+        "scored": 6,
+        "skipped": 1,
+        "without_ratio": 1,
+        "sequence/2": 2,
+        "sequence/3": 1,
+        "grid/2": 1,
+        "pic_in_pic/2": 1,
+        "single/1": 1,
+    }
+    assert done[0] == (0, 7)
+    assert done[-1] == (7, 7)
+    assert (out / manifest.image_folders[-1]).resolve() == tmp_path / "pictures"
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "scored.jsonl", "skipped.jsonl"]
+
+
+def test_second_run_does_nothing_and_changed_settings_do_it_again(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    out, build = tmp_path / "scored", tiny.build("llava")
+    first = run(folder, out, build)
+    times = [(out / name).stat().st_mtime_ns for name in FILES]
+    assert run(folder, out, build) == first
+    assert [(out / name).stat().st_mtime_ns for name in FILES] == times
+    again = run(folder, out, build, SETTINGS.model_copy(update={"layer": 1}))
+    assert not again.same_work(first)
+    assert json.loads((out / "scored.jsonl").read_text().splitlines()[0])["attention"]["layer"] == 1
+
+
+KILLED = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+from mia_attention import ScoreSettings, score_samples
+
+spec = importlib.util.spec_from_file_location("builds", sys.argv[1])
+builds = importlib.util.module_from_spec(spec)
+sys.modules["builds"] = builds
+spec.loader.exec_module(builds)
+build = builds.build("llava")
+
+def progress(count, total):
+    if count >= 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = ScoreSettings(batch_size=2, max_new_tokens=4)
+score_samples(Path(sys.argv[2]), build.model, build.processor, Path(sys.argv[3]), settings, model_id="tiny", progress=progress)
+"""
+
+
+def test_killed_run_goes_on_and_gives_the_same_bytes(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    builds = Path(__file__).with_name("conftest.py")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, builds, folder, killed], check=False, capture_output=True, text=True
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not (killed / "scored.jsonl").exists()
+    journal = killed / ".journal" / "0.jsonl"
+    with journal.open("a") as file:
+        file.write('{"batch": 3, "lines": [[0, "sco')  # as if killed while writing
+    resumed: list[int] = []
+    run(folder, killed, tiny.build("llava"), progress=lambda count, _: resumed.append(count))
+    assert resumed[0] == 4
+    run(folder, whole, tiny.build("llava"))
+    for name in FILES:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_journal_of_other_settings_is_not_used(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    out = tmp_path / "scored"
+    (out / ".journal").mkdir(parents=True)
+    lines = [[index, "scored.jsonl", "{}"] for index in range(7)]
+    (out / ".journal" / "0.jsonl").write_text('{"work": "another"}\n' + json.dumps({"batch": 0, "lines": lines}) + "\n")
+    assert run(folder, out, tiny.build("llava")).counts["scored"] == 6
+
+
+def test_processes_share_the_batches_and_give_the_same_file(
+    folder: Path, tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    build = tiny.build("llava")
+    run(folder, alone, build)
+    main = threading.get_ident()
+    monkeypatch.setattr(Ranks, "from_environment", lambda: Ranks(int(threading.get_ident() != main), 2))
+    other = SimpleNamespace(model=copy.deepcopy(build.model), processor=build.processor)
+    second = threading.Thread(target=run, args=(folder, shared, other))
+    second.start()
+    run(folder, shared, build)
+    second.join(30)
+    for name in FILES:
+        assert (alone / name).read_bytes() == (shared / name).read_bytes()
+
+
+def test_rank_and_number_of_processes_come_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Ranks.from_environment() == Ranks(0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert [number for number in range(7) if Ranks.from_environment().owns(number)] == [2, 5]
+
+
+def test_missing_or_empty_samples_are_refused(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        run(tmp_path, tmp_path / "out", tiny.build("llava"))
+    (tmp_path / "samples.jsonl").write_text("")
+    with pytest.raises(DataError, match="at least one sample"):
+        run(tmp_path, tmp_path / "out", tiny.build("llava"))
+
+
+def test_nothing_scored_is_an_error_with_the_first_reason(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    write_jsonl(tmp_path / "samples.jsonl", [tiny.sequence("s", ["no.png", "none.png"], 0)])
+    with pytest.raises(DataError, match=r"none of 1 samples could be scored; the first, s: image 'no\.png'"):
+        run(tmp_path, tmp_path / "out", tiny.build("llava"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
