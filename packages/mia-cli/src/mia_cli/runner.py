@@ -79,6 +79,7 @@ class Runner:
         if not same:
             self.display.say(stage.name, _why(state, key, stage.output))
             self._forget(stage.name)
+        _sweep(stage.output.parent)
         started = time.monotonic()
         with self.display.progress(stage.name) as progress:
             counts = stage.make(progress)
@@ -160,6 +161,12 @@ def changes(old: Any, new: Any, name: str = "") -> list[str]:
         return []
     hashes = isinstance(old, str) and isinstance(new, str) and len(old) == len(new) and len(old) >= 16
     return [f"{name} changed" if hashes else f"{name}: {old} -> {new}"]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the unfinished files that a killed process left (nobody else works in a run directory, see `exclusive`)."""
+    for left_over in folder.glob(".*.tmp"):
+        left_over.unlink(missing_ok=True)
 
 
 def _told_seconds(output: Path) -> float:

@@ -32,6 +32,8 @@ def show_results(run_dir: Path, made: set[str], console: Console) -> None:
     folders = Folders(run_dir)
     if (folders.pairs / "selection.json").is_file():
         console.print(rules_table(folders.pairs))
+        for warning in read_selection(folders.pairs).warnings:
+            console.print(Text(f"note: {warning}", "yellow"), soft_wrap=True)
     console.print(times_table(run_dir, made))
     if (folders.evaluated / EVALUATION).is_file():
         console.print(accuracy_table(read_evaluation(folders.evaluated)))
@@ -90,7 +92,7 @@ def rules_table(pairs: Path) -> Table:
     """What each rule of the selection kept and dropped."""
     selection = read_selection(pairs)
     table = Table(
-        title="From scored samples to pairs", title_justify="left", title_style="bold", box=box.SIMPLE, caption_justify="left"
+        title="From scored samples to pairs", title_justify="left", title_style="bold", box=box.SIMPLE
     )
     table.add_column("rule")
     for name in ("entered", "dropped", "kept"):
@@ -107,8 +109,6 @@ def rules_table(pairs: Path) -> Table:
     table.add_row(
         "pairs", str(selection.candidates), str(selection.candidates - selection.pairs), str(selection.pairs), style="bold"
     )
-    if selection.warnings:
-        table.caption = "\n".join(f"note: {warning}" for warning in selection.warnings)
     return table
 
 
