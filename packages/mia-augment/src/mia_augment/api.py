@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mia_augment.collage import WriteImage
 from mia_augment.dataset import rows_from
 from mia_augment.files import read_jsonl
-from mia_augment.index import Choice, Index, build_index
+from mia_augment.index import Index
+from mia_augment.indexing import Choice, build_index
 from mia_augment.plan import waves
 from mia_augment.probe import PictureFolder
 from mia_augment.records import Format, Sample, Skipped
-from mia_augment.samples import Maker, WriteImage
+from mia_augment.samples import Maker
 from mia_augment.settings import AugmentSettings
 
 

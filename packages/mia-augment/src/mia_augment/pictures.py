@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import stat
 import warnings
 from pathlib import Path
@@ -72,12 +73,12 @@ def _readable() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def check_file(path: Path, limits: PictureSettings) -> int:
+def check_file(path: Path | str, limits: PictureSettings, status: os.stat_result | None = None) -> int:
     """Size in bytes of what must be a plain, non-empty file of bearable size."""
     try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"missing file: {path}: {error.strerror or error}") from error
+        status = status or os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError) as error:
+        raise DataError(f"missing file: {path}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"missing file: {path}: expected a file, got a folder or a device")
     if status.st_size == 0:

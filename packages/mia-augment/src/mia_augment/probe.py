@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,18 +12,22 @@ from mia_augment.errors import DataError
 from mia_augment.pictures import check_file, check_pixels, open_picture
 from mia_augment.settings import PictureSettings
 
-SAMPLE = 4096
-"""Bytes of the beginning, the middle and the end of a large file that stand for the whole."""
-_SMALL = 4 * SAMPLE
+SAMPLE = 2048
+"""Bytes of the beginning and the end of a large file that stand for the whole."""
+_LONG_HEAD = 256 * 1024
+_NOWHERE = ("", ".")
+_REMEMBERED_FOLDERS = 10_000
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_RARE_FRAMES = frozenset(range(0xC5, 0xD0)) | {0xC3}
-_SCAN_BASED = 0xC2
+_BASELINE, _EXTENDED = 0xC0, 0xC1
+"""Frame markers of the JPEGs that are judged by header and end; progressive and rarer ones are decoded."""
+
+
+_as_number = struct.Struct("<Q").unpack
 
 
 def hash64(*parts: bytes) -> int:
     """A stable 64-bit hash of byte strings, the same in every process and on every machine."""
-    return int.from_bytes(blake2b(b"\0".join(parts), digest_size=8).digest(), "little")
+    return _as_number(blake2b(b"\0".join(parts), digest_size=8).digest())[0]  # type: ignore[no-any-return]
 
 
 class PictureFolder:
@@ -35,34 +40,31 @@ class PictureFolder:
         self.limits = limits
         self._folders: dict[str, str] = {}
 
-    def locate(self, name: str) -> tuple[str, Path]:
-        """(normalised name, absolute path) of a picture.
+    def locate(self, name: str) -> tuple[str, str, os.stat_result]:
+        """(normalised name, absolute path, status) of a picture.
 
         Raises:
             DataError: missing, or the path is absolute or leads out of the image root by ``..`` or a symlink.
         """
-        parts = [part for part in name.split("/") if part not in ("", ".")]
+        parts = [part for part in name.split("/") if part not in _NOWHERE]
         if name.startswith("/") or ".." in parts or not parts or (os.name == "nt" and (":" in name or "\\" in name)):
             raise DataError(f"outside the image root: expected a path relative to it, without '..', got {name!r}")
         folder = "/".join(parts[:-1])
-        real = self._folders.get(folder) or self._real_folder(folder, name)
-        path = f"{real}/{parts[-1]}"
         try:
+            path = f"{self._folders.get(folder) or self._real_folder(folder, name)}/{parts[-1]}"
             status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                path = os.path.realpath(path)
+                self._inside(path, name)
+                status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
             raise DataError(f"missing file: {name!r} is not in {self.root}") from None
-        if stat.S_ISLNK(status.st_mode):
-            path = os.path.realpath(path)
-            self._inside(path, name)
-        return "/".join(parts), Path(path)
+        return "/".join(parts), path, status
 
     def _real_folder(self, folder: str, name: str) -> str:
-        try:
-            real = os.path.realpath(f"{self.root}/{folder}")
-        except (OSError, ValueError):
-            raise DataError(f"missing file: {name!r} is not in {self.root}") from None
+        real = os.path.realpath(f"{self.root}/{folder}")
         self._inside(real, name)
-        if len(self._folders) > 10_000:
+        if len(self._folders) > _REMEMBERED_FOLDERS:
             self._folders.clear()
         self._folders[folder] = real
         return real
@@ -71,34 +73,43 @@ class PictureFolder:
         if path != self.root and not path.startswith(self.root.rstrip("/") + "/"):
             raise DataError(f"outside the image root: a symlink of {name!r} leads out of {self.root}")
 
-    def content_key(self, path: Path) -> int:
+    def content_key(self, path: str, status: os.stat_result | None = None) -> int:
         """A hash by which the same picture is known under any name; the file is checked meanwhile.
 
-        A JPEG or PNG whose header and end are sound is not decoded; anything doubtful is, wholly. Large ones are known by
-        their size, beginning, middle and end.
+        A JPEG or PNG whose header and end are sound is not decoded; anything doubtful is, wholly. Of large JPEGs and PNGs the
+        hash is that of their size, beginning and end, which differ wherever their compressed content does.
 
         Raises:
             DataError: empty, cut off, too large, or no picture.
         """
-        size = check_file(path, self.limits)
-        with path.open("rb", buffering=0) as file:
-            head = file.read(_SMALL if size <= _SMALL else SAMPLE)
-            if size <= _SMALL:
-                data, tail = head, head
-            else:
-                file.seek(size // 2)
-                middle = file.read(SAMPLE)
-                file.seek(size - SAMPLE)
-                tail = file.read(SAMPLE)
-                data = head + middle + tail
-        pixels = sound_size(head, tail)
+        size = check_file(path, self.limits, status)
+        head, tail, pixels = _look(path, size)
         if pixels is None:
             open_picture(path, limits=self.limits)
             if not head.startswith((_JPEG, _PNG)):
-                data = path.read_bytes()
+                return hash64(Path(path).read_bytes())
         else:
             check_pixels(pixels, path, self.limits)
-        return hash64(str(size).encode(), data)
+        return hash64(b"%d" % size, head, tail)
+
+
+def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
+    """Beginning and end of a file (of a small one: all of it, and its last bytes), and its pixels if it is sound."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            if size <= 2 * SAMPLE:
+                head = file.read(2 * SAMPLE)
+                return head, head[-16:], sound_size(head, head[-16:])
+            head = file.read(SAMPLE)
+            file.seek(size - SAMPLE)
+            tail = file.read(SAMPLE)
+            pixels = sound_size(head, tail)
+            if pixels is None and head.startswith(_JPEG):
+                file.seek(SAMPLE)  # a colour profile or a preview may stand before the frame
+                pixels = sound_size(head + file.read(_LONG_HEAD), tail)
+            return head, tail, pixels
+    except OSError as error:
+        raise DataError(f"missing file: {path}: {error.strerror or error}") from error
 
 
 def sound_size(head: bytes, tail: bytes) -> tuple[int, int] | None:
@@ -113,17 +124,11 @@ def sound_size(head: bytes, tail: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(head: bytes) -> tuple[int, int] | None:
     position = 2
-    while position + 9 <= len(head):
-        if head[position] != 0xFF:
+    while position + 9 <= len(head) and head[position] == 0xFF:
+        if head[position + 1] in (_BASELINE, _EXTENDED):
+            height, width = int.from_bytes(head[position + 5 : position + 7]), int.from_bytes(head[position + 7 : position + 9])
+            return (width, height) if width and height else None
+        if 0xC2 <= head[position + 1] <= 0xCF and head[position + 1] not in (0xC4, 0xC8, 0xCC):
             return None
-        marker = head[position + 1]
-        if marker in _FRAME_MARKERS:
-            if marker in _RARE_FRAMES or marker == _SCAN_BASED:
-                return None
-            size = (
-                int.from_bytes(head[position + 7 : position + 9], "big"),
-                int.from_bytes(head[position + 5 : position + 7], "big"),
-            )
-            return size if 0 not in size else None
-        position += 2 + int.from_bytes(head[position + 2 : position + 4], "big")
+        position += 2 + int.from_bytes(head[position + 2 : position + 4])
     return None

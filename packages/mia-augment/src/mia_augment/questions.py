@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections.abc import Sequence
@@ -21,15 +22,13 @@ _COORDINATES = re.compile(
     r"|<loc_?\d+>|<box>|<\|box_start\|>|<point|\bbbox|\bbounding box|\b(?:pixel )?coordinates?\b",
     re.IGNORECASE,
 )
-_MANY = "images|pictures|photos|photographs"
-_ONE = "image|picture|photo|photograph"
-_SEVERAL_IMAGES = re.compile(
-    rf"\b(?:these|those|both|all|two|three|four|five|several|multiple|different|between the|which of the)"
-    rf"(?: of)?(?: the| these)?(?: \w+)? (?:{_MANY})\b"
-    rf"|\b(?:first|second|third|fourth|other|another|previous|next) (?:{_ONE})\b"
-    rf"|\b(?:{_ONE})[ #]*\d\b",
-    re.IGNORECASE,
+_PICTURE = re.compile(r"\b(?:image|picture|photo|photograph)(s?)\b(?:[ #]*(\d))?")
+_NUMBERED = re.compile(r"\b(?:image|picture|photo)\d")
+_SEVERAL_BEFORE = re.compile(
+    r"\b(?:these|those|both|all|two|three|four|five|several|multiple|different|between the|which of the)"
+    r"(?: of)?(?: the| these)?(?: \w+)? $"
 )
+_ORDINALS = frozenset({"first", "second", "third", "fourth", "other", "another", "previous", "next"})
 
 
 def holds_coordinates(text: str) -> bool:
@@ -38,6 +37,10 @@ def holds_coordinates(text: str) -> bool:
     >>> holds_coordinates("[0.12, 0.4, 0.5, 0.9]"), holds_coordinates("There are 3, maybe 4 dogs.")
     (True, False)
     """
+    if not ("[" in text or "(" in text or "<" in text or "{" in text):
+        lower = text.lower()
+        if "box" not in lower and "coordinate" not in lower:
+            return False  # the quick way out for nearly all texts
     return _COORDINATES.search(text) is not None
 
 
@@ -47,7 +50,14 @@ def speaks_of_several_images(question: str) -> bool:
     >>> speaks_of_several_images("What do these two images share?"), speaks_of_several_images("What is in the image?")
     (True, False)
     """
-    return _SEVERAL_IMAGES.search(question) is not None
+    text = question.lower()
+    for match in _PICTURE.finditer(text):
+        before = text[max(0, match.start() - 50) : match.start()]
+        if match.group(2) or (match.group(1) and _SEVERAL_BEFORE.search(before)):
+            return True
+        if not match.group(1) and before.endswith(" ") and before.split()[-1:] and before.split()[-1] in _ORDINALS:
+            return True
+    return _NUMBERED.search(text) is not None
 
 
 def normal(text: str) -> str:
@@ -95,6 +105,8 @@ def lower_first(question: str) -> str:
     word = match.group().lower().replace("’", "'")
     if word not in _LOWERED:
         return question
+    if word not in _NAMES_TOO and word != "a":
+        return question[0].lower() + question[1:]
     rest = question[match.end() :].lstrip(" ")
     capital_follows = rest[:1].isupper() and not rest.startswith(("I ", "I'"))
     if (word in _NAMES_TOO and capital_follows) or (word == "a" and not rest[:1].islower() and not capital_follows):
@@ -109,19 +121,24 @@ def name_target(question: str, format: Format, label: str, templates: TemplateSe
     """
     if format == "single":
         return question
-    template = rng.choice(pic_in_pic_templates(templates) if format == "pic_in_pic" else templates.named)
-    start, end = template.split("{question}")
-    asked = lower_first(question) if _continues(start) else question
+    chosen = _pic_in_pic_templates(templates) if format == "pic_in_pic" else templates.named
+    start, end, continues = _split(chosen[int(rng.random() * len(chosen))])
+    asked = lower_first(question) if continues else question
     return start.replace("{label}", label) + asked + end.replace("{label}", label)
 
 
-def pic_in_pic_templates(templates: TemplateSettings) -> Sequence[str]:
-    if templates.pic_in_pic is not None:
-        return templates.pic_in_pic
-    return _LEADS
+def _pic_in_pic_templates(templates: TemplateSettings) -> Sequence[str]:
+    return templates.pic_in_pic if templates.pic_in_pic is not None else _LEADS
 
 
 _LEADS = tuple(lead + ", {question}" for lead in PIC_IN_PIC_LEADS)
+
+
+@functools.lru_cache(1000)
+def _split(template: str) -> tuple[str, str, bool]:
+    """What stands before and behind the question, and whether the former leaves the sentence open."""
+    start, end = template.split("{question}")
+    return start, end, _continues(start)
 
 
 def _continues(start: str) -> bool:

@@ -95,6 +95,8 @@ class Attention(Record):
     ratio: float | None = None
     """Target against all (0..1); None: nothing could be measured, see `reason`."""
     reason: str | None = None
+    ratio_without_sinks: float | None = None
+    """The ratio without visual tokens that draw attention whatever is asked; None: not measured."""
 
 
 class ScoredSample(Sample):

@@ -11,8 +11,11 @@ from mia_augment.records import IMAGE, Record, Skipped
 _IMAGE_KEYS = ("image", "images", "image_path", "file_name", "img", "image_file")
 _QUESTION_KEYS = ("question", "prompt", "instruction", "query", "problem")
 _ANSWER_KEYS = ("answer", "gt", "response", "output", "caption", "text", "label")
-_ASKERS = {"human", "user"}
-_ANSWERERS = {"gpt", "assistant", "model", "chatgpt"}
+_ROLES = {
+    **dict.fromkeys(("human", "user"), "question"),
+    **dict.fromkeys(("gpt", "assistant", "model", "chatgpt"), "answer"),
+    "system": "system",
+}
 
 
 class Row(Record):
@@ -63,19 +66,28 @@ def _id(value: Mapping[str, Any], default: str) -> str:
 
 
 def _image(value: Mapping[str, Any]) -> str:
-    image = next((value[key] for key in _IMAGE_KEYS if value.get(key) is not None), None)
-    if isinstance(image, Sequence) and not isinstance(image, str):
+    image = value.get("image")
+    if image is None:
+        image = next((value[key] for key in _IMAGE_KEYS if value.get(key) is not None), None)
+    if not isinstance(image, str):
+        image = _one_image(image)
+    if not image:
+        raise _Refused("no image: the row has text only")
+    if "\0" in image or _clean(image) != image:
+        raise _Refused(f"bad row: the path of the picture holds characters that no file name can have: {_shown(image)}")
+    return image
+
+
+def _one_image(image: Any) -> str | None:
+    """The path of an image given otherwise than as a text: a list of one, or an object with its path."""
+    if isinstance(image, Sequence) and not isinstance(image, bytes):
         if len(image) > 1:
             raise _Refused(f"several images: the row has {len(image)}, expected one")
         image = image[0] if image else None
     if isinstance(image, Mapping):
         image = image.get("path")
-    if image is None or image == "":
-        raise _Refused("no image: the row has text only")
-    if not isinstance(image, str):
+    if image is not None and not isinstance(image, str):
         raise _Refused(f"bad row: expected the path of a picture as image, got {_shown(image)}")
-    if "\0" in image or _clean(image) != image:
-        raise _Refused(f"bad row: the path of the picture holds characters that no file name can have: {_shown(image)}")
     return image
 
 
@@ -96,19 +108,22 @@ def _turns(value: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     placeholders = sum(text.count(IMAGE) for _, text in texts)
     if placeholders > 1:
         raise _Refused(f"several images: {IMAGE} stands {placeholders} times in the conversation, expected once")
+    return _paired(texts)
+
+
+def _paired(texts: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Questions with their answers."""
     for index, (who, _) in enumerate(texts):
-        expected = "answer" if index % 2 else "question"
-        if who != expected:
+        if who != ("answer" if index % 2 else "question"):
             raise _Refused(f"bad row: expected questions and answers in turn, got a second {who} as turn {index + 1}")
     if len(texts) % 2:
         raise _Refused(f"no answer: turn {len(texts)}, a question, is the last one")
-    pairs = [(without_placeholder(q), without_placeholder(a)) for (_, q), (_, a) in zip(texts[::2], texts[1::2], strict=True)]
-    for index, (question, answer) in enumerate(pairs, 1):
-        if not question:
-            raise _Refused(f"no question: question {index} is empty")
-        if not answer:
-            raise _Refused(f"no answer: answer {index} is empty")
-    return tuple(pairs)
+    clean = [without_placeholder(text) for _, text in texts]
+    if "" in clean:
+        index = clean.index("")
+        what = "answer" if index % 2 else "question"
+        raise _Refused(f"no {what}: {what} {index // 2 + 1} is empty")
+    return tuple(zip(clean[::2], clean[1::2], strict=True))
 
 
 def _turn(turn: Any, index: int) -> tuple[str, str]:
@@ -116,27 +131,31 @@ def _turn(turn: Any, index: int) -> tuple[str, str]:
     if not isinstance(turn, Mapping):
         raise _Refused(f"bad row: expected an object with from and value as turn {index}, got {_shown(turn)}")
     who, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-    if isinstance(text, Sequence) and not isinstance(text, str):
-        text = _joined(text)
-    if text is None:
-        text = ""
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        text = str(text)
     if not isinstance(text, str):
-        raise _Refused(f"bad row: expected a text as turn {index}, got {_shown(text)}")
-    if who == "system":
-        return "system", text
-    if not isinstance(who, str) or who not in _ASKERS | _ANSWERERS:
+        text = _as_text(text, index)
+    role = _ROLES.get(who) if isinstance(who, str) else None
+    if role is None:
         raise _Refused(f"bad row: expected turn {index} to be from human or gpt, got {_shown(who)}")
-    return "question" if who in _ASKERS else "answer", _clean(text)
+    return role, _clean(text)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
-    """Content given as typed parts, as one text."""
+def _as_text(value: Any, index: int) -> str:
+    """A turn's content that is no text as one: nothing, a number, or typed parts."""
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    joined = _joined(value) if isinstance(value, Sequence) else None
+    if joined is None:
+        raise _Refused(f"bad row: expected a text as turn {index}, got {_shown(value)}")
+    return joined
+
+
+def _joined(parts: Sequence[Any]) -> str | None:
     texts = []
     for part in parts:
         if not isinstance(part, Mapping):
-            return parts
+            return None
         texts.append(IMAGE if part.get("type") == "image" else str(part.get("text", "")))
     return "".join(texts)
 

@@ -20,14 +20,15 @@ from typing import Any
 from mia_augment.dataset import data_files, read_rows
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import Manifest, atomic_write, content_hash, read_manifest, relative_folders, write_json, write_manifest
-from mia_augment.index import Choice, Index, Part, build_index, kind_of
+from mia_augment.index import Index
+from mia_augment.indexing import Choice, Part, Progress, build_index, kind_of
 from mia_augment.plan import chunks, waves
 from mia_augment.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.probe import PictureFolder
 from mia_augment.records import Skipped
 from mia_augment.samples import Task
 from mia_augment.settings import AugmentSettings
-from mia_augment.work import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, Progress, chunk_size
+from mia_augment.work import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from mia_augment.errors import MiaError
-from mia_augment.index import Index, kind_of
+from mia_augment.index import Index
+from mia_augment.indexing import kind_of
 from mia_augment.pictures import save_picture
 from mia_augment.probe import PictureFolder
 from mia_augment.records import Sample
@@ -20,7 +21,6 @@ from mia_augment.settings import AugmentSettings
 
 SCRATCH = ".work"
 IMAGES, SAMPLES, SKIPPED = "images", "samples.jsonl", "skipped.jsonl"
-Progress = Callable[[int, int | None], None]
 
 
 class Job(BaseModel):
@@ -62,10 +62,12 @@ class Worker:
             made = self._maker.make(task)
             if isinstance(made, Sample):
                 lines.append("+" + made.model_dump_json())
-                counts.update(("samples", f"{made.format}/{made.parts}"))
+                counts["samples"] += 1
+                counts[f"{made.format}/{made.parts}"] += 1
             else:
                 lines.append("-" + made.model_dump_json())
-                counts.update(("skipped", f"skipped/{kind_of(made.reason)}"))
+                counts["skipped"] += 1
+                counts[f"skipped/{kind_of(made.reason)}"] += 1
         lines.append("=" + _Counts(counts=counts).model_dump_json())
         temporary = self._temporary("chunk")
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
