@@ -63,6 +63,7 @@ def prepare_for_training(model: Any, settings: TrainSettings, model_id: str) -> 
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.tuning == "full":
         _unfreeze(model, settings)
+        _to_fp32(model)
         return model  # type: ignore[no-any-return]
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
@@ -86,6 +87,7 @@ def prepare_for_training(model: Any, settings: TrainSettings, model_id: str) -> 
     )
     torch.manual_seed(settings.seed)
     adapted = get_peft_model(model, config)
+    _to_fp32(adapted)
     adapted.peft_config["default"].base_model_name_or_path = model_id  # peft puts the name the configuration was saved with
     return adapted
 
@@ -104,19 +106,28 @@ def _unfreeze(model: Any, settings: TrainSettings) -> None:
         tower[1].requires_grad_(True)
 
 
+def _to_fp32(model: nn.Module) -> None:
+    """Trained weights in 16 bits would swallow small updates; autocast computes with them in 16 bits all the same."""
+    for parameter in trainable(model).values():
+        parameter.data = parameter.data.float()
+
+
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that are trained, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def write_trained(model: Any, processor: Any, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+def write_trained(model: Any, processor: Any, folder: Path, dtype: torch.dtype, state: dict[str, Tensor] | None) -> None:
     """Write the adapter, or for full fine-tuning the model and its processor, as safetensors.
 
     Args:
+        dtype: what the model was loaded in, and a full model is written in.
         state: the full state dict, where the model's own parameters are spread over processes.
     """
     if not hasattr(model, "peft_config"):
-        model.save_pretrained(str(folder), state_dict=state)
+        state = model.state_dict() if state is None else state
+        narrowed = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+        model.save_pretrained(str(folder), state_dict=narrowed)
         processor.save_pretrained(str(folder))
         return
     # Embeddings are never trained here; left to itself, peft would ask a hub about the vocabulary.
@@ -157,6 +168,8 @@ class Trained:
     """Attention implementation of the language model."""
     fingerprint: str
     """Of the model before training."""
+    dtype: torch.dtype
+    """What the model was loaded in."""
     frozen_copy: PairLogps | None
     """The reference model of full fine-tuning with `reference: online`."""
 
@@ -180,8 +193,8 @@ def prepare_trained(model: Any, settings: TrainSettings, accelerator: Any, model
         longest: tokens of the longest pair, by which attention is chosen.
     """
     facts = model_facts(model)
-    attention = set_attention(model, settings, longest)
-    before = fingerprint(model)
+    attention = set_attention(model, settings, longest, bf16=accelerator.mixed_precision == "bf16")
+    before, dtype = fingerprint(model), model.dtype
     frozen_copy = None
     if settings.tuning == "full" and settings.reference == "online":
         frozen_copy = PairLogps(copy.deepcopy(model).requires_grad_(False), facts, "plain").to(accelerator.device).eval()
@@ -195,4 +208,4 @@ def prepare_trained(model: Any, settings: TrainSettings, accelerator: Any, model
         plugin = accelerator.state.deepspeed_plugin
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = settings.per_device_batch_size
     wrapped, optimizer = accelerator.prepare(logps, optimizer)
-    return Trained(model, logps, wrapped, optimizer, accelerator, attention, before, frozen_copy)
+    return Trained(model, logps, wrapped, optimizer, accelerator, attention, before, dtype, frozen_copy)

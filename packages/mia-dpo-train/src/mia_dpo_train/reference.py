@@ -52,7 +52,7 @@ class ReferenceSource:
             "template": text_hash(str(self.processor.chat_template)),
             "image_processor": text_hash(image_processor.to_json_string() if image_processor is not None else ""),
             "route": trained.logps.route,
-            "precision": f"{next(iter(trained.logps.parameters())).dtype}/{trained.accelerator.mixed_precision}",
+            "precision": f"{trained.dtype}/{trained.accelerator.mixed_precision}",
             "attention": trained.attention,
         }
 

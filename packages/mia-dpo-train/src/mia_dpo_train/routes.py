@@ -42,11 +42,9 @@ class PairLogps(nn.Module):
 
 def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
     """One forward pass per pair over the shared prefix and both answers: (2, pairs)."""
-    config = text_config(model)
     positions = packed_positions(model, facts, batch)
-    masks = packed_masks(
-        facts, batch, eager=config._attn_implementation == "eager", dtype=base_model(model).get_input_embeddings().weight.dtype
-    )
+    eager = text_config(model)._attn_implementation == "eager"
+    masks = packed_masks(facts, batch, eager=eager, dtype=compute_dtype(model))
     start, width = batch.prompt.shape[1], batch.chosen.shape[1]
     tokens = torch.cat([batch.prompt, batch.chosen, batch.rejected], dim=1)
     keywords: dict[str, Any] = dict(batch.vision)
@@ -68,6 +66,13 @@ def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tenso
             summed_logps(torch.cat([first, rejected], dim=1), batch.rejected, batch.rejected_mask),
         ]
     )
+
+
+def compute_dtype(model: nn.Module) -> torch.dtype:
+    """Type of queries and keys: autocast's, or that of the weights."""
+    weight: Tensor = base_model(model).get_input_embeddings().weight
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:

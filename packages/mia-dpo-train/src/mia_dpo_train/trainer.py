@@ -111,7 +111,7 @@ def _train(
     folder = out / ("model" if settings.tuning == "full" else "adapter")
     state = trained.full_state()
     if accelerator.is_main_process:
-        whole_folder(folder, lambda temporary: write_trained(trained.model, processor, temporary, state))
+        whole_folder(folder, lambda parts: write_trained(trained.model, processor, parts, trained.dtype, state))
     accelerator.wait_for_everyone()
     loop.log.end()
     return TrainResult(
