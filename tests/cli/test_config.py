@@ -37,9 +37,7 @@ def test_relative_paths_are_relative_to_the_file(tmp_path):
     folder = tmp_path / "deep" / "er"
     folder.mkdir(parents=True)
     (folder / "my-model").mkdir()
-    text = (
-        "run_dir: out\ndata: {source: ../rows.json, image_root: pics}\nmodel: my-model\nevaluate: {source: /abs/t.json}\n"
-    )
+    text = "run_dir: out\ndata: {source: ../rows.json, image_root: pics}\nmodel: my-model\nevaluate: {source: /abs/t.json}\n"
     config = load_config(write(folder, text))
     assert config.run_dir == folder / "out"
     assert config.data.source == tmp_path / "deep" / "rows.json"

@@ -91,9 +91,7 @@ def accuracy_text(accuracy: Accuracy) -> str:
 def rules_table(pairs: Path) -> Table:
     """What each rule of the selection kept and dropped."""
     selection = read_selection(pairs)
-    table = Table(
-        title="From scored samples to pairs", title_justify="left", title_style="bold", box=box.SIMPLE
-    )
+    table = Table(title="From scored samples to pairs", title_justify="left", title_style="bold", box=box.SIMPLE)
     table.add_column("rule")
     for name in ("entered", "dropped", "kept"):
         table.add_column(name, justify="right")

@@ -1,0 +1,149 @@
+"""Which stages are run again, what is said about it, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mia_augment.errors import DataError
+from mia_augment.files import Manifest, write_manifest
+from mia_cli.console import Display, duration
+from mia_cli.runner import Runner, Stage, changes, read_states
+from rich.console import Console
+
+
+class Work:
+    """A stage that notes how often it was made."""
+
+    def __init__(self, folder: Path, key: dict) -> None:
+        self.folder, self.key, self.times = folder, key, 0
+        self.fails = False
+
+    def stage(self) -> Stage:
+        return Stage("work", self.folder / "manifest.json", lambda: self.key, self.make)
+
+    def make(self, progress) -> dict[str, int]:
+        self.times += 1
+        if self.fails:
+            raise DataError("nothing to work on")
+        write_manifest(self.folder, Manifest(stage="work", version="1", settings={}, inputs={}))
+        return {"things": 3, "things/odd": 2}
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+def run(folder: Path, work: Work, said: io.StringIO) -> Runner:
+    runner = Runner(folder, Display(Console(file=said, width=200)))
+    runner.run(work.stage())
+    return runner
+
+
+def last(said: io.StringIO) -> str:
+    return said.getvalue().splitlines()[-1]
+
+
+def test_a_stage_is_made_once(tmp_path, said):
+    work = Work(tmp_path / "work", {"settings": {"beta": 0.1}})
+    assert run(tmp_path, work, said).made == ["work"]
+    assert run(tmp_path, work, said).made == []
+    assert work.times == 1
+    assert "unchanged, skipped (3 things)" in last(said)
+
+
+def test_a_changed_setting_redoes_it_and_is_named(tmp_path, said):
+    work = Work(tmp_path / "work", {"settings": {"beta": 0.1, "lora": {"r": 8}}})
+    run(tmp_path, work, said)
+    work.key = {"settings": {"beta": 0.1, "lora": {"r": 16}}}
+    run(tmp_path, work, said)
+    assert work.times == 2
+    assert "redone: settings.lora.r: 8 -> 16" in said.getvalue()
+
+
+def test_a_changed_input_is_named_without_its_hash(tmp_path, said):
+    work = Work(tmp_path / "work", {"pairs.jsonl": "a" * 64})
+    run(tmp_path, work, said)
+    work.key = {"pairs.jsonl": "b" * 64}
+    run(tmp_path, work, said)
+    assert "redone: pairs.jsonl changed" in said.getvalue()
+    assert "bbbb" not in said.getvalue()
+
+
+def test_a_lost_result_is_made_again(tmp_path, said):
+    work = Work(tmp_path / "work", {})
+    run(tmp_path, work, said)
+    (tmp_path / "work" / "manifest.json").unlink()
+    run(tmp_path, work, said)
+    assert "redone: manifest.json is gone" in said.getvalue()
+    assert work.times == 2
+
+
+def test_a_failed_stage_is_not_taken_for_done(tmp_path, said):
+    work = Work(tmp_path / "work", {"settings": 1})
+    run(tmp_path, work, said)
+    work.key, work.fails = {"settings": 2}, True
+    with pytest.raises(DataError):
+        run(tmp_path, work, said)
+    assert read_states(tmp_path) == {}
+    work.key, work.fails = {"settings": 1}, False
+    run(tmp_path, work, said)
+    assert work.times == 3
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, said):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / ".pairs.jsonl.123.tmp").write_text("half")
+    (folder / "journal").write_text("kept")
+    run(tmp_path, Work(folder, {}), said)
+    assert sorted(path.name for path in folder.iterdir()) == ["journal", "manifest.json"]
+    assert "continued" in said.getvalue()
+
+
+def test_what_is_made_from_stands_in_a_readable_file(tmp_path, said):
+    run(tmp_path, Work(tmp_path / "work", {"settings": {"beta": 0.1}}), said)
+    state = json.loads((tmp_path / "stages.json").read_text())["work"]
+    assert state["key"] == {"settings": {"beta": 0.1}}
+    assert state["counts"] == {"things": 3, "things/odd": 2}
+
+
+@pytest.mark.parametrize("text", ["{", '{"work": {"nonsense": 1}}'])
+def test_a_spoilt_state_file_is_told(tmp_path, text):
+    (tmp_path / "stages.json").write_text(text)
+    with pytest.raises(DataError, match="delete it to redo"):
+        read_states(tmp_path)
+
+
+def test_two_commands_do_not_work_in_one_run_directory(tmp_path):
+    """The lock belongs to the process, so a second one has to ask."""
+    code = (
+        "import sys; from pathlib import Path; from mia_cli.runner import exclusive\n"
+        "with exclusive(Path(sys.argv[1])):\n    print('in', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "in\n"
+        second = subprocess.run(command, capture_output=True, text=True, input="", timeout=60)
+        first.communicate("")
+    assert "another mia command is working in it" in second.stderr
+    third = subprocess.run(command, capture_output=True, text=True, input="", timeout=60)
+    assert third.stdout == "in\n"
+
+
+def test_changes_name_the_deepest_key():
+    assert changes({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3, "d": 4}}) == ["a.c: 2 -> 3", "a.d: None -> 4"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.44, "0.4 s"), (59.4, "59 s"), (185, "3 min 05 s"), (3600, "1 h 00 min"), (7325, "2 h 02 min")],
+)
+def test_durations_for_people(seconds, text):
+    assert duration(seconds) == text
