@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mia_attention.capture import Captured, capture_attention
     from mia_attention.coverage import BoxCoverage
+    from mia_attention.layers import LayerChoice, choose_layer
+    from mia_attention.profiles import find_layer, layer_profile
     from mia_attention.responses import Response, respond
+    from mia_attention.rollouts import capture_rollout, rollout
     from mia_attention.scoring import score
     from mia_attention.settings import ScoreSettings
     from mia_attention.stage import score_samples
@@ -19,10 +22,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "BoxCoverage": "coverage",
     "Captured": "capture",
+    "LayerChoice": "layers",
     "Response": "responses",
     "ScoreSettings": "settings",
     "capture_attention": "capture",
+    "capture_rollout": "rollouts",
+    "choose_layer": "layers",
+    "find_layer": "profiles",
+    "layer_profile": "profiles",
     "respond": "responses",
+    "rollout": "rollouts",
     "score": "scoring",
     "score_samples": "stage",
 }
@@ -30,10 +39,16 @@ _HOMES = {
 __all__ = [
     "BoxCoverage",
     "Captured",
+    "LayerChoice",
     "Response",
     "ScoreSettings",
     "capture_attention",
+    "capture_rollout",
+    "choose_layer",
+    "find_layer",
+    "layer_profile",
     "respond",
+    "rollout",
     "score",
     "score_samples",
 ]

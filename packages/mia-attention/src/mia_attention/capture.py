@@ -20,11 +20,10 @@ forward call, the prompt, ends; `predicting` one row earlier."""
 
 
 class LayerRows:
-    """Observer of one layer: keeps the chosen rows, or only their sums over given columns."""
+    """Observer of one layer: keeps the chosen rows."""
 
-    def __init__(self, rows: RowSpan, columns: Tensor | None, *, value_weighted: bool) -> None:
+    def __init__(self, rows: RowSpan, *, value_weighted: bool) -> None:
         self._span = rows
-        self._columns = columns
         self._value_weighted = value_weighted
         self._seen = 0
         self._parts: list[tuple[Tensor, int]] = []
@@ -52,19 +51,24 @@ class LayerRows:
             value=value if self._value_weighted else None,
         )
         skipped = self._seen - k_len  # keys that a sliding cache has dropped
-        if self._columns is not None:
-            columns = self._columns[:, skipped : skipped + k_len].to(weights)
-            weights = torch.matmul(weights[:, :, : columns.shape[1]], columns)
         self._parts.append((weights, skipped))
 
     def result(self) -> Tensor:
-        """(batch, rows, keys), or (batch, rows, columns) sums; keys stand at their position in the sequence."""
+        """(batch, rows, keys), each key at its position in the sequence."""
         if not self._parts:
             raise ModelError("no attention row was captured: expected at least one forward pass that reaches the chosen rows")
-        if self._columns is not None:
-            return torch.cat([part for part, _ in self._parts], dim=1)
         parts = [nn.functional.pad(part, (skipped, self._seen - skipped - part.shape[-1])) for part, skipped in self._parts]
         return torch.cat(parts, dim=1)
+
+    @property
+    def length(self) -> int:
+        """Positions seen so far."""
+        return self._seen
+
+    @property
+    def first(self) -> int:
+        """Position of the first row."""
+        return self._span[0] if not isinstance(self._span, str) else 0
 
     def __len__(self) -> int:
         return sum(part.shape[1] for part, _ in self._parts)
@@ -83,14 +87,27 @@ class Captured:
     @property
     def rows(self) -> int:
         """Rows captured in each layer."""
-        return len(next(iter(self._layers.values())))
+        return len(self._any)
+
+    @property
+    def first(self) -> int:
+        """Position of the first captured row in the padded sequence."""
+        return self._any.first
+
+    @property
+    def length(self) -> int:
+        """Positions that went through the model."""
+        return self._any.length
+
+    @property
+    def _any(self) -> LayerRows:
+        return next(iter(self._layers.values()))
 
     def attention(self, layer: int | None = None) -> Tensor:
         """Head-mean attention of one layer, or the mean over all captured layers.
 
         Returns:
-            (batch, rows, keys) float32, rows in order of position; keys as positions in the padded sequence. With `columns`
-            given to `capture_attention`: (batch, rows, columns).
+            (batch, rows, keys) float32, rows in order of position; keys as positions in the padded sequence.
 
         Raises:
             ModelError: no row was captured, or not this layer.
@@ -108,7 +125,6 @@ def capture_attention(
     layers: Sequence[int],
     *,
     rows: RowSpan = "generated",
-    columns: Tensor | None = None,
     value_weighted: bool = False,
     stop: bool = False,
 ) -> Iterator[Captured]:
@@ -126,7 +142,6 @@ def capture_attention(
         model: a transformers model (or a PEFT wrapper of one).
         layers: decoder layers, counted from 0.
         rows: which query rows to keep, see `RowSpan`.
-        columns: (batch, >= keys, columns) weights; if given, only each row's weighted sums over the keys are kept.
         value_weighted: weight attention by the length of the value vectors.
         stop: end the pass after the last of these layers; the body ends there without an error.
 
@@ -136,7 +151,7 @@ def capture_attention(
     modules = check_readable(model, list(layers))
     if not modules:
         raise ModelError("capture_attention: expected at least one layer, got none")
-    observers = {layer: LayerRows(rows, columns, value_weighted=value_weighted) for layer in modules}
+    observers = {layer: LayerRows(rows, value_weighted=value_weighted) for layer in modules}
     with probing(observers, modules, stop=stop):
         if stop:
             with contextlib.suppress(StopForwardError):

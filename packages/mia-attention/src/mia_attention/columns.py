@@ -30,6 +30,11 @@ class Columns:
     tokens: list[float]
     mapped: bool
 
+    def without(self, positions: Tensor) -> Columns:
+        """The same, some positions (length,) left out."""
+        weights = self.weights.masked_fill(positions[:, None], 0.0)
+        return Columns(weights, self.images, weights[:, self.images :].sum(0).tolist(), self.mapped)
+
 
 def columns_of(
     sample: Sample, image_tokens: Sequence[Tensor], sizes: Sequence[tuple[int, int]], length: int, coverage: BoxCoverage
@@ -62,9 +67,3 @@ def columns_of(
                 raise DataError(f"sample {sample.id}: region {region.label!r}: {error}") from error
             weights[positions, count + index] = seen
     return Columns(weights, count, weights[:, count:].sum(0).tolist(), mapped)
-
-
-def batch_columns(columns: Sequence[Columns]) -> Tensor:
-    """(batch, length, columns), filled up with zeros where a sample has fewer."""
-    widest = max(part.weights.shape[1] for part in columns)
-    return torch.stack([torch.nn.functional.pad(part.weights, (0, widest - part.weights.shape[1])) for part in columns])

@@ -63,7 +63,7 @@ def window(module: nn.Module) -> int | None:
     return int(size) if isinstance(size, int) and size > 0 else None
 
 
-def check_readable(model: Any, layers: list[int]) -> dict[int, nn.Module]:
+def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[int, nn.Module]:
     """The modules of the chosen layers.
 
     Raises:
@@ -77,7 +77,7 @@ def check_readable(model: Any, layers: list[int]) -> dict[int, nn.Module]:
             raise ModelError(
                 f"layer {layer}: its softmax has a sink (s_aux), so rows do not sum to 1 over the keys; not supported"
             )
-        if window(available[layer]) is not None:
+        if warn and window(available[layer]) is not None:
             logger.warning(
                 "layer %d sees at most %d tokens back: early images may be out of its sight; full layers are %s",
                 layer,
@@ -92,11 +92,9 @@ def full_layers(layers: dict[int, nn.Module]) -> list[int]:
     return [index for index, module in layers.items() if window(module) is None]
 
 
-def resolve_layer(model: Any, layer: int | list[int] | Literal["middle", "rollout"]) -> list[int]:
+def resolve_layer(model: Any, layer: int | list[int] | Literal["middle"]) -> list[int]:
     """Layers to read for a setting: `middle` is half of them (16 of 32), or the nearest one that sees the whole prompt."""
     available = decoder_layers(model)
-    if layer == "rollout":
-        return list(available)
     if layer == "middle":
         middle = (max(available) + 1) // 2
         candidates = full_layers(available) or list(available)

@@ -6,28 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import Attention, Sample, ScoredSample, Skipped
 from torch import Tensor
 
 from mia_attention.batching import plan, run_batches, windows
-from mia_attention.capture import capture_attention
-from mia_attention.columns import Columns, batch_columns, columns_of
+from mia_attention.columns import Columns, columns_of
+from mia_attention.confusions import ask_parts
 from mia_attention.coverage import BoxCoverage
 from mia_attention.decoder import resolve_layer
-from mia_attention.generate import Answers
 from mia_attention.inputs import Encoded, encode
-from mia_attention.ratio import region_ratio, sequence_ratio
+from mia_attention.measure import measure
+from mia_attention.readers import Readout, reader_for
 from mia_attention.responses import OpenImage, Response, answer, responses_of
+from mia_attention.rows import NO_ROW, own_rows, row_span
 from mia_attention.settings import ScoreSettings
 from mia_attention.views import open_view, render_with_tail
-
-NO_ROW = {
-    "generated": "no generated row: the answer has one token",
-    "predicting": "no row predicts an answer",
-    "question": "no question text after the last image",
-}
 
 
 @dataclass(frozen=True)
@@ -89,19 +83,24 @@ def check_unique(ids: Iterable[str]) -> None:
 
 
 class Scorer:
-    """Scores batches with one model and one setting."""
+    """Answers and measures batches with one model and one setting."""
 
-    def __init__(self, model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage) -> None:
-        if settings.layer == "auto":
-            raise ConfigError(
-                "layer 'auto' is settled by mia_attention.choose_layer, which needs answers; pass the layer it chose"
-            )
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        settings: ScoreSettings,
+        open_image: OpenImage,
+        *,
+        readouts: list[Readout] | None = None,
+    ) -> None:
+        """`readouts` replaces the settings' layer."""
         self._model = model
         self._processor = processor
         self._settings = settings
         self._open_image = open_image
         self._coverage = BoxCoverage(model, processor)
-        self._layers = resolve_layer(model, settings.layer)
+        self._readouts = readouts or [readout_of(model, settings)]
 
     def prepare(self, samples: Sequence[Sample]) -> Prepared:
         """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
@@ -124,101 +123,83 @@ class Scorer:
         return Prepared(kept, skipped, encoded, columns)
 
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
-        """Answer and measure one batch."""
-        if prepared.encoded is None:
-            return list(prepared.skipped)
-        encoded = prepared.encoded
-        columns = batch_columns(prepared.columns).to(self._model.device)
-        with capture_attention(
+        """Answer and measure one batch, by the first readout."""
+        confusions = ask_parts(
+            prepared.samples if self._settings.confusions else [],
             self._model,
-            self._layers,
-            rows=_span(self._settings.rows, encoded),
-            columns=columns,
-            value_weighted=self._settings.value_weighted,
-        ) as captured:
-            ids = [sample.id for sample in prepared.samples]
-            answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
-        masses = captured.attention() if captured.rows else columns.new_zeros(len(ids), 0, columns.shape[-1])
-        means = row_means(masses, self._settings.rows, answers, encoded)
+            self._processor,
+            open_image=self._open_image,
+            batch_size=self._settings.batch_size,
+            max_new_tokens=self._settings.max_new_tokens,
+        )
         scored = [
-            self._scored(*parts)
-            for parts in zip(prepared.samples, responses_of(answers, self._processor), means, prepared.columns, strict=True)
+            scored_sample(sample, response, attentions[0], confusions.get(sample.id))
+            for sample, (response, attentions) in zip(prepared.samples, self.read(prepared), strict=True)
         ]
         return [*scored, *prepared.skipped]
 
-    def _scored(self, sample: Sample, response: Response, means: list[float] | None, columns: Columns) -> ScoredSample:
-        return ScoredSample(
-            **{name: getattr(sample, name) for name in Sample.model_fields},
-            response=response.text,
-            response_tokens=len(response.tokens),
-            mean_logp=response.mean_logp,
-            perplexity=response.perplexity,
-            attention=self._attention(sample, means, columns),
-        )
-
-    def _attention(self, sample: Sample, means: list[float] | None, columns: Columns) -> Attention:
-        layer = self._layers[0] if len(self._layers) == 1 else self._layers
+    def read(self, prepared: Prepared) -> list[tuple[Response, list[Attention]]]:
+        """Each sample's response, and its attention by every readout."""
+        encoded = prepared.encoded
+        if encoded is None:
+            return []
         rows = self._settings.rows
-        if means is None:
-            return Attention(layer=layer, rows=rows, region_mass=[], image_mass=[], reason=NO_ROW[rows])
-        image_mass, region_mass = means[: columns.images], means[columns.images : columns.images + sample.parts]
-        ratio, reason = measure(sample, image_mass, region_mass, columns)
-        return Attention(
-            layer=layer,
-            rows=rows,
-            region_mass=region_mass if columns.mapped else [],
-            image_mass=image_mass,
-            ratio=ratio,
-            reason=reason,
+        reader = reader_for(self._model, self._readouts, value_weighted=self._settings.value_weighted)
+        with reader.reading(row_span(rows, encoded)):
+            ids = [sample.id for sample in prepared.samples]
+            answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
+        own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))
+        spreads = [reader.spread(own, readout)[:, : encoded.prompt_length].float().cpu() for readout in self._readouts]
+        has_rows = own.any(1).tolist()
+        return [
+            (
+                response,
+                [
+                    self._attention(i, prepared, spread, readout, has_rows)
+                    for readout, spread in zip(self._readouts, spreads, strict=True)
+                ],
+            )
+            for i, response in enumerate(responses_of(answers, self._processor))
+        ]
+
+    def _attention(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout, has_rows: list[bool]) -> Attention:
+        settings = self._settings
+        if not has_rows[index]:
+            return Attention(layer=readout, rows=settings.rows, region_mass=[], image_mass=[], reason=NO_ROW[settings.rows])
+        return measure(
+            prepared.samples[index],
+            spread[index],
+            prepared.columns[index],
+            readout=readout,
+            rows=settings.rows,
+            sink_factor=settings.sink_factor if settings.sinks else None,
         )
 
 
-def measure(
-    sample: Sample, image_mass: list[float], region_mass: list[float], columns: Columns
-) -> tuple[float | None, str | None]:
-    """The paper's ratio of a sample, or None and why not.
+def readout_of(model: Any, settings: ScoreSettings) -> Readout:
+    """What a setting's layer means for a model.
 
-    Whole images (sequences) compare means per visual token; boxes compare mass with the whole picture's.
+    Raises:
+        ConfigError: `auto`, which has to be chosen first (`mia_attention.choose_layer`; the stage does it).
     """
-    if sample.parts < 2:
-        return None, "a single picture: nothing to compare with"
-    if not columns.mapped:
-        return None, "boxes cannot be mapped to the visual tokens of this model family"
-    region = sample.regions[sample.target]
-    if columns.tokens[sample.target] == 0:
-        return None, f"no visual token sees {region.label}: it was cropped away"
-    if region.box is None:
-        ratio = sequence_ratio(region_mass, columns.tokens, sample.target)
-    else:
-        ratio = region_ratio(region_mass[sample.target], image_mass[region.image])
-    return (ratio, None) if ratio is not None else (None, "no attention on any visual token")
+    if settings.layer == "auto":
+        raise ConfigError("layer 'auto' is chosen from answers; run the stage, or mia_attention.find_layer and pass its result")
+    if settings.layer == "rollout":
+        return "rollout"
+    layers = resolve_layer(model, settings.layer)
+    return layers[0] if len(layers) == 1 else layers
 
 
-def row_means(masses: Tensor, rows: str, answers: Answers, encoded: Encoded) -> list[list[float] | None]:
-    """Mean of each sample's own rows; None where it has none.
-
-    Args:
-        masses: (batch, rows, columns) of the batch's captured rows.
-        rows: which they are.
-        answers: how long each answer is.
-        encoded: where each question stands.
-    """
-    count = torch.arange(masses.shape[1], device=masses.device)
-    if rows == "question":
-        spans = torch.tensor(encoded.question, device=masses.device)
-        first = _span(rows, encoded)[0]
-        own = (count >= spans[:, :1] - first) & (count < spans[:, 1:] - first)
-    else:
-        own = count < (answers.lengths - int(rows == "generated"))[:, None]
-    sums = torch.matmul(own[:, None].to(masses), masses)[:, 0]
-    numbers = own.sum(1)
-    means = (sums / numbers.clamp_min(1)[:, None]).tolist()
-    return [mean if number else None for mean, number in zip(means, numbers.tolist(), strict=True)]
-
-
-def _span(rows: str, encoded: Encoded) -> tuple[int, int | None]:
-    """The rows to capture, by position: those that any sample of the batch needs."""
-    prompt = encoded.prompt_length
-    if rows == "question":
-        return min(start for start, _ in encoded.question or [(prompt, prompt)]), prompt
-    return prompt - (rows == "predicting"), None
+def scored_sample(
+    sample: Sample, response: Response, attention: Attention, confusions: list[str | None] | None
+) -> ScoredSample:
+    """The sample with what was found out about it."""
+    return ScoredSample(
+        **{name: getattr(sample, name) for name in Sample.model_fields},
+        response=response.text,
+        response_tokens=len(response.tokens),
+        mean_logp=response.mean_logp,
+        perplexity=response.perplexity,
+        attention=attention,
+        confusions=confusions,
+    )

@@ -35,8 +35,8 @@ class ScoreSettings(Settings):
     or the `question`'s tokens."""
     value_weighted: bool = False
     """Weight attention by the length of the value vector it fetches."""
-    without_sinks: bool = False
-    """Leave visual tokens that draw attention from everywhere (attention sinks) out of the masses and the ratio."""
+    sinks: bool = False
+    """Also measure the ratio without the visual tokens that draw attention whatever is asked (attention sinks)."""
     sink_factor: float = Field(default=10.0, gt=1)
     """A visual token is a sink where it draws this many times the mean of its image's tokens."""
     batch_size: int = Field(default=8, ge=1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ from mia_augment.files import (
     read_manifest,
     relative_folders,
     resolve_image,
+    write_json,
     write_manifest,
 )
 from mia_augment.pictures import open_picture
@@ -29,13 +32,18 @@ from PIL import Image
 
 from mia_attention.batching import plan, run_batches, windows
 from mia_attention.journal import Journal, Line, check_complete
+from mia_attention.profiles import find_layer
 from mia_attention.ranks import Ranks
 from mia_attention.scoring import Scorer, check_unique
 from mia_attention.settings import ScoreSettings
 
+logger = logging.getLogger(__name__)
+
 STAGE = "score"
 SAMPLES, SCORED, SKIPPED = "samples.jsonl", "scored.jsonl", "skipped.jsonl"
 JOURNAL = ".journal"
+LAYER = "layer.json"
+"""What `layer: auto` chose, and every layer's AUROC."""
 
 Progress = Callable[[int, int | None], None]
 
@@ -85,7 +93,8 @@ def score_samples(
     journal = Journal(out / JOURNAL, _work_key(planned), ranks.rank)
     batches = _plan(samples, settings.batch_size)
     folders = image_folders(folder_in)
-    scorer = Scorer(model, processor, settings, lambda name: _open(name, folders))
+    fixed = _with_layer(samples, model, processor, settings, folders, out / JOURNAL, planned)
+    scorer = Scorer(model, processor, fixed, lambda name: _open(name, folders))
     _score_missing(samples, batches, scorer, journal, ranks, progress)
     ranks.wait_until(lambda: len(journal.batches()) == len(batches) or _finished(out, planned), f"all batches of {out}")
     if ranks.rank != 0:
@@ -95,8 +104,36 @@ def score_samples(
     check_complete(lines, len(samples))
     manifest = planned.model_copy(update={"counts": _write(out, samples, lines), "seconds": time.monotonic() - started})
     write_manifest(out, manifest)
+    note = out / JOURNAL / LAYER
+    if note.is_file():
+        note.replace(out / LAYER)
+    elif settings.layer != "auto":
+        (out / LAYER).unlink(missing_ok=True)
     journal.remove()
     return manifest
+
+
+def _with_layer(
+    samples: Sequence[Sample],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    folders: Sequence[Path],
+    journal: Path,
+    planned: Manifest,
+) -> ScoreSettings:
+    """The settings with `layer: auto` replaced by the layer chosen on the first samples; a resumed run keeps the choice."""
+    if settings.layer != "auto":
+        return settings
+    note = journal / LAYER
+    kept = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    if kept.get("work") != _work_key(planned):
+        first = [sample for sample in samples if sample.parts > 1][: settings.auto_samples]
+        choice = find_layer(first, model, processor, settings, open_image=lambda name: _open(name, folders))
+        kept = {"work": _work_key(planned), **dataclasses.asdict(choice)}
+        write_json(note, kept)
+    logger.info("layer %d predicts wrong answers best on the first %d samples", kept["layer"], settings.auto_samples)
+    return settings.model_copy(update={"layer": kept["layer"]})
 
 
 def _score_missing(

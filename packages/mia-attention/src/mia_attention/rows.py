@@ -1,0 +1,47 @@
+"""Which positions of a batch are a sample's query rows."""
+
+from __future__ import annotations
+
+import torch
+from mia_augment.records import Rows
+from torch import Tensor
+
+from mia_attention.inputs import Encoded
+
+NO_ROW = {
+    "generated": "no generated row: the answer has one token",
+    "predicting": "no row predicts an answer",
+    "question": "no question text after the last image",
+}
+
+
+def row_span(rows: Rows, encoded: Encoded) -> tuple[int, int | None]:
+    """From, to (None: no end): the positions that any sample of the batch needs."""
+    prompt = encoded.prompt_length
+    if rows == "question":
+        return min(start for start, _ in encoded.question or [(prompt, prompt)]), prompt
+    return prompt - int(rows == "predicting"), None
+
+
+def own_rows(rows: Rows, encoded: Encoded, lengths: Tensor, length: int) -> Tensor:
+    """Where each sample's rows are.
+
+    Of an answer of T tokens (the end token included) that follows a prompt of P positions, the `generated` rows are the
+    positions P to P + T - 2, the `predicting` ones P - 1 to P + T - 2.
+
+    Args:
+        rows: which rows.
+        encoded: the prompts.
+        lengths: (batch,) tokens of each answer.
+        length: positions that went through the model.
+
+    Returns:
+        (batch, length) bool.
+    """
+    positions = torch.arange(length, device=lengths.device)
+    prompt = encoded.prompt_length
+    if rows == "question":
+        spans = torch.tensor(encoded.question, device=lengths.device)
+        return (positions >= spans[:, :1]) & (positions < spans[:, 1:])
+    first = prompt - int(rows == "predicting")
+    return (positions >= first) & (positions < prompt + lengths[:, None] - 1)

@@ -1,0 +1,96 @@
+"""Rollout, sinks, confusions and whole-image ratios of unknown families in scoring."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mia_attention import ScoreSettings, respond, score
+from mia_attention.columns import Columns
+from mia_attention.families import FAMILIES
+from mia_attention.measure import find_sinks, measure
+from mia_augment.errors import ConfigError, DataError
+from PIL import Image
+from pydantic import ValidationError
+
+CLEAN = ScoreSettings(max_new_tokens=5, disturb=False)
+
+
+def test_rollout_is_recorded_and_differs_from_a_layer(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    samples = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g"), tiny.sequence("s3", ["a.png", "b.png", "c.png"], 2)]
+    layer = list(score(samples, build.model, build.processor, CLEAN, open_image=tiny.open_image))
+    rolled = CLEAN.model_copy(update={"layer": "rollout", "batch_size": 2})
+    for one, two in zip(layer, score(samples, build.model, build.processor, rolled, open_image=tiny.open_image), strict=True):
+        assert two.attention.layer == "rollout"
+        assert two.response == one.response
+        assert two.attention.ratio is not None
+        assert two.attention.ratio != pytest.approx(one.attention.ratio, abs=1e-6)
+        assert 0 < sum(two.attention.image_mass) < 1
+
+
+def test_sinks_stand_out_of_their_own_image_and_are_left_out(tiny: SimpleNamespace) -> None:
+    sample = tiny.sequence("s", ["a.png", "b.png"], 0)
+    weights = torch.zeros(9, 4)
+    weights[0:4, 0] = weights[0:4, 2] = 1
+    weights[4:8, 1] = weights[4:8, 3] = 1
+    columns = Columns(weights, 2, [4, 4], True)
+    spread = torch.tensor([0.04, 0.04, 0.04, 0.04, 0.02, 0.02, 0.02, 0.5, 0.28])
+    assert find_sinks(spread, columns, 3.0).nonzero().flatten().tolist() == [7]
+    found = measure(sample, spread, columns, readout=2, rows="generated", sink_factor=3.0)
+    assert found.ratio == pytest.approx(0.16 / (0.16 + 0.56))
+    assert found.ratio_without_sinks == pytest.approx((0.16 / 4) / (0.16 / 4 + 0.06 / 3))
+
+
+def test_confusions_are_the_answers_about_the_other_parts_alone(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+
+    def open_image(name: str) -> Image.Image:
+        if name == "c.png":
+            raise DataError("c.png: gone")
+        picture: Image.Image = tiny.open_image(name)
+        return picture
+
+    samples = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g"), tiny.sequence("s3", ["b.png", "a.png", "b.png"], 0)]
+    asked = CLEAN.model_copy(update={"confusions": True})
+    scored = list(score(samples, build.model, build.processor, asked, open_image=open_image))
+    alone = tiny.single("x")  # the same question about a.png
+    answers = {}
+    for name in ("a.png", "b.png"):
+        prompt = alone.model_copy(update={"images": [name]})
+        answers[name] = next(respond([prompt], build.model, build.processor, open_image=tiny.open_image, max_new_tokens=5)).text
+    # the source pictures are a.png, b.png, c.png in this order
+    assert scored[0].confusions == [answers["a.png"], None]
+    assert scored[1].confusions == [answers["a.png"], None]
+    assert scored[2].confusions == [None, answers["b.png"], None]
+
+
+def test_unknown_family_gets_whole_images_but_no_boxes(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tiny.build("llava")
+    monkeypatch.delitem(FAMILIES, "llava")
+    samples = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g")]
+    sequence, grid = score(samples, build.model, build.processor, CLEAN, open_image=tiny.open_image)
+    assert sequence.attention.ratio is not None
+    assert grid.attention.ratio is None
+    assert "cannot be mapped" in str(grid.attention.reason)
+    assert grid.attention.image_mass[0] > 0
+    assert grid.attention.region_mass == []
+
+
+def test_auto_without_a_choice_is_refused_by_score(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    with pytest.raises(ConfigError, match="auto"):
+        list(score([tiny.single("x")], build.model, build.processor, ScoreSettings(layer="auto"), open_image=tiny.open_image))
+
+
+@pytest.mark.parametrize("layer", [-1, [], [1, 1], "first"])
+def test_impossible_layers_are_refused(layer: object) -> None:
+    with pytest.raises(ValidationError, match="layer"):
+        ScoreSettings(layer=layer)  # type: ignore[arg-type]
+
+
+def test_defaults_are_the_papers() -> None:
+    settings = ScoreSettings()
+    assert (settings.layer, settings.rows, settings.max_new_tokens, settings.disturb) == ("middle", "generated", 512, True)
+    assert (settings.sigma.sequence, settings.sigma.grid, settings.sigma.pic_in_pic) == (0, 225, 49)
