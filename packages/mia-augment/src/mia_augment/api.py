@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,9 +11,12 @@ from typing import Any
 
 from mia_augment.collage import WriteImage
 from mia_augment.dataset import rows_from
+from mia_augment.embedded import EMBEDDED, EmbeddedPictures
+from mia_augment.errors import DataError
 from mia_augment.files import read_jsonl
 from mia_augment.index import Index
 from mia_augment.indexing import Choice, build_index
+from mia_augment.pictures import open_picture
 from mia_augment.plan import waves
 from mia_augment.probe import PictureFolder
 from mia_augment.records import Format, Sample, Skipped
@@ -33,11 +37,13 @@ def augment(
     All rows are read first, since each may become the companion of any other; only a few numbers per row are kept in memory.
 
     Args:
-        rows: what `read_rows` yields, or plain dicts (LLaVA's shape, or `{image, question, answer}`).
+        rows: what `read_rows` yields, or plain dicts (LLaVA's shape, `{image, question, answer}`, or as a Hugging Face
+            data set yields them).
         image_root: folder the pictures' paths are relative to.
         settings: formats, numbers, companions; the paper's by default.
         seed: what is drawn depends on it and on each row's id, not on the order of the rows.
-        write_image: called with the name and the pixels of every composed picture; None: they are not kept.
+        write_image: called with the name and the pixels of every composed picture, and of pictures that came inside the rows
+            (``embedded/..``); None: they are not kept.
 
     Yields:
         First the rows that cannot be used, then per task a sample, or why there is none.
@@ -46,10 +52,13 @@ def augment(
         DataError: the image root is no folder.
     """
     settings = settings or AugmentSettings()
-    pictures = PictureFolder(Path(image_root), settings.pictures)
+    PictureFolder(Path(image_root), settings.pictures)
     with tempfile.TemporaryDirectory(prefix="mia-augment-") as scratch:
-        folder = Path(scratch) / "index"
-        build_index(rows_from(rows), pictures, settings, folder, Choice())
+        folder, embedded = Path(scratch) / "index", EmbeddedPictures(Path(scratch))
+        pictures = PictureFolder(Path(image_root), settings.pictures, embedded.folder)
+        build_index(rows_from(rows, embedded.store), pictures, settings, folder, Choice())
+        if write_image is not None:
+            _hand_over(embedded.folder, settings, write_image)
         yield from read_jsonl(folder / "skipped.jsonl", Skipped)
         index = Index(folder)
         maker = Maker(index, pictures, settings, seed, write_image)
@@ -66,3 +75,10 @@ def augment(
                 wave = plan.send(made)
             except StopIteration:
                 wave = None
+
+
+def _hand_over(folder: Path, settings: AugmentSettings, write_image: WriteImage) -> None:
+    """Give the caller the pictures that came inside the rows, except broken ones, whose rows are skipped."""
+    for path in sorted((folder / EMBEDDED).rglob("*.*")):
+        with contextlib.suppress(DataError):
+            write_image(path.relative_to(folder).as_posix(), open_picture(path, limits=settings.pictures))

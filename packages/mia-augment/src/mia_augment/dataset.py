@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from mia_augment.errors import DataError
 from mia_augment.records import Skipped
-from mia_augment.rows import Row, parse_row
+from mia_augment.rows import Row, StorePicture, parse_row
 
 __all__ = ["Row", "parse_row", "read_rows"]
 
@@ -30,12 +30,14 @@ class _Damaged:
         self.reason = reason
 
 
-def read_rows(source: Path) -> Iterator[Row | Skipped]:
+def read_rows(source: Path, store: StorePicture | None = None) -> Iterator[Row | Skipped]:
     """Yield the rows of a data set, one at a time, and for each that cannot be used why.
 
     Args:
         source: a JSON array, JSONL, or parquet file (by content, not by name), or a folder with such files (in the order of
             their names).
+        store: keeps pictures that come inside the rows, as in parquet files (see `mia_augment.embedded.EmbeddedPictures`);
+            None: such rows cannot be used.
 
     Raises:
         DataError: no such file, a kind of file that is not known, or a JSON array that is damaged in its middle.
@@ -44,13 +46,13 @@ def read_rows(source: Path) -> Iterator[Row | Skipped]:
         if isinstance(value, _Damaged):
             yield Skipped(id=f"row-{number}", reason=value.reason)
         else:
-            yield parse_row(value, number)
+            yield parse_row(value, number, store)
 
 
-def rows_from(values: Iterable[Any]) -> Iterator[Row | Skipped]:
+def rows_from(values: Iterable[Any], store: StorePicture | None = None) -> Iterator[Row | Skipped]:
     """Rows from objects in memory: `Row` records, or plain dicts such as a Hugging Face data set yields."""
     for number, value in enumerate(values, 1):
-        yield value if isinstance(value, Row | Skipped) else parse_row(value, number)
+        yield value if isinstance(value, Row | Skipped) else parse_row(value, number, store)
 
 
 def data_files(source: Path) -> list[Path]:

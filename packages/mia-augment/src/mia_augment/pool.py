@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO, Protocol, Self
 
 from mia_augment.errors import MiaError
@@ -42,14 +44,22 @@ class InProcess:
 class Pool:
     """Several processes; leaving the context ends them."""
 
-    def __init__(self, job: Job, workers: int) -> None:
-        self._job, self._count = job, workers
+    def __init__(self, job: Job, workers: int, lock: int | None = None) -> None:
+        """`lock`: a file descriptor the processes hold open as long as they live."""
+        self._job, self._count, self._lock = job, workers, lock
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
         for _ in range(self._count):
-            command = [sys.executable, "-m", "mia_augment.pool"]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mia_augment.pool"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": _search_path()},
+                pass_fds=() if self._lock is None else (self._lock,),
+            )
             self._processes.append(process)
             _send(process, self._job.model_dump_json())
         return self
@@ -96,6 +106,12 @@ class Pool:
                 yield result
 
 
+def _search_path() -> str:
+    """PYTHONPATH by which a child finds this very package, however the parent found it."""
+    here = str(Path(__file__).parents[1])
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def _send(process: subprocess.Popen[str], line: str) -> None:
     if process.stdin is None:
         raise MiaError("a worker process has no input pipe")
@@ -136,5 +152,5 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         serve(sys.stdin, sys.stdout)

@@ -8,6 +8,7 @@ import struct
 from hashlib import blake2b
 from pathlib import Path
 
+from mia_augment.embedded import EMBEDDED
 from mia_augment.errors import DataError
 from mia_augment.pictures import check_file, check_pixels, open_picture
 from mia_augment.settings import PictureSettings
@@ -31,13 +32,14 @@ def hash64(*parts: bytes) -> int:
 
 
 class PictureFolder:
-    """The pictures below one folder, the image root, which no path may leave."""
+    """The pictures below one folder, the image root, which no path may leave; and those that came inside the rows."""
 
-    def __init__(self, root: Path, limits: PictureSettings) -> None:
+    def __init__(self, root: Path, limits: PictureSettings, embedded: Path | None = None) -> None:
         if not root.is_dir():
             raise DataError(f"image root {root}: no such folder")
         self.root = os.path.realpath(root)
         self.limits = limits
+        self._embedded = os.path.realpath(embedded) if embedded else None
         self._folders: dict[str, str] = {}
 
     def locate(self, name: str) -> tuple[str, str, os.stat_result]:
@@ -55,23 +57,26 @@ class PictureFolder:
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
                 path = os.path.realpath(path)
-                self._inside(path, name)
+                self._inside(path, name, self.root)
                 status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
             raise DataError(f"missing file: {name!r} is not in {self.root}") from None
         return "/".join(parts), path, status
 
     def _real_folder(self, folder: str, name: str) -> str:
-        real = os.path.realpath(f"{self.root}/{folder}")
-        self._inside(real, name)
+        root = self.root
+        if self._embedded and folder.split("/")[0] == EMBEDDED and Path(self._embedded, EMBEDDED).is_dir():
+            root = self._embedded
+        real = os.path.realpath(f"{root}/{folder}")
+        self._inside(real, name, root)
         if len(self._folders) > _REMEMBERED_FOLDERS:
             self._folders.clear()
         self._folders[folder] = real
         return real
 
-    def _inside(self, path: str, name: str) -> None:
-        if path != self.root and not path.startswith(self.root.rstrip("/") + "/"):
-            raise DataError(f"outside the image root: a symlink of {name!r} leads out of {self.root}")
+    def _inside(self, path: str, name: str, root: str) -> None:
+        if path != root and not path.startswith(root.rstrip("/") + "/"):
+            raise DataError(f"outside the image root: a symlink of {name!r} leads out of {root}")
 
     def content_key(self, path: str, status: os.stat_result | None = None) -> int:
         """A hash by which the same picture is known under any name; the file is checked meanwhile.

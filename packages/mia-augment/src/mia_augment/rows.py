@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mia_augment.errors import DataError
 from mia_augment.questions import speaks_of_several_images, without_placeholder
 from mia_augment.records import IMAGE, Record, Skipped
 
@@ -32,15 +33,20 @@ class _Refused(Exception):
     """Why a row cannot be used; the text up to the first colon is the kind of reason, under which it is counted."""
 
 
-def parse_row(value: Any, number: int) -> Row | Skipped:
+StorePicture = Callable[[Any], str]
+"""Keeps a picture that came inside a row (bytes of a file, or a Pillow image) and returns its path."""
+
+
+def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row | Skipped:
     """A `Row` from an object as it stands in a data file, or why it is none.
 
-    Understood are LLaVA's `{id, image, conversations: [{from, value}]}`, `messages: [{role, content}]`, and flat
-    `{image, question, answer}`.
+    Understood are LLaVA's `{id, image, conversations: [{from, value}]}`, `messages: [{role, content}]`, `texts: [{user,
+    assistant}]`, and flat `{image, question, answer}`; the picture as a path, or as a Hugging Face data set gives it.
 
     Args:
         value: what was read.
         number: its place in the file, from 1; the id of a row that has none.
+        store: keeps pictures that come inside the rows; None: such rows cannot be used.
     """
     row_id = f"row-{number}"
     try:
@@ -48,11 +54,11 @@ def parse_row(value: Any, number: int) -> Row | Skipped:
             raise _Refused(f"bad row: expected an object with id, image and conversations, got {_shown(value)}")
         row_id = _id(value, row_id)
         turns = _turns(value)
-        image = _image(value)
+        image = _image(value, store)
         if speaks_of_several_images(turns[0][0]):
             raise _Refused(f"several images: the question already speaks of more than one: {_shown(turns[0][0])}")
         return Row(id=row_id, image=image, turns=turns)
-    except _Refused as refused:
+    except (_Refused, DataError) as refused:
         return Skipped(id=row_id, reason=str(refused))
 
 
@@ -65,12 +71,12 @@ def _id(value: Mapping[str, Any], default: str) -> str:
     return _clean(str(given))
 
 
-def _image(value: Mapping[str, Any]) -> str:
+def _image(value: Mapping[str, Any], store: StorePicture | None) -> str:
     image = value.get("image")
     if image is None:
         image = next((value[key] for key in _IMAGE_KEYS if value.get(key) is not None), None)
     if not isinstance(image, str):
-        image = _one_image(image)
+        image = _one_image(image, store)
     if not image:
         raise _Refused("no image: the row has text only")
     if "\0" in image or _clean(image) != image:
@@ -78,21 +84,27 @@ def _image(value: Mapping[str, Any]) -> str:
     return image
 
 
-def _one_image(image: Any) -> str | None:
-    """The path of an image given otherwise than as a text: a list of one, or an object with its path."""
-    if isinstance(image, Sequence) and not isinstance(image, bytes):
+def _one_image(image: Any, store: StorePicture | None) -> str | None:
+    """The path of an image given otherwise than as a text: a list of one, an object with path or bytes, or a picture."""
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes):
         if len(image) > 1:
             raise _Refused(f"several images: the row has {len(image)}, expected one")
-        image = image[0] if image else None
+        return _one_image(image[0], store) if image else None
     if isinstance(image, Mapping):
-        image = image.get("path")
-    if image is not None and not isinstance(image, str):
+        image = image.get("bytes") or image.get("path")
+    if image is None or isinstance(image, str):
+        return image
+    if not isinstance(image, bytes) and not callable(getattr(image, "save", None)):
         raise _Refused(f"bad row: expected the path of a picture as image, got {_shown(image)}")
-    return image
+    if store is None:
+        raise _Refused("bad row: its picture stands in the row itself, and no place was given to keep it")
+    return store(image)
 
 
 def _turns(value: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     talk = value.get("conversations", value.get("messages"))
+    if talk is None and isinstance(value.get("texts"), Sequence):
+        talk = _from_pairs(value["texts"])
     if talk is None:
         question, answer = (next((value[k] for k in keys if k in value), None) for keys in (_QUESTION_KEYS, _ANSWER_KEYS))
         if question is None and answer is None:
@@ -109,6 +121,12 @@ def _turns(value: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if placeholders > 1:
         raise _Refused(f"several images: {IMAGE} stands {placeholders} times in the conversation, expected once")
     return _paired(texts)
+
+
+def _from_pairs(texts: Sequence[Any]) -> list[Any]:
+    """Turns of `[{user, assistant}]`."""
+    pairs = [text for text in texts if isinstance(text, Mapping)]
+    return [{"from": who, "value": pair.get(key)} for pair in pairs for who, key in (("human", "user"), ("gpt", "assistant"))]
 
 
 def _paired(texts: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

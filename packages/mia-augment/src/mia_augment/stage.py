@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.dataset import data_files, read_rows
+from mia_augment.embedded import EMBEDDED, EmbeddedPictures
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import Manifest, atomic_write, content_hash, read_manifest, relative_folders, write_json, write_manifest
 from mia_augment.index import Index
 from mia_augment.indexing import Choice, Part, Progress, build_index, kind_of
+from mia_augment.lock import only_writer
 from mia_augment.plan import chunks, waves
 from mia_augment.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.probe import PictureFolder
@@ -77,24 +79,27 @@ def augment_dataset(
     if part == "held_out" and holdout == 0:
         raise ConfigError("part held_out: expected a holdout above 0, got 0")
     started = time.monotonic()
-    PictureFolder(image_root, settings.pictures)
-    wanted = _manifest(source, image_root, out, settings, seed, Choice(limit=limit, holdout=holdout, part=part))
+    PictureFolder(image_root, settings.pictures)  # raises unless it is a folder
+    choice = Choice(limit=limit, holdout=holdout, part=part)
+    wanted = _manifest(source, image_root, out, settings, seed, choice)
     finished = read_manifest(out)
     scratch = out / SCRATCH
     if finished is not None and finished.same_work(wanted):
         shutil.rmtree(scratch, ignore_errors=True)
         return finished
-    _prepare(out, wanted, finished)
     job = Job(out=out, image_root=image_root, settings=settings, seed=seed)
-    if not (scratch / "index").is_dir():
-        pictures = PictureFolder(image_root, settings.pictures)
-        choice = Choice(limit=limit, holdout=holdout, part=part)
-        build_index(read_rows(source), pictures, settings, scratch / "index", choice, progress)
-    counts = _make(job, workers, progress)
-    _merge(job, counts, source)
-    manifest = wanted.model_copy(update={"counts": _ordered(counts), "seconds": round(time.monotonic() - started, 3)})
-    write_manifest(out, manifest)
-    shutil.rmtree(scratch, ignore_errors=True)
+    with only_writer(out) as lock:
+        _prepare(out, wanted, finished)
+        if not (scratch / "index").is_dir():
+            pictures = PictureFolder(image_root, settings.pictures, out)
+            rows = read_rows(source, EmbeddedPictures(out).store)
+            build_index(rows, pictures, settings, scratch / "index", choice, progress)
+        counts = _make(job, workers, progress, lock)
+        _merge(job, counts, source)
+        seconds = round(time.monotonic() - started, 3)
+        manifest = wanted.model_copy(update={"counts": _ordered(counts), "seconds": seconds})
+        write_manifest(out, manifest)
+        shutil.rmtree(scratch, ignore_errors=True)
     return manifest
 
 
@@ -139,11 +144,12 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     for name in ("manifest.json", SAMPLES, SKIPPED):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / IMAGES, ignore_errors=True)
+    shutil.rmtree(out / EMBEDDED, ignore_errors=True)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     write_json(key, mine)
 
 
-def _make(job: Job, workers: int, progress: Progress | None) -> Counter[str]:
+def _make(job: Job, workers: int, progress: Progress | None, lock: int | None) -> Counter[str]:
     """Run all waves; chunks that are there already are only counted."""
     index = Index(job.scratch / "index")
     counts = Counter(rows=0, samples=0, skipped=0)
@@ -151,7 +157,7 @@ def _make(job: Job, workers: int, progress: Progress | None) -> Counter[str]:
     plan = waves(index, job.settings, job.seed)
     size = chunk_size(job.settings)
     with contextlib.ExitStack() as stack:
-        pool: Workers = stack.enter_context(Pool(job, workers)) if workers > 1 else InProcess(job)
+        pool: Workers = stack.enter_context(Pool(job, workers, lock)) if workers > 1 else InProcess(job)
         wave, number = next(plan, None), 0
         while wave is not None:
             total, tasks = wave
@@ -185,7 +191,8 @@ def _merge(job: Job, counts: Counter[str], source: Path) -> None:
     """Put the chunks together, in their order."""
     if not counts["samples"]:
         reasons = "; ".join(_examples(job)) or "it has no rows"
-        shutil.rmtree(job.scratch, ignore_errors=True)
+        for name in (SCRATCH, EMBEDDED):
+            shutil.rmtree(job.out / name, ignore_errors=True)
         raise DataError(f"{source}: not one sample could be made of {counts['rows']} rows: {reasons}")
     with atomic_write(job.out / SAMPLES) as samples, atomic_write(job.out / SKIPPED) as skipped:
         for line in _skipped_while_reading(job):

@@ -49,7 +49,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         (job.scratch / "chunks").mkdir(exist_ok=True)
-        pictures = PictureFolder(job.image_root, job.settings.pictures)
+        pictures = PictureFolder(job.image_root, job.settings.pictures, job.out)
         self._maker = Maker(Index(job.scratch / "index"), pictures, job.settings, job.seed, self._write)
 
     def run(self, name: str, tasks: Sequence[Task]) -> Counter[str]:

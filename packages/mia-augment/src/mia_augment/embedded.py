@@ -1,0 +1,50 @@
+"""Pictures that come inside the rows, as in parquet files and Hugging Face data sets: written out, named by their content."""
+
+from __future__ import annotations
+
+import io
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+from PIL import Image
+
+from mia_augment.errors import DataError
+
+EMBEDDED = "embedded"
+"""Folder of these pictures; the first part of their names."""
+_KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp"}
+
+
+class EmbeddedPictures:
+    """Writes pictures below a folder, each once, and tells their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def store(self, picture: bytes | Image.Image) -> str:
+        """Write the bytes of a picture file (or a picture, as PNG) and return its name relative to the folder.
+
+        Raises:
+            DataError: a picture that cannot be written as PNG.
+        """
+        data = picture if isinstance(picture, bytes) else _as_png(picture)
+        suffix = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), "img")
+        digest = blake2b(data, digest_size=10).hexdigest()
+        name = f"{EMBEDDED}/{digest[:2]}/{digest}.{suffix}"
+        path = self.folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        return name
+
+
+def _as_png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    try:
+        picture.save(stream, "PNG", compress_level=1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"broken picture: the row's own picture cannot be kept: {error}") from error
+    return stream.getvalue()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from mia_augment import AugmentSettings, augment, augment_dataset, read_rows
+from mia_augment.embedded import EmbeddedPictures
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import image_folders, read_jsonl, resolve_image
+from mia_augment.pictures import open_picture
+from mia_augment.records import Sample, Skipped
+from PIL import Image
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+COLORS = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
+
+
+def png(color: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def embedded_rows() -> list[dict]:
+    return [
+        {"id": n, "image": {"bytes": png(color), "path": None}, "question": "Which?", "answer": f"Color {n}."}
+        for n, color in enumerate(COLORS)
+    ]
+
+
+@pytest.fixture
+def source(tmp_path):
+    broken = {"id": 9, "image": {"bytes": b"no picture", "path": None}, "question": "Which?", "answer": "None."}
+    parquet.write_table(pyarrow.Table.from_pylist([*embedded_rows(), broken]), tmp_path / "rows.parquet")
+    return tmp_path / "rows.parquet"
+
+
+def test_conversations_and_paths_are_read(tmp_path, data):
+    parquet.write_table(pyarrow.Table.from_pylist(data.rows), tmp_path / "rows.parquet")
+    assert list(read_rows(tmp_path / "rows.parquet")) == list(read_rows(data.source))
+
+
+def test_the_same_rows_give_the_same_samples_from_any_kind_of_file(tmp_path, data, tree):
+    parquet.write_table(pyarrow.Table.from_pylist(data.rows), tmp_path / "rows.parquet")
+    augment_dataset(tmp_path / "rows.parquet", data.root, tmp_path / "a")
+    augment_dataset(data.source, data.root, tmp_path / "b")
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_pictures_inside_the_rows_are_kept_and_found(tmp_path, source):
+    (tmp_path / "root").mkdir()
+    out = tmp_path / "out"
+    settings = AugmentSettings(formats={"sequence": 1, "pic_in_pic": 1}, samples_per_row=8, sequence={"counts": {3: 1}})
+    manifest = augment_dataset(source, tmp_path / "root", out, settings, workers=2)
+    assert manifest.counts["samples"] == 24
+    assert [s.reason.split(":")[0] for s in read_jsonl(out / "skipped.jsonl", Skipped)] == ["broken picture"]
+    for sample in read_jsonl(out / "samples.jsonl", Sample):
+        if sample.format == "sequence":
+            picture = open_picture(resolve_image(sample.images[sample.target], image_folders(out)))
+            assert sample.answer == f"Color {COLORS.index(picture.getpixel((0, 0)))}."
+
+
+def test_rows_of_a_hugging_face_data_set_can_be_passed_as_they_are(tmp_path):
+    rows = [{**row, "image": Image.open(io.BytesIO(row["image"]["bytes"]))} for row in embedded_rows()]
+    pictures: dict[str, Image.Image] = {}
+    made = list(
+        augment(
+            rows,
+            tmp_path,
+            AugmentSettings(formats={"sequence": 1}, sequence={"counts": {2: 1}}),
+            write_image=pictures.__setitem__,
+        )
+    )
+    assert len(made) == 3
+    for sample in made:
+        assert sample.answer == f"Color {COLORS.index(pictures[sample.images[sample.target]].getpixel((0, 0)))}."
+
+
+def test_an_embedded_picture_is_written_once(tmp_path):
+    store = EmbeddedPictures(tmp_path).store
+    assert store(png(COLORS[0])) == store(png(COLORS[0])) != store(png(COLORS[1]))
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+
+
+def test_without_a_place_to_keep_them_such_rows_are_skipped(source):
+    assert all(row.reason.startswith("bad row: its picture stands in the row") for row in read_rows(source))
+
+
+def test_a_damaged_parquet_file_is_refused(source):
+    source.write_bytes(source.read_bytes()[:-20])
+    with pytest.raises(DataError, match="not a valid parquet file"):
+        list(read_rows(source))
+
+
+def test_a_missing_pyarrow_names_the_extra_to_install(source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"mia-augment\[parquet\]"):
+        list(read_rows(source))
+
+
+WITHOUT_PYARROW = """
+import sys
+from pathlib import Path
+sys.modules["pyarrow"] = None
+from mia_augment import read_rows
+assert len(list(read_rows(Path(sys.argv[1])))) == 12
+"""
+
+
+def test_json_is_read_without_pyarrow(data):
+    subprocess.run([sys.executable, "-c", WITHOUT_PYARROW, str(data.source)], check=True)
