@@ -107,15 +107,15 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def _tidy_rows() -> list[dict[str, Any]]:
-    questions = ["What is in the picture?", "Which color is the largest thing?", "Is there a person?"]
+    questions = ["What is in the picture?", "Which color is the largest thing?", "What would you call it?"]
     answers = {
-        "astronaut.png": ["A woman in a space suit.", "Orange.", "Yes."],
-        "chelsea.png": ["A cat.", "Brown.", "No."],
-        "coffee.png": ["A cup of coffee.", "White.", "No."],
-        "rocket.jpg": ["A rocket at night.", "Black.", "No."],
-        "coins.png": ["Old coins in rows.", "Gray.", "No."],
-        "camera.png": ["A man with a camera.", "Gray.", "Yes."],
-        "motorcycle_left.png": ["A motorcycle in a garage.", "Red.", "No."],
+        "astronaut.png": ["A woman in a space suit.", "Orange.", "A portrait."],
+        "chelsea.png": ["A cat.", "Brown.", "Chelsea."],
+        "coffee.png": ["A cup of coffee.", "White.", "Breakfast."],
+        "rocket.jpg": ["A rocket at night.", "Black.", "Lift-off."],
+        "coins.png": ["Old coins in rows.", "Silver.", "A treasure."],
+        "camera.png": ["A man with a camera.", "Gray.", "Cameraman."],
+        "motorcycle_left.png": ["A motorcycle in a garage.", "Red.", "A workshop."],
     }
     return [
         _row(f"{name.split('.')[0]}-{index}", f"sk/{name}", [(f"<image>\n{question}", answer)])
