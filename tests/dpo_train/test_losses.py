@@ -10,6 +10,8 @@ from mia_dpo_train.losses import log_ratio_difference, negative_log_likelihoods,
 from mia_dpo_train.metrics import SUMS, pass_loss
 from mia_dpo_train.settings import TrainSettings
 
+LENGTHS = torch.tensor([[3, 2], [4, 1]])
+
 
 def test_difference_of_log_ratios():
     # chosen rose by 2 nats over the reference, rejected fell by 1: h = 2 - (-1) = 3
@@ -57,7 +59,7 @@ def test_a_pass_adds_its_share_of_the_step(nll, expected_nll):
     # Two of the step's four pairs, 5 of its 10 chosen tokens; policy = reference, so that every DPO loss is log 2.
     policy = torch.tensor([[-6.0, -1.0], [-4.0, -4.0]])
     settings = TrainSettings(nll=nll, gamma=0.3, dpo_alpha=2.0)
-    loss, sums = pass_loss(policy, policy.clone(), torch.tensor([3, 2]), settings, pairs=4, chosen_tokens=10)
+    loss, sums = pass_loss(policy, policy.clone(), LENGTHS, settings, pairs=4, chosen_tokens=10)
     assert loss.item() == pytest.approx(2.0 * 2 * math.log(2) / 4 + 0.3 * expected_nll, abs=1e-6)
     named = dict(zip(SUMS, sums.tolist(), strict=True))
     assert (named["pairs"], named["chosen_tokens"], named["not_finite"]) == (2, 5, 0)
@@ -65,5 +67,13 @@ def test_a_pass_adds_its_share_of_the_step(nll, expected_nll):
 
 def test_pairs_without_finite_log_probs_are_counted():
     policy = torch.tensor([[float("nan"), -1.0], [-4.0, -4.0]])
-    _, sums = pass_loss(policy, torch.zeros(2, 2), torch.tensor([3, 2]), TrainSettings(), pairs=2, chosen_tokens=5)
+    _, sums = pass_loss(policy, torch.zeros(2, 2), LENGTHS, TrainSettings(), pairs=2, chosen_tokens=5)
     assert sums[SUMS.index("not_finite")] == 1
+
+
+def test_ipo_compares_means_over_tokens():
+    # h = (-6 + 9) / 3 - (-4 - 0) / 4 = 2; target 1 / (2 * 0.5) = 1
+    policy, reference = torch.tensor([[-6.0], [-4.0]]), torch.tensor([[-9.0], [0.0]])
+    settings = TrainSettings(loss="ipo", beta=0.5, gamma=0.0)
+    loss, _ = pass_loss(policy, reference, torch.tensor([[3], [4]]), settings, pairs=1, chosen_tokens=3)
+    assert loss.item() == pytest.approx((2 - 1) ** 2)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from mia_dpo_train.encode import PairEncoder, collate
 from mia_dpo_train.families import model_facts
+from mia_dpo_train.metrics import pass_loss
+from mia_dpo_train.model import prepare_for_training, trainable
 from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.settings import LoraSettings, TrainSettings
+from mia_dpo_train.setup import set_attention
 
 FAMILIES = [
     "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "idefics3", "smolvlm", "gemma3",
@@ -43,3 +49,51 @@ def test_log_probs_agree_with_each_answer_alone(name, build, pairs, open_picture
         for route in (plain_logps, packed_logps, kv_logps):
             difference = (route(model, facts, batch) - expected).abs().max()
             assert difference < 2e-5, f"{route.__name__}: {difference}"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapter_gradients_agree(name, build, pairs, open_picture):
+    """Gradients of the whole loss with respect to LoRA weights, away from their start."""
+    model, processor = build(name)
+    model = prepare_for_training(model, TrainSettings(lora=LoraSettings(r=4, alpha=8), gradient_checkpointing=False), "tiny")
+    generator = torch.Generator().manual_seed(3)
+    for parameter in trainable(model).values():
+        parameter.data.normal_(0, 0.02, generator=generator)
+    facts = model_facts(model)
+    batch = collate([PairEncoder(processor, open_picture)(pair) for pair in pairs[1:4]])
+
+    def gradients(route):
+        model.zero_grad()
+        logps = route(model.eval(), facts, batch)
+        pass_loss(logps, torch.zeros_like(logps), batch.lengths, TrainSettings(), pairs=3, chosen_tokens=1)[0].backward()
+        return {key: parameter.grad.clone() for key, parameter in trainable(model).items()}
+
+    expected = gradients(plain_logps)
+    assert max(gradient.abs().max() for gradient in expected.values()) > 1e-3
+    for route in (packed_logps, kv_logps):
+        for key, gradient in gradients(route).items():
+            assert (gradient - expected[key]).abs().max() < 2e-6, (route.__name__, key)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_neither_answer_sees_the_other(attention, build, pairs, open_picture):
+    model, processor = build("llava")
+    set_attention(model, TrainSettings(attn_implementation=attention), 100, bf16=False)
+    encode = PairEncoder(processor, open_picture)
+    first = collate([encode(pair) for pair in pairs[:3]])
+    other = dataclasses.replace(first, chosen=first.chosen.roll(1, dims=0))
+    facts = model_facts(model)
+    with torch.no_grad():
+        before, after = packed_logps(model, facts, first), packed_logps(model, facts, other)
+    assert torch.equal(before[1], after[1])
+    assert not torch.equal(before[0], after[0])
+
+
+def test_padding_of_a_batch_changes_nothing(build, pairs, open_picture):
+    model, processor = build("qwen2_5_vl")
+    encoded = [PairEncoder(processor, open_picture)(pair) for pair in pairs[:3]]
+    facts = model_facts(model)
+    with torch.no_grad():
+        together = packed_logps(model, facts, collate(encoded))
+        alone = torch.cat([packed_logps(model, facts, collate([pair])) for pair in encoded], dim=1)
+    assert (together - alone).abs().max() < 2e-5

@@ -88,8 +88,7 @@ def _measured_problem(logps: PairLogps, route: Route, batch: PairBatch, call: Ca
     logps.route = "plain"
     difference = (computed - call(batch)).abs()
     exact = all(parameter.dtype == torch.float32 for parameter in logps.parameters() if parameter.is_floating_point())
-    tokens = torch.stack([batch.chosen_mask.sum(1), batch.rejected_mask.sum(1)])
-    allowed = torch.full_like(difference, FP32_TOLERANCE) if exact else LOW_PRECISION_TOLERANCE * tokens
+    allowed = torch.full_like(difference, FP32_TOLERANCE) if exact else LOW_PRECISION_TOLERANCE * batch.lengths
     if not bool((difference <= allowed).all()):
         return f"log-probs differ from plain by {difference.max().item():.1e}"
     return None

@@ -148,6 +148,11 @@ class PairBatch:
         )
 
     @property
+    def lengths(self) -> Tensor:
+        """Tokens of chosen and rejected answers: (2, pairs)."""
+        return torch.stack([self.chosen_mask.sum(1), self.rejected_mask.sum(1)])
+
+    @property
     def tokens(self) -> int:
         """Tokens that are no padding."""
         return int(self.prompt_mask.sum() + self.chosen_mask.sum() + self.rejected_mask.sum())

@@ -152,9 +152,7 @@ class Loop:
             return policy.sum() * 0, torch.zeros(len(SUMS), dtype=torch.double, device=policy.device)
         indices = step.pairs
         chosen_tokens = sum(self.pairs.measured[index].chosen_tokens for index in indices)
-        loss, sums = pass_loss(
-            policy, reference, batch.chosen_mask.sum(1), self.settings, pairs=len(indices), chosen_tokens=chosen_tokens
-        )
+        loss, sums = pass_loss(policy, reference, batch.lengths, self.settings, pairs=len(indices), chosen_tokens=chosen_tokens)
         sums[-1] = batch.tokens
         return loss, sums
 
@@ -171,8 +169,7 @@ class Loop:
                 batch = batch.to(accelerator.device)
                 policy, reference = self.trained.wrapped(batch), self.reference.of(batch)
                 if indices:
-                    lengths = batch.chosen_mask.sum(1)
-                    sums += pass_loss(policy, reference, lengths, self.settings, pairs=1, chosen_tokens=1)[1]
+                    sums += pass_loss(policy, reference, batch.lengths, self.settings, pairs=1, chosen_tokens=1)[1]
         self.trained.wrapped.train()
         metrics = means(accelerator.reduce(sums, "sum"), self.settings, loss_is_weighted=False)
         self.log.add(steps, {**metrics}, part="held_out")

@@ -1,4 +1,4 @@
-"""Preference losses as pure functions of summed log-probs (nats).
+"""Preference losses as pure functions of the log-probs of answers (nats; sums over tokens, but means for IPO).
 
 With h = (log pi(chosen) - log ref(chosen)) - (log pi(rejected) - log ref(rejected)), the paper's loss is
 dpo_alpha * -log sigmoid(beta * h) + gamma * NLL(chosen) (arXiv 2410.17637, section 3.3).
@@ -24,7 +24,7 @@ def preference_losses(h: Tensor, beta: float, kind: LossKind = "sigmoid", label_
     """Loss of every pair: (pairs,), from h: (pairs,).
 
     - sigmoid: -(1 - s) log sigmoid(beta h) - s log sigmoid(-beta h), with s = label_smoothing (arXiv 2305.18290, eq. 7).
-    - ipo: (h - 1 / (2 beta))^2 (arXiv 2310.12036, eq. 17), with summed log-probs.
+    - ipo: (h - 1 / (2 beta))^2 (arXiv 2310.12036, eq. 17); here h is of means over tokens, as its authors ran it.
     - hinge: max(0, 1 - beta h) (arXiv 2305.10425).
     """
     if kind == "ipo":

@@ -21,28 +21,29 @@ SUMS = [
 
 
 def pass_loss(
-    policy: Tensor, reference: Tensor, chosen_lengths: Tensor, settings: TrainSettings, *, pairs: int, chosen_tokens: int
+    policy: Tensor, reference: Tensor, lengths: Tensor, settings: TrainSettings, *, pairs: int, chosen_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """What one forward pass adds to the loss of its step, and its sums (`SUMS`).
 
     Args:
         policy: log-probs of chosen and rejected answers, (2, pairs of this pass).
         reference: likewise, by the reference model.
-        chosen_lengths: tokens of the chosen answers, (pairs of this pass,).
+        lengths: tokens of chosen and rejected answers, (2, pairs of this pass).
         pairs: pairs of the whole step, over all passes and processes.
         chosen_tokens: tokens of all chosen answers of the whole step.
     """
-    h = log_ratio_difference(policy[0], policy[1], reference[0], reference[1])
+    scale = lengths if settings.loss == "ipo" else torch.ones_like(lengths)
+    h = log_ratio_difference(*(policy / scale), *(reference / scale))
     dpo = preference_losses(h, settings.beta, settings.loss, settings.label_smoothing)
     per_token = settings.nll == "pair_mean"
-    nll = negative_log_likelihoods(policy[0], chosen_lengths, per_token=per_token)
+    nll = negative_log_likelihoods(policy[0], lengths[0], per_token=per_token)
     loss = settings.dpo_alpha * dpo.sum() / pairs + settings.gamma * nll.sum() / (pairs if per_token else chosen_tokens)
     chosen, rejected = (rewards(policy[side], reference[side], settings.beta) for side in (0, 1))
     finite = torch.isfinite(policy).all(0) & torch.isfinite(dpo)
     count = torch.tensor(float(len(h)), device=h.device)
     parts = [
         count, (~finite).sum(), loss, dpo.sum(), nll.sum(), chosen.sum(), rejected.sum(), (chosen > rejected).sum(),
-        policy[0].sum(), policy[1].sum(), chosen_lengths.sum(),
+        policy[0].sum(), policy[1].sum(), lengths[0].sum(),
     ]  # fmt: skip
     return loss, torch.stack(
         [*(part.detach().double() for part in parts), torch.zeros((), device=h.device, dtype=torch.double)]

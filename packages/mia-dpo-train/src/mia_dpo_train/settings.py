@@ -40,7 +40,8 @@ class TrainSettings(Settings):
     """Whether the vision tower is trained too (with adapters where `tuning` says so)."""
 
     loss: LossKind = "sigmoid"
-    """sigmoid: DPO; ipo: (h - 1/(2 beta))^2; hinge: max(0, 1 - beta h), with h the difference of the log-ratios."""
+    """sigmoid: DPO; ipo: (h - 1/(2 beta))^2; hinge: max(0, 1 - beta h), with h the difference of the log-ratios (ipo:
+    of their means over tokens)."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the tie to the reference model."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)

@@ -1,0 +1,88 @@
+"""The start-up check finds the cheapest exact route, and catches computations that are silently wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mia_augment.errors import ModelError
+from mia_dpo_train import packing
+from mia_dpo_train.check import choose_route
+from mia_dpo_train.encode import PairEncoder, collate
+from mia_dpo_train.families import model_facts
+from mia_dpo_train.routes import PairLogps
+from mia_dpo_train.settings import TrainSettings
+
+FREE = TrainSettings(gradient_checkpointing=False)
+
+
+@pytest.fixture
+def choose(build, pairs, open_picture):
+    def choose(family="llava", settings=FREE, dtype=torch.float32):
+        model, processor = build(family)
+        model.to(dtype)
+        logps = PairLogps(model, model_facts(model), "plain")
+        batch = collate([PairEncoder(processor, open_picture)(pair) for pair in pairs[1:3]])
+        return choose_route(logps, batch, settings, logps.compute), logps
+
+    return choose
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
+def test_packed_where_it_is_exact(choose, family):
+    choice, logps = choose(family)
+    assert choice.route == logps.route == "packed"
+
+
+def test_packed_in_bf16(choose):
+    assert choose(dtype=torch.bfloat16)[0].route == "packed"
+
+
+def test_linear_attention_falls_back_to_plain(choose):
+    choice, logps = choose("qwen3_5")
+    assert choice.route == logps.route == "plain"
+    assert "linear-attention layers" in choice.reason
+
+
+def test_linear_attention_would_be_caught_by_measuring_too(choose, monkeypatch):
+    from mia_dpo_train import check
+
+    monkeypatch.setattr(check, "_static_problem", lambda *arguments: None)
+    choice, _ = choose("qwen3_5")
+    assert choice.route != "packed"
+    assert "moved by" in choice.reason or "differ from plain" in choice.reason
+
+
+def break_mask(monkeypatch):
+    original = packing.prefix_mask
+
+    def leaking(parts, block=None, window=None, place=None):
+        return original(torch.where(parts == packing.CHOSEN, packing.PROMPT, parts), block, window, place)
+
+    monkeypatch.setattr(packing, "prefix_mask", leaking)
+
+
+def break_positions(monkeypatch):
+    original = packing.answer_positions
+    monkeypatch.setattr(packing, "answer_positions", lambda following, width, axes: original(following + 3, width, axes))
+
+
+@pytest.mark.parametrize(("fault", "message"), [(break_mask, "moved by"), (break_positions, "differ from plain")])
+def test_faults_of_packing_are_caught(choose, monkeypatch, fault, message):
+    fault(monkeypatch)
+    choice, _ = choose()
+    assert choice.route == "kv"
+    assert "packed ruled out: " in choice.reason
+    assert message in choice.reason
+
+
+def test_a_forced_route_that_is_wrong_is_refused(choose, monkeypatch):
+    break_mask(monkeypatch)
+    with pytest.raises(ModelError, match=r"route packed is wrong for this model .*set route: auto"):
+        choose(settings=TrainSettings(route="packed"))
+
+
+def test_no_cache_under_gradient_checkpointing(choose, monkeypatch):
+    break_mask(monkeypatch)
+    choice, _ = choose(settings=TrainSettings(gradient_checkpointing=True))
+    assert choice.route == "plain"
+    assert "gradient checkpointing drops the cache" in choice.reason

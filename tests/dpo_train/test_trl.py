@@ -1,0 +1,77 @@
+"""Loss and gradients against TRL's DPOTrainer on the same batch, with TRL's own collator and loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mia_augment.chat import render_prompt
+from mia_dpo_train.encode import PairEncoder, collate
+from mia_dpo_train.families import model_facts
+from mia_dpo_train.metrics import pass_loss
+from mia_dpo_train.model import target_pattern, trainable
+from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.settings import TrainSettings
+
+trl = pytest.importorskip("trl", reason="TRL is a development dependency; this environment has none")
+
+FAMILIES = ["llava", "qwen2_5_vl"]
+
+
+def trl_trainer(model, processor, examples, loss, tmp_path):
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    settings = TrainSettings()
+    arguments = trl.DPOConfig(
+        output_dir=str(tmp_path), loss_type=[loss, "sft"], loss_weights=[1.0, 0.1], beta=0.1, max_length=None, report_to=[],
+        use_cpu=True, bf16=False, gradient_checkpointing=False, per_device_train_batch_size=len(examples), learning_rate=0.0,
+    )  # fmt: skip
+    return trl.DPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list([{**example, "images": example["images"]} for example in examples]),
+        processing_class=processor,
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules=target_pattern(model, settings)),
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo", "hinge"])
+def test_loss_and_gradients_agree_with_trl(name, loss, build, pairs, open_picture, tmp_path):
+    model, processor = build(name)
+    used = pairs[1:4]
+    eos = processor.tokenizer.eos_token  # TRL adds none by itself
+    examples = [
+        {
+            "images": [open_picture(image) for image in pair.images],
+            "prompt": render_prompt(processor, pair.prompt),
+            "chosen": f"{pair.chosen} {eos}",
+            "rejected": f"{pair.rejected} {eos}",
+        }
+        for pair in used
+    ]
+    trainer = trl_trainer(model, processor, examples, loss, tmp_path)
+    adapted = trainer.model
+    generator = torch.Generator().manual_seed(3)
+    for parameter in trainable(adapted).values():  # away from the start, where policy and reference are equal
+        parameter.data.normal_(0, 0.05, generator=generator)
+    adapted.eval()
+    theirs = trainer.compute_loss(adapted, trainer.data_collator(examples))
+    theirs.backward()
+    gradients = {key: parameter.grad.clone() for key, parameter in trainable(adapted).items()}
+
+    facts = model_facts(adapted)
+    batch = collate([PairEncoder(processor, open_picture)(pair) for pair in used])
+    settings = TrainSettings(loss=loss, nll="token_mean")
+    for route in (packed_logps, kv_logps, plain_logps):
+        adapted.zero_grad()
+        with torch.no_grad(), adapted.disable_adapter():
+            reference = route(adapted, facts, batch)
+        tokens = int(batch.chosen_mask.sum())
+        ours, _ = pass_loss(
+            route(adapted, facts, batch), reference, batch.lengths, settings, pairs=len(used), chosen_tokens=tokens
+        )  # fmt: skip
+        assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+        ours.backward()
+        for key, parameter in trainable(adapted).items():
+            assert (parameter.grad - gradients[key]).abs().max() < 1e-5, key
