@@ -39,7 +39,12 @@ def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings
 
 
 def render_with_tail(processor: Any, prompt: str) -> tuple[str, str]:
-    """A rendered prompt, and what the chat template puts after the question (the text after the last image)."""
+    """A rendered prompt, and what the chat template puts after the question (the text after the last image).
+
+    Where no question can be told apart, the whole text counts as what comes after.
+    """
     rendered = render_prompt(processor, prompt)
     question = prompt.split(IMAGE)[-1].strip()
-    return rendered, rendered[rendered.rindex(question) + len(question) :] if question in rendered else ""
+    if not question or question not in rendered:
+        return rendered, rendered
+    return rendered, rendered[rendered.rindex(question) + len(question) :]

@@ -38,11 +38,18 @@ def render_prompt(processor: Any, prompt: str) -> str:
             "save one with the processor (chat_template.jinja) or choose an instruction-tuned checkpoint"
         )
     rendered = _apply(processor, message_parts(prompt))
-    token = getattr(processor, "image_token", None)
+    token = _placeholder(processor, rendered)
     if token is None or _in_place(rendered, prompt, token):
         return rendered
     inline = [{"type": "text", "text": prompt.replace(IMAGE, token)}]
     return _apply(processor, inline)
+
+
+def _placeholder(processor: Any, rendered: str) -> str | None:
+    """What stands for a picture in a prompt: the image token, or for some (Gemma 3) the token that begins an image."""
+    tokens = [getattr(processor, name, None) for name in ("image_token", "boi_token")]
+    known = [token for token in tokens if isinstance(token, str)]
+    return next((token for token in known if token in rendered), known[0] if known else None)
 
 
 def _apply(processor: Any, content: list[dict[str, str]]) -> str:
