@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mia_augment.errors import ConfigError
+from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import MANIFEST, content_hash, write_json
 from mia_augment.records import Format
 from mia_augment.settings import AugmentSettings
-from pydantic import ValidationError
 
 from mia_cli import __version__
 from mia_cli.config import PipelineConfig
@@ -74,13 +74,16 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
     return runner
 
 
-def saved_config(run_dir: Path) -> PipelineConfig | None:
-    """The settings of a run directory's last run; None where they are missing or of another version."""
+def saved_settings(run_dir: Path) -> dict[str, Any]:
+    """The settings of a run directory's last run, as they were written; empty where there are none."""
     path = run_dir / CONFIG
+    if not path.is_file():
+        return {}
     try:
-        return PipelineConfig.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
-    except ValidationError:
-        return None
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}; run `mia run` again, it rewrites it") from error
+    return value if isinstance(value, dict) else {}
 
 
 def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:

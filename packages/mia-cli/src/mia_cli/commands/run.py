@@ -96,16 +96,14 @@ def status(run_dir: Path, as_json: bool) -> None:
 @click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
 def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
-    from mia_cli.config import ReportSettings
+    from mia_cli.config import ReportSettings, build
     from mia_cli.console import Display
-    from mia_cli.pipeline import REPORT, saved_config
+    from mia_cli.pipeline import REPORT, saved_settings
     from mia_cli.report import write_report
 
     folder = _run_folder(run_dir)
-    config = saved_config(folder)
-    settings = config.report if config else ReportSettings()
-    if pairs is not None:
-        settings = settings.model_copy(update={"pairs": pairs})
+    saved = saved_settings(folder).get("report", {})
+    settings = build(ReportSettings, {**saved, **({} if pairs is None else {"pairs": pairs})})
     target = out or folder / REPORT
     display = Display()
     with display.progress("report") as progress:

@@ -82,7 +82,7 @@ def intervals(rows: Sequence[Interval], unit: str) -> Markup:
     """Values with their 95 % intervals beside a line at 0."""
     if not rows:
         return Markup("")
-    width, left, right, step = 560, 150, 110, 24
+    width, left, right, step = 600, 150, 150, 24
     bound = max(0.01, *(abs(edge) for row in rows for edge in (row.low, row.high)))
     scale = (width - left - right) / (2 * bound)
     zero = left + bound * scale

@@ -18,7 +18,7 @@ from mia_select.stage import read_selection
 
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report, counts_line, duration
-from mia_cli.pipeline import Folders, saved_config
+from mia_cli.pipeline import Folders, saved_settings
 from mia_cli.report import accuracy, collect, figures
 from mia_cli.report.pictures import Thumbnails
 from mia_cli.runner import read_states
@@ -177,8 +177,7 @@ def _stages(run_dir: Path, made: dict[str, Manifest]) -> list[dict[str, str]]:
 
 
 def _settings(run_dir: Path, made: dict[str, Manifest]) -> str:
-    config = saved_config(run_dir)
-    value = config.model_dump(mode="json") if config else {name: manifest.settings for name, manifest in made.items()}
+    value = saved_settings(run_dir) or {name: manifest.settings for name, manifest in made.items()}
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 

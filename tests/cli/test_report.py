@@ -1,0 +1,210 @@
+"""The report of a run: what it shows, and that nothing from the data is more than text in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from markupsafe import Markup
+from mia_augment.files import Manifest, write_json, write_jsonl, write_manifest
+from mia_augment.records import Attention, Region, ScoredSample, Source
+from mia_cli.config import ReportSettings
+from mia_cli.pipeline import Folders
+from mia_cli.report import figures, write_report
+from mia_cli.report.collect import curves
+from mia_select.evaluation import predict, summarize
+from mia_select.settings import SelectSettings
+from mia_select.stage import select_pairs
+from PIL import Image
+
+EVIL = "<script>alert('x')</script> & \"quotes\" </script>"
+
+
+def scored(number: int, response: str, ratio: float | None, answer: str = "The color is red.") -> ScoredSample:
+    return ScoredSample(
+        id=f"row-{number}",
+        format="sequence",
+        images=["a.png", "b.png"],
+        prompt="Image1:<image>\nImage2:<image>\nIn Image2, what color is it?",
+        answer=answer,
+        regions=[Region(image=0, label="Image1"), Region(image=1, label="Image2", box=(10, 20, 30, 40))],
+        target=1,
+        source=Source(
+            ids=["x", "y"], paths=["a.png", "b.png"], question="What color is it?", answers=["The color is blue.", answer]
+        ),
+        response=response,
+        response_tokens=5,
+        mean_logp=-0.5,
+        perplexity=1.65,
+        attention=Attention(layer=2, rows="generated", region_mass=[0.3, 0.1], image_mass=[0.3, 0.1], ratio=ratio),
+    )
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run with a finished score, select and evaluate stage, without any model."""
+    folders = Folders(tmp_path / "run")
+    folders.scored.mkdir(parents=True)
+    for name, color in (("a.png", "blue"), ("b.png", "red")):
+        Image.new("RGB", (60, 40), color).save(folders.scored / name)
+    samples = [
+        scored(0, "The color is blue.", 0.25),
+        scored(1, EVIL, 0.3),
+        scored(2, "The color is red.", 0.9),
+        scored(3, "The color is red.", None),
+        scored(4, "The color is green.", 0.35),
+    ]
+    write_jsonl(folders.scored / "scored.jsonl", samples)
+    write_manifest(
+        folders.scored, Manifest(stage="score", version="1", settings={}, inputs={"model": "tiny"}, counts={"scored": 5})
+    )
+    select_pairs(folders.scored, folders.pairs, SelectSettings(max_length_ratio=None, min_edit_distance=None))
+    before = [predict(s, s.response, s.answer) for s in samples]
+    write_jsonl(folders.evaluated / "predictions.jsonl", before)
+    write_json(folders.evaluated / "evaluation.json", summarize(before).model_dump(mode="json"))
+    write_manifest(folders.evaluated, Manifest(stage="evaluate", version="1", settings={}, inputs={}, counts={"samples": 5}))
+    return tmp_path / "run"
+
+
+class Page(HTMLParser):
+    """Counts elements, and keeps what would be fetched, run or shown."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.data: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self._inside = f"{tag} {values.get('type', '')}".strip()
+        self.links += [value for name, value in attrs if name in ("src", "href", "action", "data") and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script application/json":
+            self.data.append(data)
+
+
+def page(run_dir: Path, **settings: object) -> tuple[str, Page]:
+    out = run_dir / "report.html"
+    size = write_report(run_dir, out, ReportSettings(**settings))
+    text = out.read_text(encoding="utf-8")
+    assert size == len(text.encode())
+    return text, Page(text)
+
+
+def test_the_page_needs_nothing_from_elsewhere(run_dir):
+    text, parsed = page(run_dir)
+    assert parsed.links == []
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert "default-src 'none'" in text
+
+
+def test_a_script_in_an_answer_is_only_text(run_dir):
+    text, parsed = page(run_dir, title=EVIL)
+    assert parsed.tags.count("script") == 2
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+    gallery = json.loads(parsed.data[0])
+    assert EVIL in [pair["rejected"] for pair in gallery["pairs"]]
+
+
+def test_the_gallery_holds_pairs_with_boxes_and_pictures(run_dir):
+    _, parsed = page(run_dir)
+    gallery = json.loads(parsed.data[0])
+    kinds = {pair["id"]: pair["kind"] for pair in gallery["pairs"]}
+    assert kinds == {"row-0": "another picture's answer", "row-1": "no picture's answer", "row-4": "no picture's answer"}
+    assert gallery["pairs"][0]["regions"][1]["box"] == [10, 20, 30, 40]
+    assert gallery["thumbnails"]["a.png"]["src"].startswith("data:image/webp;base64,")
+    assert (gallery["thumbnails"]["a.png"]["width"], gallery["thumbnails"]["a.png"]["height"]) == (60, 40)
+
+
+def test_the_number_of_examples_is_limited(run_dir):
+    assert len(json.loads(page(run_dir, pairs=1)[1].data[0])["pairs"]) == 1
+    assert page(run_dir, pairs=0)[1].data == []
+
+
+def test_funnel_and_histogram_tell_the_counts(run_dir):
+    text, _ = page(run_dir)
+    assert "sequence 2: 1 right and 3 wrong answers, threshold 0.80" in text
+    assert "3 of 3 wrong answers lie below 0.80" in text
+    assert "1 could not be measured" in text
+    assert "answered wrongly" in text
+
+
+def test_before_and_after_are_told_with_intervals(run_dir):
+    text, _ = page(run_dir)
+    assert "40.0 % [11.8, 76.9]" in text  # Wilson's interval of 2 of 5
+    assert "100.0 % [56.6, 100.0]" in text
+    assert "+60.0 [" in text
+
+
+def test_a_run_with_one_stage_has_a_report_too(tmp_path):
+    folder = tmp_path / "run" / "augment"
+    counts = {"rows": 7, "samples": 5, "skipped": 2, "skipped/missing file": 2}
+    write_manifest(folder, Manifest(stage="augment", version="1", settings={}, inputs={}, counts=counts))
+    text, _ = page(tmp_path / "run")
+    assert "7 single-image rows became 5 samples" in text
+    assert "2 &times; missing file" in text
+    assert "Preference pairs" not in text
+
+
+def bars(figure: Markup, css: str) -> list[float]:
+    return [float(height) for height in re.findall(rf'class="{css}"[^>]*height="([\d.]+)"', figure)]
+
+
+def test_bars_are_as_high_as_their_counts():
+    figure = figures.histogram("x", wrong=[0.1, 0.1, 0.1], right=[0.1, 0.9], threshold=0.5, bins=10)
+    full = figures.HEIGHT - figures.TOP - figures.BOTTOM
+    assert bars(figure, "right") == pytest.approx([full / 4, full / 4], abs=0.06)
+    assert bars(figure, "wrong") == pytest.approx([full * 3 / 4], abs=0.06)
+
+
+def test_the_threshold_stands_at_its_place():
+    figure = figures.histogram("x", [0.1], [], threshold=0.25)
+    place = figures.LEFT + 0.25 * (figures.WIDTH - figures.LEFT - figures.RIGHT)
+    assert f'class="threshold" x1="{place:.1f}"' in figure
+
+
+def test_values_at_the_ends_fall_into_the_first_and_last_bar():
+    assert len(bars(figures.histogram("x", [0.0, 1.0], [], None, bins=4), "wrong")) == 2
+
+
+def test_a_curve_leaves_out_what_is_no_number():
+    figure = figures.curve("loss", [(1, 2.0), (2, float("nan")), (3, 1.0)])
+    assert len(re.search(r'points="([^"]+)"', figure)[1].split()) == 2
+    assert figures.curve("loss", []) == ""
+
+
+@pytest.mark.parametrize(("low", "high", "css"), [(1.0, 3.0, "better"), (-3.0, -1.0, "worse"), (-1.0, 1.0, "open")])
+def test_an_interval_is_coloured_by_its_side_of_zero(low, high, css):
+    figure = figures.intervals([figures.Interval("<b>", (low + high) / 2, low, high)], "points")
+    assert f'class="interval {css}"' in figure
+    assert "<b>" not in figure
+
+
+def test_measurements_on_held_out_pairs_do_not_mix_with_the_training_curve(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    lines = [
+        {"step": 1, "part": "train", "loss": 3.0},
+        {"step": 1, "part": "held_out", "loss": 9.0},
+        {"step": 2, "part": "train", "loss": 2.0},
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert curves(log) == {"loss": [(1.0, 3.0), (2.0, 2.0)]}
+
+
+def test_the_command_writes_where_it_is_told(mia, run_dir, tmp_path):
+    write_json(run_dir / "stages.json", {})
+    result = mia("report", run_dir, "--out", tmp_path / "page.html")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "page.html").is_file()
