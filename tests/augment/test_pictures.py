@@ -176,8 +176,8 @@ def test_limits_can_be_set(tmp_path):
 
 
 def test_twenty_thousand_pixels_wide_is_no_problem(tmp_path):
-    picture = open_picture(save(halves(20_000, 30), tmp_path / "a.jpg"), at_least=(448, 1))
-    assert picture.width >= 448
+    picture = open_picture(save(halves(20_000, 30), tmp_path / "a.jpg"), fit_into=(448, 448))
+    assert picture.width == 2500
     assert near(picture, (2, 0), RED)
     assert near(picture, (picture.width - 2, picture.height - 1), BLUE)
 
@@ -197,12 +197,23 @@ def test_endless_progressive_scans_are_refused(tmp_path):
 
 def test_large_jpegs_come_reduced_but_never_below_what_is_needed(tmp_path):
     path = save(halves(1000, 800), tmp_path / "a.jpg", quality=95)
-    reduced = open_picture(path, at_least=(240, 190))
+    reduced = open_picture(path, fit_into=(250, 250))  # 1000 x 800 fits as 250 x 200: a quarter
     assert reduced.size == (250, 200)
     assert near(reduced, (20, 100), RED)
     assert near(reduced, (230, 100), BLUE)
-    assert open_picture(path, at_least=(501, 100)).size == (1000, 800)
+    assert open_picture(path, fit_into=(251, 251)).size == (500, 400)
+    assert open_picture(path, fit_into=(900, 201)).size == (500, 400)
+    assert open_picture(path, fit_into=(501, 5000)).size == (1000, 800)
     assert open_picture(path).size == (1000, 800)
+
+
+def test_a_reduced_picture_on_its_side_is_large_enough_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(halves(1000, 400), tmp_path / "a.jpg", exif=exif, quality=95)
+    # upright 400 x 1000 fits into 300 x 500 as 200 x 500: half
+    assert open_picture(path, fit_into=(300, 500)).size == (200, 500)
+    assert open_picture(path, fit_into=(300, 501)).size == (400, 1000)
 
 
 def test_damaged_exif_does_not_cost_the_picture(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from mia_augment.records import Format, Region
 from mia_augment.settings import AugmentSettings
 
 WriteImage = Callable[[str, Image.Image], None]
-"""Takes the name of a composed picture (``images/grid/3f/17-grid4.jpg``) and the picture."""
+"""Takes the name of a composed picture (``images/grid/3/17-grid4.jpg``) and the picture."""
 
 _LOSSLESS = frozenset({"PNG", "BMP", "GIF", "TIFF", "PPM"})
 _RESAMPLERS = {"lanczos": RESAMPLE, "bicubic": Image.Resampling.BICUBIC, "hamming": Image.Resampling.HAMMING}
@@ -48,10 +49,8 @@ class Collage:
         for place in range(count):
             while place not in opened:
                 part = next(others)
-                try:
+                with contextlib.suppress(DataError):
                     opened[place] = part, self._open(part, format)
-                except DataError:
-                    continue
         parts, pictures = zip(*(opened[place] for place in range(count)), strict=True)
         composed, labels = self._compose(format, list(pictures))
         name = self._name(sample_id, format, list(pictures), composed)
@@ -64,7 +63,7 @@ class Collage:
         cell = self._settings.grid.cell
         name, path, _ = self._folder.locate(part.path)
         try:
-            return open_picture(path, limits=self._settings.pictures, at_least=(cell, cell) if format == "grid" else None)
+            return open_picture(path, limits=self._settings.pictures, fit_into=(cell, cell) if format == "grid" else None)
         except DataError as error:
             raise DataError(str(error).replace(path, repr(name))) from error
 
@@ -100,4 +99,4 @@ def composed_name(sample_id: str, format: Format, suffix: str) -> str:
     digest = f"{hash64(sample_id.encode()):016x}"
     plain = _PLAIN_NAME.fullmatch(sample_id) is not None
     stem = sample_id if plain else re.sub(r"[^A-Za-z0-9_-]+", "_", sample_id)[:60].strip("_") + "-" + digest
-    return f"images/{format}/{digest[:2]}/{stem}.{suffix}"
+    return f"images/{format}/{digest[0]}/{stem}.{suffix}"

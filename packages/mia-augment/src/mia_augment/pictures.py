@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mia_augment.compose import fit
 from mia_augment.errors import DataError
 from mia_augment.settings import PictureSettings
 
@@ -21,6 +22,8 @@ MAX_SCANS = 200
 
 PNG_LEVEL = 3
 """zlib level of composed PNGs: drawings get hardly smaller above it."""
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 _DEFAULTS = PictureSettings()
 
 
@@ -28,7 +31,7 @@ def open_picture(
     path: Path | str,
     *,
     limits: PictureSettings | None = None,
-    at_least: tuple[int, int] | None = None,
+    fit_into: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Read a picture as RGB, upright.
 
@@ -38,8 +41,8 @@ def open_picture(
     Args:
         path: any file of `FORMATS`, whatever its extension.
         limits: largest number of pixels and bytes.
-        at_least: (width, height) px the caller needs. A larger JPEG may come at 1/2, 1/4 or 1/8 of its size, but no smaller
-            than this, which saves most of the decoding.
+        fit_into: (width, height) px into which the caller will shrink it, keeping its aspect ratio. A JPEG at least twice that
+            large may come at 1/2, 1/4 or 1/8 of its size, but never smaller than needed, which saves most of the decoding.
 
     Raises:
         DataError: missing, empty, cut off, too large, or no picture; the message says which.
@@ -52,8 +55,8 @@ def open_picture(
             with Image.open(path, formats=_readable()) as image:
                 _check_size(image, path, limits)
                 _check_scans(image, path)
-                if at_least is not None:
-                    image.draft("RGB" if image.mode == "YCbCr" else image.mode, at_least)
+                if fit_into is not None:
+                    _reduce_early(image, fit_into)
                 image.load()
                 picture = _upright_rgb(image)
                 picture.format = image.format
@@ -110,6 +113,12 @@ def _check_scans(image: Image.Image, path: Path) -> None:
             raise DataError(f"broken picture: {path}: a progressive JPEG of {scans} scans, more than {MAX_SCANS}")
 
 
+def _reduce_early(image: Image.Image, bounds: tuple[int, int]) -> None:
+    """Let the JPEG decoder shrink by a power of two, as far as the result still covers what fits into the bounds."""
+    lying = _orientation(image) in _ON_ITS_SIDE
+    image.draft(image.mode, fit(image.size, bounds[::-1] if lying else bounds))
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture of a known kind, or its beginning is damaged"
@@ -127,9 +136,10 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image.getchannel("A"))
         return white
-    converted = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    converted.info = {}
-    return converted
+    if image.mode != "RGB":
+        return image.convert("RGB")
+    image.info = {}
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
