@@ -63,7 +63,7 @@ def tile(sample: Sample, out: Path) -> Image.Image:
     else:
         shown = pictures[0]
     shown.thumbnail((WIDTH, WIDTH))
-    text = textwrap.wrap(sample.prompt.replace("\n", " "), 58) + [f"-> {sample.answer}"]
+    text = [*textwrap.wrap(sample.prompt.replace("\n", " "), 58), f"-> {sample.answer}"]
     result = Image.new("RGB", (WIDTH, shown.height + 8 + 17 * len(text)), "white")
     result.paste(shown, (0, 0))
     pen, font = ImageDraw.Draw(result), ImageFont.load_default(14)

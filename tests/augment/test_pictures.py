@@ -135,6 +135,8 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, suffix, share):
     with pytest.raises(DataError, match="broken picture"):
         open_picture(path)
     with pytest.raises(DataError, match="broken picture"):
+        open_picture(path, fit_into=(40, 40))
+    with pytest.raises(DataError, match="broken picture"):
         PictureFolder(tmp_path, PictureSettings()).content_key(path)
 
 
@@ -180,6 +182,46 @@ def test_twenty_thousand_pixels_wide_is_no_problem(tmp_path):
     assert picture.width == 2500
     assert near(picture, (2, 0), RED)
     assert near(picture, (picture.width - 2, picture.height - 1), BLUE)
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Fails a test that decodes a picture in order to know it."""
+
+    def refuse(*_, **__):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("mia_augment.probe.open_picture", refuse)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"icc_profile": bytes(9000)}, {"exif": b"Exif\0\0" + bytes(60000)}]
+)
+@pytest.mark.parametrize("size", [(60, 40), (700, 500)])
+def test_sound_jpegs_are_known_without_decoding(tmp_path, no_decoding, options, size):
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    folder = PictureFolder(tmp_path, PictureSettings())
+    key = folder.content_key(str(save(Image.fromarray(noise), tmp_path / "a.jpg", **options)))
+    assert key == folder.content_key(str(save(Image.fromarray(noise), tmp_path / "b.jpg", **options)))
+    noise[-1, -1] ^= 255
+    assert key != folder.content_key(str(save(Image.fromarray(noise), tmp_path / "c.jpg", **options)))
+
+
+def test_sound_pngs_are_known_without_decoding(tmp_path, no_decoding):
+    folder = PictureFolder(tmp_path, PictureSettings())
+    keys = [
+        folder.content_key(str(save(halves(w, 40), tmp_path / f"{w}.png", compress_level=level)))
+        for w, level in [(60, 0), (900, 0), (900, 9)]
+    ]
+    assert len(set(keys)) == 3
+
+
+def test_other_kinds_are_decoded_once_and_known_by_every_byte(tmp_path):
+    folder = PictureFolder(tmp_path, PictureSettings())
+    pixels = np.zeros((300, 300, 3), dtype=np.uint8)
+    first = folder.content_key(str(save(Image.fromarray(pixels), tmp_path / "a.bmp")))
+    pixels[150, 150] = 1
+    assert first != folder.content_key(str(save(Image.fromarray(pixels), tmp_path / "b.bmp")))
 
 
 def test_endless_progressive_scans_are_refused(tmp_path):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import NamedTuple
 
-from mia_augment.index import Index, StoredRow, answer_hash, question_bytes
+from mia_augment.index import Index, StoredRow, question_bytes
+from mia_augment.text import same_answer
 
 _DRAWS = 64
 
@@ -37,18 +38,18 @@ def companions(index: Index, number: int, row: StoredRow, rng: Random) -> Iterat
     Raises:
         TooFew: asked for more than there are.
     """
-    question, answer = question_bytes(row.turns[0][0]), answer_hash(row.turns[0][1])
+    question, answer = question_bytes(row.turns[0][0]), row.turns[0][1]
     used = {index.key[number]}
     for place in _shuffled(index.pool(number), rng):
         companion, key = index.pooled(place)
         if key in used:
             continue
-        asked = list(index.answers(key, question))
-        if any(other == answer for other, _ in asked):
+        answers = list(index.answers(key, question))
+        if any(same_answer(other, answer) for other in answers):
             continue
         used.add(key)
         row_id, path = index.name(companion)
-        yield Part(row_id, path, index.answer(asked[0][1]) if asked else None)
+        yield Part(row_id, path, answers[0] if answers else None)
     raise TooFew(len(used) - 1)
 
 

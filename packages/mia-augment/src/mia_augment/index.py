@@ -37,10 +37,6 @@ def question_bytes(question: str) -> bytes:
     return normal(question).encode()
 
 
-def answer_hash(answer: str) -> int:
-    return hash64(normal(answer).encode())
-
-
 class Index:
     """What `mia_augment.indexing.build_index` wrote."""
 
@@ -57,7 +53,7 @@ class Index:
         """`rows`: numbers of the rows of which samples can be made."""
         self.row_hash, self.key, self._group = numbers("row_hash"), numbers("key"), numbers("group")
         self._pool, self._pool_key, self._pool_group = numbers("pool"), numbers("pool_key"), numbers("pool_group")
-        self._asked, self._answered, self._asked_place = numbers("asked"), numbers("answered"), numbers("asked_place")
+        self._asked, self._asked_place = numbers("asked"), numbers("asked_place")
         self._pools: dict[int, range] = {}
 
     def row(self, number: int) -> StoredRow:
@@ -88,15 +84,11 @@ class Index:
         """(row, content key) at a place of the pool."""
         return self._pool[place], self._pool_key[place]
 
-    def answers(self, key: int, question: bytes) -> Iterator[tuple[int, int]]:
-        """(hash of the answer, place in a conversation) of every turn that asks this question about a picture."""
+    def answers(self, key: int, question: bytes) -> Iterator[str]:
+        """What the rows of a picture answer to a question, in an order that does not depend on theirs."""
         wanted = question_key(key, question)
-        place = bisect_left(self._asked, wanted)
-        while place < len(self._asked) and self._asked[place] == wanted:
-            yield self._answered[place], self._asked_place[place]
-            place += 1
-
-    def answer(self, place: int) -> str:
-        """The answer at a place in a conversation."""
-        row, turn = place >> TURN_BITS, place & (1 << TURN_BITS) - 1
-        return self.row(row).turns[turn][1]
+        found = bisect_left(self._asked, wanted)
+        while found < len(self._asked) and self._asked[found] == wanted:
+            place = self._asked_place[found]
+            yield self.row(place >> TURN_BITS).turns[place & (1 << TURN_BITS) - 1][1]
+            found += 1

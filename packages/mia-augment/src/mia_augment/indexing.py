@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 
 from mia_augment.errors import DataError
 from mia_augment.files import atomic_write, write_json
-from mia_augment.index import COUNTS, ROWS, SKIPPED, TURN_BITS, answer_hash, question_bytes, question_key
+from mia_augment.index import COUNTS, ROWS, SKIPPED, TURN_BITS, question_bytes, question_key
 from mia_augment.probe import PictureFolder, hash64
 from mia_augment.records import Skipped
 from mia_augment.rows import Row
@@ -169,7 +169,7 @@ class _Columns:
         self.start = array("Q", [0])
         self.row_hash, self.id_hash = array("Q"), array("Q")
         self.key, self.path_hash, self.group = array("Q"), array("Q"), array("Q")
-        self.asked, self.answered, self.place = array("Q"), array("Q"), array("Q")
+        self.asked, self.place = array("Q"), array("Q")
 
     def add(self, row: Row, line: bytes, picture: _Picture) -> None:
         place = len(self.row_hash) << TURN_BITS
@@ -179,14 +179,13 @@ class _Columns:
         self.key.append(picture.key)
         self.path_hash.append(picture.path_hash)
         self.group.append(picture.group)
-        for turn, (question, answer) in enumerate(row.turns):
+        for turn, (question, _) in enumerate(row.turns):
             self.asked.append(question_key(picture.key, question_bytes(question)))
-            self.answered.append(answer_hash(answer))
             self.place.append(place + turn)
 
     def arrays(self, kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """The columns sorted for looking up: nothing in them depends on the order of the rows but their numbers."""
-        names = ("start", "row_hash", "id_hash", "key", "path_hash", "group", "asked", "answered", "place")
+        names = ("start", "row_hash", "id_hash", "key", "path_hash", "group", "asked", "place")
         column = {name: np.array(getattr(self, name), dtype=np.uint64) for name in names}
         key, group, row_hash = column["key"], column["group"], column["row_hash"]
         _, inverse, count = np.unique(np.where(kept, column["id_hash"], row_hash), return_inverse=True, return_counts=True)
@@ -196,7 +195,7 @@ class _Columns:
         first[1:] = (np.diff(key[by_picture]) != 0) | (np.diff(group[by_picture]) != 0)
         pool = by_picture[first]
         asked_row = column["place"] >> np.uint64(TURN_BITS)
-        by_question = np.lexsort((row_hash[asked_row], column["answered"], column["asked"]))
+        by_question = np.lexsort((column["place"], row_hash[asked_row], column["asked"]))
         by_question = by_question[kept[asked_row[by_question]]]
         return {
             "rows": np.flatnonzero(kept).astype(np.uint64),
@@ -209,6 +208,5 @@ class _Columns:
             "pool_key": key[pool],
             "pool_group": group[pool],
             "asked": column["asked"][by_question],
-            "answered": column["answered"][by_question],
             "asked_place": column["place"][by_question],
         }

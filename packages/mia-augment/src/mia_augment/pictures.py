@@ -18,10 +18,11 @@ from mia_augment.settings import PictureSettings
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
 MAX_SCANS = 200
-"""A progressive JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
+"""A JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
 
 PNG_LEVEL = 3
 """zlib level of composed PNGs: drawings get hardly smaller above it."""
+_JPEGS = ("JPEG", "MPO")
 _ON_ITS_SIDE = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 _DEFAULTS = PictureSettings()
@@ -55,7 +56,7 @@ def open_picture(
             with Image.open(path, formats=_readable()) as image:
                 _check_size(image, path, limits)
                 _check_scans(image, path)
-                if fit_into is not None:
+                if fit_into is not None and image.format in _JPEGS:
                     _reduce_early(image, fit_into)
                 image.load()
                 picture = _upright_rgb(image)
@@ -107,10 +108,10 @@ def _check_size(image: Image.Image, path: Path, limits: PictureSettings) -> None
 
 
 def _check_scans(image: Image.Image, path: Path) -> None:
-    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+    if image.format in _JPEGS:
         scans = path.read_bytes().count(b"\xff\xda")
         if scans > MAX_SCANS:
-            raise DataError(f"broken picture: {path}: a progressive JPEG of {scans} scans, more than {MAX_SCANS}")
+            raise DataError(f"broken picture: {path}: a JPEG of {scans} scans, more than {MAX_SCANS}")
 
 
 def _reduce_early(image: Image.Image, bounds: tuple[int, int]) -> None:

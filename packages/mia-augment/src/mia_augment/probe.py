@@ -10,17 +10,18 @@ from pathlib import Path
 
 from mia_augment.embedded import EMBEDDED
 from mia_augment.errors import DataError
-from mia_augment.pictures import check_file, check_pixels, open_picture
+from mia_augment.pictures import MAX_SCANS, check_file, check_pixels, open_picture
 from mia_augment.settings import PictureSettings
 
 SAMPLE = 2048
 """Bytes of the beginning and the end of a large file that stand for the whole."""
-_LONG_HEAD = 256 * 1024
+_WHOLE = 1 << 24
+"""JPEGs of up to so many bytes are read (not decoded) wholly where their beginning does not tell enough."""
 _NOWHERE = ("", ".")
 _REMEMBERED_FOLDERS = 10_000
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_BASELINE, _EXTENDED = 0xC0, 0xC1
-"""Frame markers of the JPEGs that are judged by header and end; progressive and rarer ones are decoded."""
+_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 
 _as_number = struct.Struct("<Q").unpack
@@ -109,9 +110,9 @@ def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
             file.seek(size - SAMPLE)
             tail = file.read(SAMPLE)
             pixels = sound_size(head, tail)
-            if pixels is None and head.startswith(_JPEG):
-                file.seek(SAMPLE)  # a colour profile or a preview may stand before the frame
-                pixels = sound_size(head + file.read(_LONG_HEAD), tail)
+            if pixels is None and head.startswith(_JPEG) and size <= _WHOLE:
+                file.seek(0)  # a colour profile or a preview may stand before the frame, or it is progressive
+                pixels = sound_size(file.read(), tail)
             return head, tail, pixels
     except OSError as error:
         raise DataError(f"missing file: {path}: {error.strerror or error}") from error
@@ -120,7 +121,7 @@ def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
 def sound_size(head: bytes, tail: bytes) -> tuple[int, int] | None:
     """(width, height) of a JPEG or PNG whose beginning and end are as they should be; None: decode it to know."""
     if head.startswith(_JPEG):
-        return _jpeg_size(head) if tail.endswith(b"\xff\xd9") else None
+        return _jpeg_size(head) if tail.endswith(_END) else None
     if head.startswith(_PNG) and head[12:16] == b"IHDR" and tail.endswith(b"IEND\xaeB`\x82"):
         size = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
         return size if 0 not in size else None
@@ -130,10 +131,13 @@ def sound_size(head: bytes, tail: bytes) -> tuple[int, int] | None:
 def _jpeg_size(head: bytes) -> tuple[int, int] | None:
     position = 2
     while position + 9 <= len(head) and head[position] == 0xFF:
-        if head[position + 1] in (_BASELINE, _EXTENDED):
+        marker = head[position + 1]
+        if marker in (_BASELINE, _EXTENDED) or (
+            marker == _PROGRESSIVE and head.endswith(_END) and head.count(_SCAN) <= MAX_SCANS
+        ):
             height, width = int.from_bytes(head[position + 5 : position + 7]), int.from_bytes(head[position + 7 : position + 9])
             return (width, height) if width and height else None
-        if 0xC2 <= head[position + 1] <= 0xCF and head[position + 1] not in (0xC4, 0xC8, 0xCC):
+        if 0xC2 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return None
         position += 2 + int.from_bytes(head[position + 2 : position + 4])
     return None
