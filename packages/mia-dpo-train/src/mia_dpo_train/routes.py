@@ -28,9 +28,10 @@ class PairLogps(nn.Module):
     def __init__(self, model: nn.Module, facts: ModelFacts, route: Route) -> None:
         super().__init__()
         self.model, self.facts, self.route = model, facts, route
-        # What Accelerate reads of a model that it shards.
+        # What Accelerate reads of a model that it shards. It refuses classes that do not occur in the model.
         self.config = base_model(model).config
-        self._no_split_modules = getattr(base_model(model), "_no_split_modules", None)
+        classes = {type(module).__name__ for module in model.modules()}
+        self._no_split_modules = sorted(classes & set(getattr(base_model(model), "_no_split_modules", None) or []))
 
     def forward(self, batch: PairBatch) -> Tensor:
         return self.compute(batch)
