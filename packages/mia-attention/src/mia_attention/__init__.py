@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mia_attention.analysis import Analysis, Report, analyze
     from mia_attention.capture import Captured, capture_attention
     from mia_attention.coverage import BoxCoverage
     from mia_attention.layers import LayerChoice, choose_layer
+    from mia_attention.maps import Look, look
     from mia_attention.profiles import find_layer, layer_profile
     from mia_attention.responses import Response, respond
     from mia_attention.rollouts import capture_rollout, rollout
@@ -20,16 +22,21 @@ if TYPE_CHECKING:
     from mia_attention.stage import score_samples
 
 _HOMES = {
+    "Analysis": "analysis",
     "BoxCoverage": "coverage",
     "Captured": "capture",
     "LayerChoice": "layers",
+    "Look": "maps",
+    "Report": "analysis",
     "Response": "responses",
     "ScoreSettings": "settings",
+    "analyze": "analysis",
     "capture_attention": "capture",
     "capture_rollout": "rollouts",
     "choose_layer": "layers",
     "find_layer": "profiles",
     "layer_profile": "profiles",
+    "look": "maps",
     "respond": "responses",
     "rollout": "rollouts",
     "score": "scoring",
@@ -37,16 +44,21 @@ _HOMES = {
 }
 
 __all__ = [
+    "Analysis",
     "BoxCoverage",
     "Captured",
     "LayerChoice",
+    "Look",
+    "Report",
     "Response",
     "ScoreSettings",
+    "analyze",
     "capture_attention",
     "capture_rollout",
     "choose_layer",
     "find_layer",
     "layer_profile",
+    "look",
     "respond",
     "rollout",
     "score",

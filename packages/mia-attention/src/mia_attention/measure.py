@@ -38,6 +38,7 @@ def measure(
         rows=rows,
         region_mass=region_mass if columns.mapped else [],
         image_mass=image_mass,
+        region_tokens=columns.tokens if columns.mapped else [],
         ratio=ratio,
         reason=reason,
         ratio_without_sinks=without,

@@ -8,6 +8,7 @@ from typing import Any
 
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import Attention, Sample, ScoredSample, Skipped
+from PIL import Image
 from torch import Tensor
 
 from mia_attention.batching import plan, run_batches, windows
@@ -32,6 +33,8 @@ class Prepared:
     skipped: list[Skipped]
     encoded: Encoded | None
     columns: list[Columns]
+    views: list[list[Image.Image]]
+    """The pictures as the model sees them."""
 
 
 def score(
@@ -112,7 +115,7 @@ class Scorer:
             except DataError as error:
                 skipped.append(Skipped(id=sample.id, reason=str(error)))
         if not kept:
-            return Prepared([], skipped, None, [])
+            return Prepared([], skipped, None, [], [])
         texts, tails = zip(*(render_with_tail(self._processor, sample.prompt) for sample in kept), strict=True)
         asked = tails if self._settings.rows == "question" else None
         encoded = encode(self._model, self._processor, texts, views, tails=asked)
@@ -120,7 +123,7 @@ class Scorer:
             columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self._coverage)
             for sample, places, view in zip(kept, encoded.image_tokens, views, strict=True)
         ]
-        return Prepared(kept, skipped, encoded, columns)
+        return Prepared(kept, skipped, encoded, columns, views)
 
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
         """Answer and measure one batch, by the first readout."""
@@ -140,9 +143,23 @@ class Scorer:
 
     def read(self, prepared: Prepared) -> list[tuple[Response, list[Attention]]]:
         """Each sample's response, and its attention by every readout."""
+        responses, spreads = self.spread(prepared)
+        return [
+            (
+                response,
+                [
+                    self.attention(index, prepared, spread, readout)
+                    for readout, spread in zip(self._readouts, spreads, strict=True)
+                ],
+            )
+            for index, response in enumerate(responses)
+        ]
+
+    def spread(self, prepared: Prepared) -> tuple[list[Response], list[Tensor]]:
+        """Answer a batch: responses, and per readout the mean attention of each sample's rows, (batch, prompt length)."""
         encoded = prepared.encoded
         if encoded is None:
-            return []
+            return [], []
         rows = self._settings.rows
         reader = reader_for(self._model, self._readouts, value_weighted=self._settings.value_weighted)
         with reader.reading(row_span(rows, encoded)):
@@ -150,21 +167,13 @@ class Scorer:
             answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
         own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))
         spreads = [reader.spread(own, readout)[:, : encoded.prompt_length].float().cpu() for readout in self._readouts]
-        has_rows = own.any(1).tolist()
-        return [
-            (
-                response,
-                [
-                    self._attention(i, prepared, spread, readout, has_rows)
-                    for readout, spread in zip(self._readouts, spreads, strict=True)
-                ],
-            )
-            for i, response in enumerate(responses_of(answers, self._processor))
-        ]
+        return responses_of(answers, self._processor), spreads
 
-    def _attention(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout, has_rows: list[bool]) -> Attention:
+    def attention(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout | None = None) -> Attention:
+        """What one sample of a batch attended to, by `spread`; it sums to 0 where the sample has no rows."""
         settings = self._settings
-        if not has_rows[index]:
+        readout = self._readouts[0] if readout is None else readout
+        if not spread[index].any():
             return Attention(layer=readout, rows=settings.rows, region_mass=[], image_mass=[], reason=NO_ROW[settings.rows])
         return measure(
             prepared.samples[index],

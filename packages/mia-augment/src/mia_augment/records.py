@@ -92,6 +92,8 @@ class Attention(Record):
     """Share of attention on each region's visual tokens, mean over the rows."""
     image_mass: list[float]
     """Share of attention on each image's visual tokens, mean over the rows."""
+    region_tokens: list[float] = []
+    """How many visual tokens see each region, parts of tokens counted; empty: not known."""
     ratio: float | None = None
     """Target against all (0..1); None: nothing could be measured, see `reason`."""
     reason: str | None = None

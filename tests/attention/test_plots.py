@@ -1,0 +1,83 @@
+"""Attention maps add up to what was measured, and figures show it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mia_attention import BoxCoverage, ScoreSettings, choose_layer, layer_profile, look, score
+from mia_attention.maps import cell_masses
+from mia_attention.plots import plot_before_after, plot_look, plot_profile, plot_ratios
+from mia_augment.errors import DataError, ModelError
+
+SETTINGS = ScoreSettings(max_new_tokens=4, disturb=False)
+
+
+def texts(figure: Any) -> str:
+    import matplotlib.text
+
+    return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+
+
+def test_cells_share_out_each_tokens_attention_by_what_it_sees(tiny: SimpleNamespace) -> None:
+    llava = tiny.build("llava")
+    tokens = torch.arange(16).float()
+    masses = cell_masses(tokens, (56, 56), BoxCoverage(llava.model, llava.processor), cells=2, several=False)
+    square = np.arange(16).reshape(4, 4)
+    assert masses == pytest.approx(
+        np.array([[square[:2, :2].sum(), square[:2, 2:].sum()], [square[2:, :2].sum(), square[2:, 2:].sum()]])
+    )
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_next", "qwen2_vl", "idefics3"])
+def test_maps_sum_to_the_mass_on_tokens_that_see_pixels(tiny: SimpleNamespace, name: str) -> None:
+    build = tiny.build(name)
+    seen = look(
+        tiny.sequence("s", ["a.png", "b.png"], 1), build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4
+    )
+    for index, mass in enumerate(seen.maps):
+        image_mass = seen.scored.attention.image_mass[index]
+        if name == "llava_next":  # newline tokens belong to the image and see no pixel
+            assert mass.sum() < image_mass
+        else:
+            assert mass.sum() == pytest.approx(image_mass, rel=1e-4)
+    assert seen.maps[1].shape == (4, 2)  # 70 x 130 px
+
+
+def test_figure_of_one_answer_names_parts_masses_and_ratio(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    seen = look(tiny.grid("g"), build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
+    shown = texts(plot_look(seen))
+    assert f"Image2 (target): {seen.scored.attention.region_mass[1]:.3f}" in shown
+    assert f"ratio: {seen.scored.attention.ratio:.2f}" in shown
+
+
+def test_figures_of_many_answers_count_them(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    samples = [tiny.sequence(f"s{i}", ["a.png", "b.png"], i % 2) for i in range(4)] + [tiny.single("x"), tiny.grid("g")]
+    scored = list(score(samples, build.model, build.processor, SETTINGS, open_image=tiny.open_image))
+    ratios = texts(plot_ratios(scored, {"sequence": 0.9}))
+    assert "sequence/2 (n=4)" in ratios
+    assert "0.9: 4 below" in ratios
+    assert "1 without a ratio" in ratios
+    assert "sequence/2 (n=3)" in texts(plot_before_after(scored[:3], scored[::-1]))
+    profile = layer_profile(samples[:4], build.model, build.processor, SETTINGS, open_image=tiny.open_image)
+    table: dict[int, list[float | None]] = {layer: [row[2][layer].ratio for row in profile] for layer in range(4)}
+    choice = choose_layer(table, [True, False, False, True], ["sequence/2"] * 4)
+    assert f"chosen: layer {choice.layer}" in texts(plot_profile(profile, choice))
+
+
+def test_what_cannot_be_looked_at_is_an_error(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+
+    def gone(name: str) -> Any:
+        raise DataError(f"{name}: gone")
+
+    with pytest.raises(ModelError, match=r"sample x: a\.png: gone"):
+        look(tiny.single("x"), build.model, build.processor, SETTINGS, open_image=gone)
+    short = SETTINGS.model_copy(update={"max_new_tokens": 1})
+    with pytest.raises(ModelError, match="one token"):
+        look(tiny.single("x"), build.model, build.processor, short, open_image=tiny.open_image)
