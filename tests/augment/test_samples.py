@@ -113,6 +113,13 @@ def test_companions_are_uniform_too(data):
     assert max(used.values()) < 1.3 * min(used.values())
 
 
+def test_a_picture_with_many_rows_is_no_more_often_a_companion(data, make_row):
+    rows = [*data.rows, *(make_row(f"more{n}", "plain/red.png", (f"Question {n}?", f"Answer {n}.")) for n in range(60))]
+    samples, _, _ = run(data, rows=rows, samples_per_row=60, formats=["sequence"], sequence={"counts": [2]})
+    used = Counter(s.images[1 - s.target] for s in samples if s.id.startswith("blue-"))
+    assert used["plain/red.png"] < 20  # 60 / 11 are expected, and 51 if rows counted
+
+
 def test_companions_come_from_the_same_source_set(data, make_row):
     for name in ("red", "green", "blue"):
         data.picture(f"other/{name}.png", data.colors[name], size=(20, 20))

@@ -12,6 +12,7 @@ import pytest
 from mia_augment import AugmentSettings, augment_dataset
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image
+from mia_augment.indexing import Choice
 from mia_augment.records import Sample, Skipped
 from PIL import Image
 
@@ -143,6 +144,14 @@ def test_held_out_pictures_are_never_used_in_training(data, tmp_path, make_row):
     assert ("plain/red.png" in used["train"]) == ("more/copy.png" in used["train"])
     assert counts["train"]["samples"] + counts["held_out"]["samples"] == counts["all"]["samples"]
     assert counts["train"]["other_part"] + counts["held_out"]["other_part"] == 13
+
+
+def test_as_many_pictures_are_held_out_as_asked():
+    keys = [(key * 0x9E3779B97F4A7C15) % 2**64 for key in range(1, 5001)]
+    held_out, train = (Choice(holdout=0.1, part=part) for part in ("held_out", "train"))
+    assert sum(map(held_out.takes, keys)) == pytest.approx(500, abs=70)
+    assert all(held_out.takes(key) != train.takes(key) for key in keys)
+    assert all(Choice(holdout=0.1).takes(key) for key in keys[:50])
 
 
 def test_limit_takes_the_first_rows(data, tmp_path):
