@@ -104,6 +104,24 @@ def test_a_threshold_that_lets_nothing_through_is_inert_too(make_scored: MakeSco
     assert "0% of 40 wrong answers" in report.warnings[0]
 
 
+def test_a_threshold_that_holds_back_right_answers_only_is_not_inert(make_scored: MakeScored) -> None:
+    wrong = [make_scored(f"w{i}", ratio=0.5 + 0.001 * i) for i in range(50)]
+    right = [make_scored(f"r{i}", ratio=0.7 + 0.004 * i, response=RED) for i in range(50)]
+    assert run(wrong + right)[1].warnings == []
+
+
+def test_a_handful_of_right_answers_decides_nothing(make_scored: MakeScored) -> None:
+    wrong = [make_scored(f"w{i}", ratio=0.5 + 0.001 * i) for i in range(50)]
+    right = [make_scored(f"r{i}", ratio=0.9, response=RED) for i in range(5)]
+    assert "is inert" in run(wrong + right)[1].warnings[0]
+
+
+def test_companions_answers_do_not_count_as_the_models(make_scored: MakeScored) -> None:
+    samples = [make_scored(f"s{i}", response=RED, confusions=[None, BLUE]) for i in range(7)]
+    (line,) = run(samples, rejected="both")[1].thresholds
+    assert (line.right, line.wrong) == (7, 0)
+
+
 def test_buckets_with_few_samples_keep_the_table(make_scored: MakeScored) -> None:
     samples = [make_scored(f"s{i}", ratio=0.01 * i) for i in range(19)]
     for calibrate in ({"keep": 0.5}, {"by": "auroc"}, "auto"):

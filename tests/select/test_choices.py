@@ -41,6 +41,7 @@ def test_a_question_without_options_has_none(prompt: str) -> None:
         ("The answer is a cat.", "B"),
         ("A cat.", "B"),
         ("A dog", "A"),
+        ("A cat in the grass.", "B"),
         ("I see an iguana", "C"),
         ("It is a dog in the grass.", "A"),
         ("D", None),
@@ -51,6 +52,12 @@ def test_a_question_without_options_has_none(prompt: str) -> None:
 )
 def test_a_response_names_an_option_by_letter_or_text(response: str, letter: str | None) -> None:
     assert ANIMALS.letter(response) == letter
+
+
+def test_a_whole_option_wins_over_a_part() -> None:
+    choices = Choices(question="Which?", options={"A": "a cat", "B": "a cat and a dog"})
+    assert choices.letter("A cat and a dog.") == "B"
+    assert choices.letter("Cat") == "A"
 
 
 def test_letter_and_text_of_one_option_are_the_same_choice() -> None:

@@ -30,7 +30,8 @@ def test_loops_are_found(text: str) -> None:
         "There is a dog and there is a cat and there is a bird and there is a fish.",
         "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "The cars are red, the houses are red, the doors are blue, and the windows are red.",
-        "A long description of the scene with many different words, then ha ha ha ha ha",
+        "A long description of the scene with many different words, then ha ha ha ha ha ha ha ha ha ha ha",
+        "The man walks down the street. The man walks down the street. The man walks down the street.",
     ],
 )
 def test_ordinary_texts_are_no_loops(text: str) -> None:

@@ -75,6 +75,6 @@ def _common(lists: list[list[str]]) -> list[str]:
 
 
 def _is_mixed(said: set[str], known: list[set[str]]) -> bool:
-    """Whether the words that not all answers share come from several answers, and from no single one."""
-    telling = (said & set().union(*known)) - known[0].intersection(*known)
-    return bool(telling) and not any(telling <= answer for answer in known)
+    """Whether the words that any answer holds come from several answers: no single one holds them all."""
+    telling = said & set().union(*known)
+    return not any(telling <= answer for answer in known)
