@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
-from mia_augment.records import ScoredSample
+from mia_augment.errors import DataError
+from mia_augment.files import Manifest, image_folders, read_jsonl, write_jsonl, write_manifest
+from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import SelectSettings
 from mia_select.ablation import VARIANTS, Arm, arms
+from mia_select.ablation_stage import write_arms
 from mia_select.comparison import compare, effect
 from mia_select.evaluation import Prediction
 
@@ -91,6 +95,30 @@ def test_settings_are_the_common_start(scored: list[ScoredSample]) -> None:
 def test_a_one_shot_iterator_is_refused(scored: list[ScoredSample]) -> None:
     with pytest.raises(ValueError, match="iterated repeatedly"):
         arms(iter(scored))
+
+
+def test_arms_become_folders_that_the_trainer_reads(scored: list[ScoredSample], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "scored" / "scored.jsonl", scored)
+    manifest = Manifest(stage="score", version="0", settings={}, inputs={}, image_folders=["../photos"])
+    write_manifest(tmp_path / "scored", manifest)
+    lines = write_arms(tmp_path / "scored", tmp_path / "arms", pairs=30, seed=3)
+    kept = {line.variant: line for line in lines if line.left_out is None}
+    assert {path.parent.name for path in (tmp_path / "arms").glob("*/pairs.jsonl")} == set(kept)
+    assert "grid_only" not in kept
+    for name in kept:
+        assert len(list(read_jsonl(tmp_path / "arms" / name / "pairs.jsonl", PreferencePair))) == 30
+        assert image_folders(tmp_path / "arms" / name)[-1] == (tmp_path / "photos").resolve()
+    assert kept["nll_only"].train == {"dpo_alpha": 0.0, "gamma": 1.0}
+    before = {path: path.read_bytes() for path in (tmp_path / "arms").rglob("*.json*")}
+    write_arms(tmp_path / "scored", tmp_path / "arms", pairs=30, seed=3)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "arms").rglob("*.json*")}
+
+
+def test_nothing_to_compare_is_an_error_that_says_why(scored: list[ScoredSample], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "scored.jsonl", scored)
+    with pytest.raises(DataError, match="full: its selection gives 78 pairs, 5000 are needed"):
+        write_arms(tmp_path, tmp_path / "arms", pairs=5000)
+    assert not (tmp_path / "arms").exists()
 
 
 def predictions(after: list[bool], before: list[bool], format_: str = "sequence") -> list[Prediction]:
