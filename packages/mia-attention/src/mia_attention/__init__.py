@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mia_attention.scoring import score
     from mia_attention.settings import ScoreSettings
     from mia_attention.stage import score_samples
+    from mia_attention.teacher import attend
 
 _HOMES = {
     "Analysis": "analysis",
@@ -31,6 +32,7 @@ _HOMES = {
     "Response": "responses",
     "ScoreSettings": "settings",
     "analyze": "analysis",
+    "attend": "teacher",
     "capture_attention": "capture",
     "capture_rollout": "rollouts",
     "choose_layer": "layers",
@@ -53,6 +55,7 @@ __all__ = [
     "Response",
     "ScoreSettings",
     "analyze",
+    "attend",
     "capture_attention",
     "capture_rollout",
     "choose_layer",

@@ -152,9 +152,5 @@ def capture_attention(
     if not modules:
         raise ModelError("capture_attention: expected at least one layer, got none")
     observers = {layer: LayerRows(rows, value_weighted=value_weighted) for layer in modules}
-    with probing(observers, modules, stop=stop):
-        if stop:
-            with contextlib.suppress(StopForwardError):
-                yield Captured(observers)
-        else:
-            yield Captured(observers)
+    with probing(observers, modules, stop=stop), contextlib.suppress(StopForwardError):
+        yield Captured(observers)

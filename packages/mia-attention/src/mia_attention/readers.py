@@ -19,8 +19,10 @@ Readout = int | list[int] | Literal["rollout"]
 class Reader(Protocol):
     """Observes one batch; afterwards it knows how attention of any rows is spread over the positions."""
 
-    def reading(self, span: RowSpan) -> contextlib.AbstractContextManager[None]:
-        """Run the model within it; `span` says which rows will be asked for."""
+    readouts: list[Readout]
+
+    def reading(self, span: RowSpan, *, stop: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Run the model within it; `span`: rows that will be asked for, `stop`: end the pass after the last layer needed."""
         ...
 
     @property
@@ -36,16 +38,19 @@ class Reader(Protocol):
 class LayersReader:
     """Keeps the rows of some layers."""
 
-    def __init__(self, model: Any, layers: list[int], *, value_weighted: bool) -> None:
+    def __init__(self, model: Any, readouts: list[Readout], *, value_weighted: bool) -> None:
+        self.readouts = readouts
         self._model = model
-        self._layers = layers
+        self._layers = _layers(readouts)
         self._value_weighted = value_weighted
         self._captured: Captured | None = None
         self._first = 0
 
     @contextlib.contextmanager
-    def reading(self, span: RowSpan) -> Iterator[None]:
-        with capture_attention(self._model, self._layers, rows=span, value_weighted=self._value_weighted) as captured:
+    def reading(self, span: RowSpan, *, stop: bool = False) -> Iterator[None]:
+        with capture_attention(
+            self._model, self._layers, rows=span, value_weighted=self._value_weighted, stop=stop
+        ) as captured:
             self._captured = captured
             yield
 
@@ -72,13 +77,14 @@ class RolloutReader:
     """Keeps queries and keys of all layers."""
 
     def __init__(self, model: Any, *, value_weighted: bool) -> None:
+        self.readouts: list[Readout] = ["rollout"]
         self._model = model
         self._value_weighted = value_weighted
         self._traced: Traced | None = None
 
     @contextlib.contextmanager
-    def reading(self, span: RowSpan) -> Iterator[None]:
-        with capture_rollout(self._model, value_weighted=self._value_weighted) as traced:
+    def reading(self, span: RowSpan, *, stop: bool = False) -> Iterator[None]:
+        with capture_rollout(self._model, value_weighted=self._value_weighted, stop=stop) as traced:
             self._traced = traced
             yield
 
@@ -97,7 +103,11 @@ def reader_for(model: Any, readouts: list[Readout], *, value_weighted: bool) -> 
     """The reader that costs least for some readouts; rollout cannot be mixed with layers."""
     if readouts == ["rollout"]:
         return RolloutReader(model, value_weighted=value_weighted)
+    return LayersReader(model, readouts, value_weighted=value_weighted)
+
+
+def _layers(readouts: list[Readout]) -> list[int]:
     layers: set[int] = set()
     for readout in readouts:
         layers.update([readout] if isinstance(readout, int) else [layer for layer in readout if isinstance(layer, int)])
-    return LayersReader(model, sorted(layers), value_weighted=value_weighted)
+    return sorted(layers)

@@ -20,7 +20,7 @@ from mia_augment.errors import ModelError
 from torch import Tensor
 
 from mia_attention.decoder import check_readable, decoder_layers
-from mia_attention.probe import Call, probing
+from mia_attention.probe import Call, StopForwardError, probing
 from mia_attention.weights import ROW_CHUNK, attention_rows, visible
 
 RESIDUAL = 0.5
@@ -133,14 +133,14 @@ class Traced:
 
 
 @contextlib.contextmanager
-def capture_rollout(model: Any, *, value_weighted: bool = False) -> Iterator[Traced]:
+def capture_rollout(model: Any, *, value_weighted: bool = False, stop: bool = False) -> Iterator[Traced]:
     """Collect what attention rollout needs while the body runs the model. ::
 
         with capture_rollout(model) as traced:
             model.generate(**inputs)
         traced.rollout(rows)
 
-    Memory is that of the queries and keys of all layers.
+    Memory is that of the queries and keys of all layers. With `stop` the pass ends after the last layer's attention.
 
     Raises:
         ModelError: as `mia_attention.capture_attention`; or some layers are no attention layers, so that none can be followed.
@@ -150,5 +150,5 @@ def capture_rollout(model: Any, *, value_weighted: bool = False) -> Iterator[Tra
         raise ModelError("rollout: expected attention in every layer; this model has layers of another kind between them")
     modules = check_readable(model, list(available), warn=False)
     observers = {layer: LayerTrace(value_weighted=value_weighted) for layer in modules}
-    with probing(observers, modules):
+    with probing(observers, modules, stop=stop), contextlib.suppress(StopForwardError):
         yield Traced(observers)

@@ -24,10 +24,7 @@ def row_span(rows: Rows, encoded: Encoded) -> tuple[int, int | None]:
 
 
 def own_rows(rows: Rows, encoded: Encoded, lengths: Tensor, length: int) -> Tensor:
-    """Where each sample's rows are.
-
-    Of an answer of T tokens (the end token included) that follows a prompt of P positions, the `generated` rows are the
-    positions P to P + T - 2, the `predicting` ones P - 1 to P + T - 2.
+    """Where each sample's rows are in a batch that was answered from left-padded prompts.
 
     Args:
         rows: which rows.
@@ -38,10 +35,25 @@ def own_rows(rows: Rows, encoded: Encoded, lengths: Tensor, length: int) -> Tens
     Returns:
         (batch, length) bool.
     """
-    positions = torch.arange(length, device=lengths.device)
-    prompt = encoded.prompt_length
     if rows == "question":
+        positions = torch.arange(length, device=lengths.device)
         spans = torch.tensor(encoded.question, device=lengths.device)
         return (positions >= spans[:, :1]) & (positions < spans[:, 1:])
-    first = prompt - int(rows == "predicting")
-    return (positions >= first) & (positions < prompt + lengths[:, None] - 1)
+    return answer_rows(rows, torch.full_like(lengths, encoded.prompt_length), lengths, length)
+
+
+def answer_rows(rows: Rows, prompts: Tensor, answers: Tensor, length: int) -> Tensor:
+    """Of an answer of T tokens (the end token included) after a prompt that ends at position P, the `generated` rows are the
+    positions P to P + T - 2, the `predicting` ones P - 1 to P + T - 2.
+
+    Args:
+        prompts: (batch,) where each prompt ends.
+        answers: (batch,) tokens of each answer.
+        length: of the result.
+
+    Returns:
+        (batch, length) bool.
+    """
+    positions = torch.arange(length, device=prompts.device)
+    first = prompts - int(rows == "predicting")
+    return (positions >= first[:, None]) & (positions < (prompts + answers - 1)[:, None])

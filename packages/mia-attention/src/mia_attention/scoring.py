@@ -18,7 +18,7 @@ from mia_attention.coverage import BoxCoverage
 from mia_attention.decoder import resolve_layer
 from mia_attention.inputs import Encoded, encode
 from mia_attention.measure import measure
-from mia_attention.readers import Readout, reader_for
+from mia_attention.readers import Reader, Readout, reader_for
 from mia_attention.responses import OpenImage, Response, answer, responses_of
 from mia_attention.rows import NO_ROW, own_rows, row_span
 from mia_attention.settings import ScoreSettings
@@ -161,13 +161,17 @@ class Scorer:
         if encoded is None:
             return [], []
         rows = self._settings.rows
-        reader = reader_for(self._model, self._readouts, value_weighted=self._settings.value_weighted)
+        reader = self.reader()
         with reader.reading(row_span(rows, encoded)):
             ids = [sample.id for sample in prepared.samples]
             answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
         own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))
         spreads = [reader.spread(own, readout)[:, : encoded.prompt_length].float().cpu() for readout in self._readouts]
         return responses_of(answers, self._processor), spreads
+
+    def reader(self) -> Reader:
+        """What the readouts need of the model."""
+        return reader_for(self._model, self._readouts, value_weighted=self._settings.value_weighted)
 
     def attention(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout | None = None) -> Attention:
         """What one sample of a batch attended to, by `spread`; it sums to 0 where the sample has no rows."""
