@@ -8,6 +8,7 @@ from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import Calibrate, Selector, SelectSettings
 from mia_select.calibration import lowest_share
 from mia_select.funnel import Selection
+from mia_select.settings import ADVISED
 
 MakeScored = Callable[..., ScoredSample]
 RED, BLUE = "The color is red.", "The color is blue."
@@ -124,11 +125,22 @@ def test_companions_answers_do_not_count_as_the_models(make_scored: MakeScored) 
 
 def test_buckets_with_few_samples_keep_the_table(make_scored: MakeScored) -> None:
     samples = [make_scored(f"s{i}", ratio=0.01 * i) for i in range(19)]
+    few = [*samples, make_scored("s19", ratio=0.19)]
+    _, report = run(few, calibrate={"keep": 0.5, "min_samples": 21})
+    assert report.warnings[0].endswith("these are too few answers to set another")
     for calibrate in ({"keep": 0.5}, {"by": "auroc"}, "auto"):
         pairs, report = run(samples, calibrate=calibrate)
         assert [line.origin for line in report.thresholds] == ["table"]
         assert len(pairs) == 19
     assert len(run(samples, calibrate=Calibrate(keep=0.5, min_samples=5))[0]) in (9, 10)
+
+
+def test_the_advised_settings_keep_what_the_papers_would_lose(make_scored: MakeScored) -> None:
+    samples = [sample.model_copy(update={"perplexity": 1.05}) for sample in low_when_wrong(make_scored, shift=0.12)]
+    assert run(samples)[0] == []
+    pairs, report = run(samples, **ADVISED)
+    assert len(pairs) > 50
+    assert [line.origin for line in report.thresholds] == ["auroc"]
 
 
 def test_yaml_off_means_no_calibration() -> None:

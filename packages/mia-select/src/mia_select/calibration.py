@@ -148,7 +148,7 @@ def attention_warnings(tally: Tally, lines: list[BucketThreshold], settings: Sel
         bucket, ratios = (line.format, line.parts), tally.buckets[line.format, line.parts]
         name, table = f"{line.format} of {line.parts}", threshold_for(*bucket, settings.thresholds)
         if table is not None and is_inert(line.format, ratios, table):
-            warnings.append(_inert(name, ratios, table, line))
+            warnings.append(_inert(name, ratios, table, line, settings))
         told = line.auroc
         if line.origin != "table" and told is not None and told.low <= 0.5 and min(line.right, line.wrong) >= ENOUGH:
             warnings.append(
@@ -158,18 +158,19 @@ def attention_warnings(tally: Tally, lines: list[BucketThreshold], settings: Sel
     return warnings
 
 
-def _inert(name: str, ratios: Ratios, table: float, line: BucketThreshold) -> str:
+def _inert(name: str, ratios: Ratios, table: float, line: BucketThreshold, settings: SelectSettings) -> str:
     format_ = line.format
     shares = [
         f"{_passed(format_, kind, table):.0%} of {len(kind)} {label} answers"
         for kind, label in ((ratios.wrong, "wrong"), (ratios.right, "right"))
         if len(kind)
     ]
-    done = (
-        "so the attention rule decides nothing here; `calibrate: auto` sets the threshold from the data"
-        if line.origin == "table"
-        else f"so {line.threshold:.3f} was set from the data instead ({line.origin})"
-    )
+    if line.origin != "table":
+        done = f"so {line.threshold:.3f} was set from the data instead ({line.origin})"
+    elif settings.calibrate is None:
+        done = "so the attention rule decides nothing here; `calibrate: auto` sets the threshold from the data"
+    else:
+        done = "so the attention rule decides nothing here; these are too few answers to set another"
     return f"{name}: the threshold {table:.3g} is inert, it lets through {' and '.join(shares)}, {done}"
 
 

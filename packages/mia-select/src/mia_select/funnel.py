@@ -10,8 +10,13 @@ from mia_select.calibration import BucketThreshold
 from mia_select.candidates import RULES
 from mia_select.thresholds import Bucket
 
-HARSH = 0.9
-"""A rule that drops more than this share of what reaches it is pointed out."""
+HARSH = {"unmeasured": 0.5, "perplexity": 0.5, "length_ratio": 0.5, "edit_distance": 0.5}
+"""A rule of post-selection that drops more than this share of what reaches it is pointed out."""
+HINTS = {
+    "perplexity": "; a short answer of fixed wording has a low one even if it is wrong: consider a lower `min_perplexity`, or null",
+    "length_ratio": "; consider a higher `max_length_ratio`, or null",
+    "edit_distance": "; consider a lower `min_edit_distance`, or null",
+}
 ENOUGH = 20
 
 
@@ -98,10 +103,9 @@ class Funnel:
         """Rules of taste that take nearly everything which reaches them."""
         return [
             f"the rule {count.rule!r} dropped {count.dropped} of the {count.entered} candidates that reached it"
+            + HINTS.get(count.rule, "")
             for count in self.rules()
-            if count.rule in ("perplexity", "length_ratio", "edit_distance", "unmeasured")
-            and count.entered >= ENOUGH
-            and count.dropped > HARSH * count.entered
+            if count.entered >= ENOUGH and count.dropped > HARSH.get(count.rule, 1.0) * count.entered
         ]
 
     def explain_empty(self) -> str:

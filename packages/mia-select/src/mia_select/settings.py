@@ -7,6 +7,9 @@ from typing import Literal
 from mia_augment.records import Format
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+ADVISED: dict[str, object] = {"calibrate": "auto", "min_perplexity": None}
+"""What to start from with a model other than LLaVA-1.5, or with short answers: `SelectSettings.model_validate(ADVISED)`."""
+
 BalanceKey = Literal["format", "parts", "target"]
 
 
