@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markupsafe import Markup
 from mia_augment.files import Manifest, write_json, write_jsonl, write_manifest
 from mia_augment.records import Attention, Region, ScoredSample, Source
+from mia_cli.attention_maps import AttentionMap, relative_maps
 from mia_cli.config import ReportSettings
 from mia_cli.pipeline import Folders
 from mia_cli.report import figures, write_report
@@ -121,7 +125,7 @@ def test_a_script_in_an_answer_is_only_text(run_dir):
 def test_the_gallery_holds_pairs_with_boxes_and_pictures(run_dir):
     _, parsed = page(run_dir)
     gallery = json.loads(parsed.data[0])
-    kinds = {pair["id"]: pair["kind"] for pair in gallery["pairs"]}
+    kinds = {pair["id"]: pair["says"] for pair in gallery["pairs"] if pair["outcome"] == "became a pair"}
     assert kinds == {"row-0": "another picture's answer", "row-1": "no picture's answer", "row-4": "no picture's answer"}
     assert gallery["pairs"][0]["regions"][1]["box"] == [10, 20, 30, 40]
     assert gallery["thumbnails"]["a.png"]["src"].startswith("data:image/webp;base64,")
@@ -129,8 +133,30 @@ def test_the_gallery_holds_pairs_with_boxes_and_pictures(run_dir):
 
 
 def test_the_number_of_examples_is_limited(run_dir):
-    assert len(json.loads(page(run_dir, pairs=1)[1].data[0])["pairs"]) == 1
+    shown = json.loads(page(run_dir, pairs=1)[1].data[0])["pairs"]
+    assert [entry["outcome"] for entry in shown].count("became a pair") == 1
     assert page(run_dir, pairs=0)[1].data == []
+
+
+def test_dropped_samples_are_shown_with_their_rule(run_dir):
+    shown = json.loads(page(run_dir)[1].data[0])["pairs"]
+    right = {entry["id"]: entry["outcome"] for entry in shown if entry["says"] == "right"}
+    assert right == dict.fromkeys(("row-2", "row-3"), "dropped: not answered wrongly")
+
+
+def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):
+    cells = [[[0.0, 1.0], [0.5, 0.0]], [[0.25, 0.25]]]
+    write_jsonl(run_dir / "attention" / "maps.jsonl", [AttentionMap(id="row-0", maps=cells)])
+    shown = {entry["id"]: entry for entry in json.loads(page(run_dir)[1].data[0])["pairs"]}
+    assert shown["row-1"]["heat"] is None
+    first, second = (Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in shown["row-0"]["heat"])
+    assert list(first.getchannel("A").tobytes()) == [0, 255, 128, 0]
+    assert (second.size, list(second.getchannel("A").tobytes())) == ((2, 1), [64, 64])
+
+
+def test_maps_of_pictures_with_more_cells_are_compared_by_area():
+    """The same attention on 4 cells as on 1 is as dense on each quarter of the picture."""
+    assert relative_maps([np.full((2, 2), 0.1), np.array([[0.4]])]) == [[[1.0, 1.0], [1.0, 1.0]], [[1.0]]]
 
 
 def test_funnel_and_histogram_tell_the_counts(run_dir):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from mia_cli.drawn_data import write_rows
 
-STAGES = ["augment", "held_out", "score", "select", "train", "evaluate", "report"]
+STAGES = ["augment", "held_out", "score", "select", "attention", "train", "evaluate", "report"]
 
 
 def write_pipeline(folder: Path, model: Path | str, **changes: dict) -> Path:
@@ -26,6 +26,7 @@ def write_pipeline(folder: Path, model: Path | str, **changes: dict) -> Path:
         },
         "score": {"batch_size": 8, "max_new_tokens": 6, "disturb": False},
         "select": {"attention": False, "min_perplexity": 1.0},
+        "report": {"pairs": 6},
         "train": {"max_steps": 2, "accumulation": 2, "gradient_checkpointing": False, "checkpoint_every": 1},
         "evaluate": {"holdout": 0.3, "per_bucket": 2, "batch_size": 8, "max_new_tokens": 6},
     }
@@ -67,7 +68,13 @@ def test_a_run_leaves_the_files_of_every_stage(finished):
     for name in (
         *("augment/samples.jsonl", "augment/skipped.jsonl", "held_out/samples.jsonl", "score/scored.jsonl"),
         *("select/pairs.jsonl", "select/dropped.jsonl", "select/selection.json", "train/adapter/adapter_model.safetensors"),
-        *("train/metrics.jsonl", "evaluate/evaluation.json", "evaluate/predictions.jsonl", "report.html"),
+        *(
+            "train/metrics.jsonl",
+            "attention/maps.jsonl",
+            "evaluate/evaluation.json",
+            "evaluate/predictions.jsonl",
+            "report.html",
+        ),
     ):
         assert (run / name).is_file(), name
     assert not list(run.rglob("*.tmp"))
@@ -164,4 +171,4 @@ def test_status_tells_what_is_done(mia, finished, tmp_path, random_model):
     write_pipeline(tmp_path, random_model, select={"max_answer_chars": 1})
     assert mia("run", tmp_path / "pipeline.yaml").exit_code == 2
     states = [stage["state"] for stage in json.loads(mia("status", tmp_path / "run", "--json").stdout)]
-    assert states == ["done", "done", "done", *["not started"] * 4]
+    assert states == ["done", "done", "done", *["not started"] * 5]

@@ -47,6 +47,10 @@ class Folders:
         return self.run_dir / "select"
 
     @property
+    def attention(self) -> Path:
+        return self.run_dir / "attention"
+
+    @property
     def trained(self) -> Path:
         return self.run_dir / "train"
 
@@ -94,6 +98,8 @@ def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:
         yield _augment(config, folders.held_out, "held_out")
     yield _score(config, folders, shared)
     yield _select(config, folders)
+    if config.report.attention and config.report.pairs:
+        yield _attention(config, folders, shared)
     yield _train(config, folders, shared)
     if config.evaluate.per_bucket:
         yield _evaluate(config, folders, shared)
@@ -170,6 +176,28 @@ def _select(config: PipelineConfig, folders: Folders) -> Stage:
     return Stage("select", folders.pairs / MANIFEST, key, make)
 
 
+def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+    def key() -> Key:
+        return {
+            "scored": made_from(folders.scored, "scored.jsonl"),
+            "pairs": made_from(folders.pairs, "pairs.jsonl", "dropped.jsonl"),
+            "model": shared.id,
+            "examples": config.report.pairs,
+            "settings": _dump(config.score),
+            "version": __version__,
+        }
+
+    def make(progress: Report) -> dict[str, int]:
+        from mia_cli.attention_maps import make_maps
+        from mia_cli.report.gallery import examples
+
+        chosen = {example.sample.id: example.sample for example in examples(folders, config.report.pairs)}
+        samples = list(chosen.values())
+        return make_maps(samples, folders.scored, shared.get, folders.attention, config.score, key(), progress).counts
+
+    return Stage("attention", folders.attention / MANIFEST, key, make)
+
+
 def _train(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
     def make(progress: Report) -> dict[str, int]:
         from mia_dpo_train.stage import train_pairs
@@ -220,7 +248,7 @@ def _report(config: PipelineConfig, folders: Folders) -> Stage:
         return {"bytes": write_report(config.run_dir, output, config.report, progress=progress)}
 
     def key() -> Key:
-        parts = (folders.samples, folders.scored, folders.pairs, folders.trained, folders.evaluated)
+        parts = (folders.samples, folders.scored, folders.pairs, folders.attention, folders.trained, folders.evaluated)
         made = {part.name: digest(made_from(part)) for part in parts if (part / MANIFEST).is_file()}
         manifests = {part.name: content_hash(part / MANIFEST) for part in parts if (part / MANIFEST).is_file()}
         return {"made_from": digest([made, manifests]), "settings": _dump(config.report), "version": __version__}

@@ -31,6 +31,7 @@ def read_status(run_dir: Path) -> list[StageStatus]:
         "held_out": folders.held_out,
         "score": folders.scored,
         "select": folders.pairs,
+        "attention": folders.attention,
         "train": folders.trained,
         "evaluate": folders.evaluated,
         "report": run_dir / REPORT,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mia_augment.files import Manifest, read_jsonl, read_manifest
-from mia_augment.records import PreferencePair, ScoredSample
+from mia_augment.records import ScoredSample
 from mia_augment.text import same_answer
 from mia_select.stage import read_selection
 
@@ -55,16 +54,6 @@ class Step:
     label: str
     left: int
     lost: int = 0
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair with what its sample tells beyond it."""
-
-    pair: PreferencePair
-    response: str
-    answers: list[str | None]
-    """Per region, what that picture's own row answers to the question."""
 
 
 def bucket_name(bucket: Bucket) -> str:
@@ -118,42 +107,6 @@ def funnel(made: dict[str, Manifest], folder: Path) -> list[Step]:
 def thresholds(folder: Path) -> dict[Bucket, float]:
     """The attention thresholds that were applied, calibrated or not."""
     return {(line.format, line.parts): line.threshold for line in read_selection(folder).thresholds}
-
-
-def examples(folders: Folders, limit: int) -> list[Example]:
-    """Up to `limit` pairs, the same number from every format and number of parts as far as there are as many."""
-    by_bucket: dict[Bucket, list[PreferencePair]] = defaultdict(list)
-    for pair in read_jsonl(folders.pairs / "pairs.jsonl", PreferencePair):
-        by_bucket[pair.format, len(pair.regions)].append(pair)
-    for pairs in by_bucket.values():
-        random.Random(0).shuffle(pairs)
-    chosen = list(_in_turn([by_bucket[bucket] for bucket in sorted(by_bucket)], limit))
-    wanted = {name for pair in chosen for name in _sample_ids(pair)}
-    samples = {s.id: s for s in read_jsonl(folders.scored / "scored.jsonl", ScoredSample) if s.id in wanted}
-    return [_example(pair, samples) for pair in chosen]
-
-
-def _sample_ids(pair: PreferencePair) -> tuple[str, str]:
-    """A pair is named after its sample; one with another picture's answer has that picture's label added (`000123~Image3`)."""
-    return pair.id, pair.id.rpartition("~")[0]
-
-
-def _example(pair: PreferencePair, samples: dict[str, ScoredSample]) -> Example:
-    for name in _sample_ids(pair):
-        if name in samples:
-            return Example(pair, samples[name].response, samples[name].source.answers or [None] * len(pair.regions))
-    return Example(pair, "", [None] * len(pair.regions))
-
-
-def _in_turn(groups: Sequence[list[PreferencePair]], limit: int) -> Iterator[PreferencePair]:
-    taken = 0
-    for index in range(max((len(group) for group in groups), default=0)):
-        for group in groups:
-            if index < len(group):
-                if taken == limit:
-                    return
-                taken += 1
-                yield group[index]
 
 
 def curves(path: Path) -> dict[str, list[tuple[float, float]]]:

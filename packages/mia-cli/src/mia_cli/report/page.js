@@ -10,7 +10,7 @@
   const { pairs, thumbnails } = JSON.parse(source.textContent);
   const PAGE = 20;
   const gallery = document.getElementById("gallery");
-  const controls = { bucket: document.getElementById("bucket"), kind: document.getElementById("kind"), words: document.getElementById("words") };
+  const controls = Object.fromEntries(["bucket", "says", "kind", "outcome", "words"].map((id) => [id, document.getElementById(id)]));
   let page = 0;
 
   const make = (tag, css, text) => {
@@ -33,7 +33,9 @@
   const picture = (pair, name, index) => {
     const figure = make("figure");
     const frame = make("span", "frame");
-    const labels = pair.regions.filter((region) => region.image === index).map((region) => region.label).join(", ");
+    const share = (k) => (pair.shares.length ? ` ${Math.round(100 * pair.shares[k])} %` : "");
+    const inside = pair.regions.map((region, k) => [region, k]).filter(([region]) => region.image === index);
+    const labels = inside.map(([region]) => region.label).join(", ");
     const thumbnail = thumbnails[name];
     if (thumbnail) {
       const image = make("img");
@@ -52,7 +54,7 @@
         if (region.image === index && (region.box || k === pair.target)) frame.append(outline(thumbnail, region, k === pair.target));
       });
     }
-    figure.append(frame, make("figcaption", "", labels));
+    figure.append(frame, make("figcaption", "", inside.map(([region, k]) => region.label + share(k)).join(", ")));
     return figure;
   };
 
@@ -69,16 +71,16 @@
   const show = (pair) => {
     const card = make("article", "pair");
     const header = make("header");
-    header.append(make("b", "", pair.bucket), make("span", "", pair.kind));
+    header.append(make("b", "", pair.bucket), make("span", "", pair.says), make("span", "", pair.kind), make("span", "", pair.outcome));
     Object.entries(pair.scores).forEach(([name, value]) => {
-      if (value !== null) header.append(make("span", "", `${name.replace("_", " ")} ${value.toFixed(3)}`));
+      header.append(make("span", "", `${name.replace("_", " ")} ${value.toFixed(3)}`));
     });
     header.append(make("span", "", pair.id));
     const pictures = make("div", "pictures");
     pair.images.forEach((name, index) => pictures.append(picture(pair, name, index)));
     const answers = make("div", "answers");
-    answers.append(make("span", "quiet", "chosen"), marked("chosen", pair.chosen, pair.rejected));
-    answers.append(make("span", "quiet", "rejected"), marked("rejected", pair.rejected, pair.chosen));
+    answers.append(make("span", "quiet", pair.outcome === "became a pair" ? "chosen" : "truth"), marked("chosen", pair.chosen, pair.rejected));
+    answers.append(make("span", "quiet", pair.outcome === "became a pair" ? "rejected" : "answer"), marked("rejected", pair.rejected, pair.chosen));
     card.append(header, pictures, make("p", "prompt", pair.prompt), answers);
     return card;
   };
@@ -87,7 +89,7 @@
     const words = controls.words.value.trim().toLowerCase();
     return pairs.filter((pair) =>
       (!controls.bucket.value || pair.bucket === controls.bucket.value || pair.format === controls.bucket.value) &&
-      (!controls.kind.value || pair.kind === controls.kind.value) &&
+      ["says", "kind", "outcome"].every((name) => !controls[name].value || pair[name] === controls[name].value) &&
       (!words || `${pair.id} ${pair.prompt} ${pair.chosen} ${pair.rejected}`.toLowerCase().includes(words)));
   };
 
@@ -98,7 +100,7 @@
     const pages = Math.max(1, Math.ceil(found.length / PAGE));
     page = Math.min(page, pages - 1);
     gallery.replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(show));
-    document.getElementById("place").textContent = `${found.length} of ${pairs.length} pairs, page ${page + 1} of ${pages}`;
+    document.getElementById("place").textContent = `${found.length} of ${pairs.length} examples, page ${page + 1} of ${pages}`;
     previous.disabled = page === 0;
     next.disabled = page === pages - 1;
   };

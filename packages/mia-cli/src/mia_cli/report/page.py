@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from mia_augment.errors import DataError
-from mia_augment.files import Manifest, atomic_write, image_folders
-from mia_augment.text import same_answer
+from mia_augment.files import Manifest, atomic_write
 from mia_select.stage import read_selection
 
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report, counts_line, duration
 from mia_cli.pipeline import Folders, saved_settings
-from mia_cli.report import accuracy, collect, figures
-from mia_cli.report.pictures import Thumbnails
+from mia_cli.report import accuracy, collect, figures, gallery
 from mia_cli.runner import read_states
 
 CURVES = ("loss", "accuracy", "margin", "nll", "chosen_logp", "rejected_logp", "learning_rate", "grad_norm")
@@ -58,7 +55,7 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         skipped=_skipped(made),
         histograms=_histograms(made, folders),
         curves=_curves(folders),
-        gallery=_gallery(folders, settings, progress) if "select" in made and settings.pairs else None,
+        gallery=gallery.gallery(folders, settings, progress) if "select" in made and settings.pairs else None,
         stages=_stages(run_dir, made),
         settings=_settings(run_dir, made),
         versions=_versions(),
@@ -125,46 +122,6 @@ def _curves(folders: Folders) -> list[dict[str, Any]]:
     found = collect.curves(folders.trained / "metrics.jsonl")
     drawn = [name for name in CURVES if len(found.get(name, [])) > 1]
     return [{"title": name.replace("_", " "), "figure": figures.curve(name, found[name])} for name in drawn]
-
-
-def _gallery(folders: Folders, settings: ReportSettings, progress: Report | None) -> dict[str, Any] | None:
-    examples = collect.examples(folders, settings.pairs)
-    thumbnails = Thumbnails(image_folders(folders.pairs), settings.thumbnail)
-    pairs = []
-    for index, example in enumerate(examples, 1):
-        for name in example.pair.images:
-            thumbnails.add(name)
-        pairs.append(_shown(example))
-        if progress is not None:
-            progress(index, len(examples))
-    buckets = list(dict.fromkeys(pair["bucket"] for pair in sorted(pairs, key=lambda pair: pair["bucket"])))
-    kinds = [kind for kind, _ in Counter(pair["kind"] for pair in pairs).most_common()]
-    return {"buckets": buckets, "kinds": kinds, "heat": False, "data": {"pairs": pairs, "thumbnails": thumbnails.made}}
-
-
-def _shown(example: collect.Example) -> dict[str, Any]:
-    pair = example.pair
-    return {
-        "id": pair.id,
-        "format": pair.format,
-        "bucket": collect.bucket_name((pair.format, len(pair.regions))),
-        "kind": _kind(example),
-        "images": pair.images,
-        "regions": [region.model_dump() for region in pair.regions],
-        "target": pair.target,
-        "prompt": pair.prompt,
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-        "scores": pair.scores.model_dump(),
-    }
-
-
-def _kind(example: collect.Example) -> str:
-    """What a wrong answer is: true of another picture, or of none."""
-    others = [answer for index, answer in enumerate(example.answers) if index != example.pair.target]
-    if any(answer is not None and same_answer(example.pair.rejected, answer) for answer in others):
-        return "another picture's answer"
-    return "unknown" if None in others or not others else "no picture's answer"
 
 
 def _stages(run_dir: Path, made: dict[str, Manifest]) -> list[dict[str, str]]:

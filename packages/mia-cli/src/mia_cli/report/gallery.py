@@ -1,0 +1,157 @@
+"""The examples of the report: pairs and dropped samples with their pictures, boxes, scores and attention."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mia_attention.analysis import analyze_one
+from mia_augment.files import image_folders, read_jsonl
+from mia_augment.records import Dropped, PreferencePair, ScoredSample
+from PIL import Image
+
+from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
+from mia_cli.config import ReportSettings
+from mia_cli.console import Report
+from mia_cli.pipeline import Folders
+from mia_cli.report.collect import RULES, Bucket, bucket_name
+from mia_cli.report.pictures import Thumbnails
+
+PAIR = "became a pair"
+DROPPED_PER_RULE = 20
+"""Dropped samples shown per rule, at most."""
+KINDS = {
+    "focused": "looked at the target",
+    "sequence_confusion": "looked at another picture",
+    "element_interference": "attention scattered",
+    None: "not measured",
+}
+HEAT = (255, 64, 0)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scored sample with what the selection made of it."""
+
+    sample: ScoredSample
+    outcome: str
+    pair: PreferencePair | None
+
+
+def examples(folders: Folders, pairs: int) -> list[Example]:
+    """Up to `pairs` pairs, evenly from every format and number of parts, and some samples that each rule dropped."""
+    kept = _chosen_pairs(folders.pairs / "pairs.jsonl", pairs)
+    dropped = _chosen_drops(folders.pairs / "dropped.jsonl") if pairs else []
+    records: list[PreferencePair | Dropped] = [*kept, *dropped]
+    wanted = {name for record in records for name in sample_ids(record)}
+    samples = {s.id: s for s in read_jsonl(folders.scored / "scored.jsonl", ScoredSample) if s.id in wanted}
+    found = [Example(sample, PAIR, pair) for pair in kept if (sample := _sample_of(pair, samples))]
+    return found + [
+        Example(sample, f"dropped: not {RULES.get(drop.rule, drop.rule)}", None)
+        for drop in dropped
+        if (sample := _sample_of(drop, samples))
+    ]
+
+
+def sample_ids(record: PreferencePair | Dropped) -> tuple[str, str]:
+    """A pair is named after its sample; one with another picture's answer has that picture's label added (`000123~Image3`)."""
+    return record.id, record.id.rpartition("~")[0]
+
+
+def _sample_of(record: PreferencePair | Dropped, samples: dict[str, ScoredSample]) -> ScoredSample | None:
+    return next((samples[name] for name in sample_ids(record) if name in samples), None)
+
+
+def _chosen_pairs(path: Path, limit: int) -> list[PreferencePair]:
+    by_bucket: dict[Bucket, list[PreferencePair]] = defaultdict(list)
+    for pair in read_jsonl(path, PreferencePair):
+        by_bucket[pair.format, len(pair.regions)].append(pair)
+    for group in by_bucket.values():
+        random.Random(0).shuffle(group)
+    return list(_in_turn([by_bucket[bucket] for bucket in sorted(by_bucket)], limit))
+
+
+def _chosen_drops(path: Path) -> list[Dropped]:
+    """Evenly spread over the file, the same number for each rule."""
+    by_rule: dict[str, list[Dropped]] = defaultdict(list)
+    for drop in read_jsonl(path, Dropped):
+        by_rule[drop.rule].append(drop)
+    return [drop for drops in by_rule.values() for drop in drops[:: max(1, len(drops) // DROPPED_PER_RULE)][:DROPPED_PER_RULE]]
+
+
+def _in_turn(groups: Sequence[list[PreferencePair]], limit: int) -> Iterator[PreferencePair]:
+    taken = 0
+    for index in range(max((len(group) for group in groups), default=0)):
+        for group in groups:
+            if index < len(group):
+                if taken == limit:
+                    return
+                taken += 1
+                yield group[index]
+
+
+def gallery(folders: Folders, settings: ReportSettings, progress: Report | None) -> dict[str, Any]:
+    """What the page needs: the examples, their pictures, and what can be filtered by."""
+    chosen = examples(folders, settings.pairs)
+    looks = read_maps(folders.attention / MAPS)
+    thumbnails = Thumbnails(image_folders(folders.scored), settings.thumbnail)
+    shown = []
+    for index, example in enumerate(chosen, 1):
+        for name in example.sample.images:
+            thumbnails.add(name)
+        shown.append(_shown(example, looks.get(example.sample.id)))
+        if progress is not None:
+            progress(index, len(chosen))
+    return {
+        "buckets": sorted({entry["bucket"] for entry in shown}),
+        "kinds": _names(entry["kind"] for entry in shown),
+        "says": _names(entry["says"] for entry in shown),
+        "outcomes": _names(entry["outcome"] for entry in shown),
+        "heat": any(entry["heat"] for entry in shown),
+        "data": {"pairs": shown, "thumbnails": thumbnails.made},
+    }
+
+
+def _names(values: Iterable[str]) -> list[str]:
+    return [name for name, _ in Counter(values).most_common()]
+
+
+def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
+    sample, pair = example.sample, example.pair
+    analysis = analyze_one(sample)
+    scores = pair.scores.model_dump() if pair else {"ratio": sample.attention.ratio, "perplexity": sample.perplexity}
+    says = "right" if analysis.correct else "another picture's answer" if analysis.echoes is not None else "no picture's answer"
+    return {
+        "id": pair.id if pair else sample.id,
+        "format": sample.format,
+        "bucket": bucket_name((sample.format, sample.parts)),
+        "kind": KINDS[analysis.kind],
+        "says": says,
+        "outcome": example.outcome,
+        "images": sample.images,
+        "regions": [region.model_dump() for region in sample.regions],
+        "shares": analysis.shares,
+        "target": sample.target,
+        "prompt": sample.prompt,
+        "chosen": sample.answer,
+        "rejected": pair.rejected if pair else sample.response,
+        "scores": {name: value for name, value in scores.items() if value is not None},
+        "heat": [heat_png(np.asarray(cells)) for cells in look.maps] if look else None,
+    }
+
+
+def heat_png(cells: np.ndarray[Any, Any]) -> str:
+    """Cells (rows, columns) of 0..1 as a data URI of a small picture: the more attention, the less transparent."""
+    rgba = np.zeros((*cells.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = HEAT
+    rgba[..., 3] = np.round(np.clip(cells, 0, 1) * 255)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
