@@ -9,9 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mia_attention.adapters import Adapter, register_adapter
     from mia_attention.analysis import Analysis, Report, analyze
+    from mia_attention.calls import Call
     from mia_attention.capture import Captured, capture_attention
     from mia_attention.coverage import BoxCoverage
+    from mia_attention.inputs import Encoded
     from mia_attention.layers import LayerChoice, choose_layer
     from mia_attention.maps import Look, look
     from mia_attention.profiles import find_layer, layer_profile
@@ -31,6 +34,10 @@ _HOMES = {
     "Report": "analysis",
     "Response": "responses",
     "ScoreSettings": "settings",
+    "Adapter": "adapters",
+    "Call": "calls",
+    "Encoded": "inputs",
+    "register_adapter": "adapters",
     "analyze": "analysis",
     "attend": "teacher",
     "capture_attention": "capture",
@@ -46,9 +53,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adapter",
     "Analysis",
     "BoxCoverage",
+    "Call",
     "Captured",
+    "Encoded",
     "LayerChoice",
     "Look",
     "Report",
@@ -62,6 +72,7 @@ __all__ = [
     "find_layer",
     "layer_profile",
     "look",
+    "register_adapter",
     "respond",
     "rollout",
     "score",

@@ -10,8 +10,10 @@ import torch
 from mia_augment.errors import ModelError
 from torch import Tensor, nn
 
+from mia_attention.adapters import adapter_of
+from mia_attention.calls import Call
 from mia_attention.decoder import check_readable
-from mia_attention.probe import Call, StopForwardError, probing
+from mia_attention.probe import StopForwardError, probing
 from mia_attention.weights import attention_rows, visible
 
 RowSpan = Literal["generated", "predicting", "all"] | tuple[int, int | None]
@@ -152,5 +154,5 @@ def capture_attention(
     if not modules:
         raise ModelError("capture_attention: expected at least one layer, got none")
     observers = {layer: LayerRows(rows, value_weighted=value_weighted) for layer in modules}
-    with probing(observers, modules, stop=stop), contextlib.suppress(StopForwardError):
+    with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
         yield Captured(observers)

@@ -16,6 +16,7 @@ from mia_augment.records import Box
 from PIL import Image
 from torch import Tensor
 
+from mia_attention.adapters import adapter_of
 from mia_attention.families import FAMILIES
 
 CACHE = 4096
@@ -30,14 +31,17 @@ class BoxCoverage:
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model = model
-        self._processor = _without_normalisation(processor)
         self._model_type = str(model.config.model_type)
+        self._adapter = adapter_of(model)
+        self._processor = processor if self._adapter else _without_normalisation(processor)
         self._family = FAMILIES.get(self._model_type)
         self._paint = functools.lru_cache(maxsize=CACHE)(self._compute)
 
-    @property
+    @functools.cached_property
     def known(self) -> bool:
         """Whether boxes can be mapped; of an unknown family only whole images can be measured."""
+        if self._adapter is not None:
+            return self._adapter.brightness(self._model, self._processor, Image.new("RGB", (64, 64))) is not None
         return self._family is not None
 
     def __call__(self, size: tuple[int, int], box: Box, *, tokens: int, several: bool) -> Tensor:
@@ -68,15 +72,24 @@ class BoxCoverage:
         return weights
 
     def _compute(self, size: tuple[int, int], box: Box, several: bool) -> Tensor:
-        if self._family is None:
-            raise ModelError(f"{self._model_type}: its visual tokens cannot be mapped to pixels; only whole images can")
         picture = Image.new("RGB", size)
         picture.paste((255, 255, 255), box)
-        pictures = [picture, Image.new("RGB", size)] if several and self._model_type in MULTI_IMAGE_MODES else [picture]
+        with torch.no_grad():
+            seen = self._brightness(picture, several)
+        if seen is None:
+            raise ModelError(f"{self._model_type}: its visual tokens cannot be mapped to pixels; only whole images can")
+        return seen.float().cpu().clamp(0, 1)
+
+    def _brightness(self, picture: Image.Image, several: bool) -> Tensor | None:
+        if self._adapter is not None:
+            return self._adapter.brightness(self._model, self._processor, picture)
+        if self._family is None:
+            return None
+        blank = [Image.new("RGB", picture.size)] if several and self._model_type in MULTI_IMAGE_MODES else []
+        pictures = [picture, *blank]
         text = self._processor.image_token * len(pictures)
         features = self._processor(images=[pictures], text=[text], return_tensors="pt")
-        with torch.no_grad():
-            return self._family(self._model, self._processor, features).float().clamp(0, 1)
+        return self._family(self._model, self._processor, features)
 
 
 def _without_normalisation(processor: Any) -> Any:

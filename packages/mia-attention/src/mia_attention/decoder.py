@@ -8,6 +8,8 @@ from typing import Any, Literal
 from mia_augment.errors import ModelError
 from torch import nn
 
+from mia_attention.adapters import adapter_of
+
 logger = logging.getLogger(__name__)
 
 PROJECTIONS = ("q_proj", "qkv_proj", "query_key_value", "Wqkv", "q_a_proj", "q_b_proj")
@@ -29,6 +31,9 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
     Raises:
         ModelError: there is none, or the model keeps its images out of self-attention.
     """
+    adapter = adapter_of(model)
+    if adapter is not None:
+        return dict(sorted(adapter.layers(model).items()))
     family = getattr(model.config, "model_type", type(model).__name__)
     if family in NO_IMAGES_IN_SELF_ATTENTION:
         raise ModelError(
@@ -46,7 +51,7 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
     if not found:
         raise ModelError(
             f"{type(model).__name__}: no decoder attention layer found that goes through transformers' attention interface; "
-            "describe the model to mia_attention with an adapter (see the package's README)"
+            "describe the model with mia_attention.register_adapter (see the package's README)"
         )
     return dict(sorted(found.items()))
 

@@ -78,7 +78,7 @@ def generate(model: Any, encoded: Encoded, *, max_new_tokens: int, barred: Seque
     )
     with torch.inference_mode():
         out = model.generate(**encoded.inputs, generation_config=config, logits_processor=[recorder])
-    tokens = out[:, encoded.prompt_length :]
+    tokens = out[:, encoded.prompt_length :] if "input_ids" in encoded.inputs else out
     lengths = answer_lengths(tokens, ends)
     logps = torch.stack(recorder.logps, dim=1)[:, : tokens.shape[1]]
     inside = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]

@@ -29,7 +29,7 @@ class Encoded:
 
     @property
     def prompt_length(self) -> int:
-        return int(self.inputs["input_ids"].shape[1])
+        return int(self.inputs["attention_mask"].shape[1])
 
 
 def image_token_id(model: Any) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from mia_augment.errors import ModelError
@@ -21,37 +22,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from mia_attention.adapters import Adapter
+from mia_attention.calls import Call, Observer
+
 NAME = "mia_attention_probe"
 _STATE = "_mia_attention_probe"
-
-
-@dataclass(frozen=True)
-class Call:
-    """What one layer's attention function was called with.
-
-    Attributes:
-        query: (batch, heads, q_len, dim), after rotation.
-        key, value: (batch, key_heads, k_len, dim), the cache's content included.
-        mask: as given to the implementation, see `mia_attention.weights.visible`.
-        scaling: of the dot products.
-        causal: whether the implementation masks the future by itself where there is no 4D mask.
-        flash: whether the implementation is a flash-attention kernel.
-        softcap, window: of the logits and of the keys, None: no such limit.
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    mask: Tensor | None
-    scaling: float
-    causal: bool
-    flash: bool
-    softcap: float | None
-    window: int | None
-
-
-class Observer(Protocol):
-    def __call__(self, call: Call) -> None: ...
 
 
 class StopForwardError(BaseException):
@@ -81,13 +56,17 @@ def probe_forward(
     state: _State | None = module.__dict__.get(_STATE)
     if state is None:
         raise ModelError(f"attention implementation {NAME!r} belongs to capture_attention and cannot be chosen by hand")
-    if state.thread != threading.get_ident():
-        raise ModelError("the model runs in another thread than the one that captures its attention; give each thread a model")
+    _check_thread(state)
     out = _base_function(module, state.base)(module, query, key, value, attention_mask, **kwargs)
     _observe(state, module, query, key, value, attention_mask, kwargs)
     if state.stop:
         raise StopForwardError
     return out
+
+
+def _check_thread(state: _State) -> None:
+    if state.thread != threading.get_ident():
+        raise ModelError("the model runs in another thread than the one that captures its attention; give each thread a model")
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -122,12 +101,15 @@ AttentionInterface.register(NAME, probe_forward)
 
 
 @contextlib.contextmanager
-def probing(observers: Mapping[int, Observer], modules: Mapping[int, nn.Module], *, stop: bool = False) -> Iterator[None]:
+def probing(
+    observers: Mapping[int, Observer], modules: Mapping[int, nn.Module], *, adapter: Adapter | None = None, stop: bool = False
+) -> Iterator[None]:
     """Let `observers[layer]` see every call of `modules[layer]`'s attention; all is restored on leaving, however that happens.
 
     Args:
         observers: what to call, by layer.
         modules: attention modules, by layer (see `mia_attention.decoder.decoder_layers`).
+        adapter: of a model whose attention does not go through transformers' interface.
         stop: end the forward pass after the last of these layers, by `StopForwardError`.
 
     Raises:
@@ -138,7 +120,9 @@ def probing(observers: Mapping[int, Observer], modules: Mapping[int, nn.Module],
             raise ModelError(f"layer {layer} is being captured already; captures may be nested only on different layers")
     with contextlib.ExitStack() as stack:
         for layer, observer in observers.items():
-            stack.callback(_attach(modules[layer], observer, stop=stop and layer == max(observers)))
+            last = stop and layer == max(observers)
+            attach = _attach if adapter is None else functools.partial(_hook, adapter)
+            stack.callback(attach(modules[layer], observer, stop=last))
         yield
 
 
@@ -152,6 +136,27 @@ def _attach(module: nn.Module, observer: Observer, *, stop: bool) -> Callable[[]
 
     def detach() -> None:
         module.config = original
+        module.__dict__.pop(_STATE, None)
+
+    return detach
+
+
+def _hook(adapter: Adapter, module: nn.Module, observer: Observer, *, stop: bool) -> Callable[[], None]:
+    """Observe one module of an adapted model by a forward hook; returns what undoes it."""
+    state = _State("", observer, threading.get_ident(), stop)
+
+    def observe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        _check_thread(state)
+        with torch.no_grad():
+            observer(adapter.call(module, args, kwargs, output))
+        if stop:
+            raise StopForwardError
+
+    module.__dict__[_STATE] = state
+    handle = module.register_forward_hook(observe, with_kwargs=True)
+
+    def detach() -> None:
+        handle.remove()
         module.__dict__.pop(_STATE, None)
 
     return detach

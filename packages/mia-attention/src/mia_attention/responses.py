@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment.chat import render_prompt
 from mia_augment.errors import ConfigError
 from PIL import Image
 
+from mia_attention.adapters import adapter_of
 from mia_attention.batching import Prompt, plan, run_batches, windows
 from mia_attention.generate import Answers, check_finite, generate
-from mia_attention.inputs import Encoded, encode, image_token_id
+from mia_attention.inputs import Encoded, image_token_id
+from mia_attention.views import encode_prompts
 
 OpenImage = Callable[[str], Image.Image]
 """From an entry of `images` to an RGB picture."""
@@ -76,7 +77,7 @@ def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max
         model,
         encoded,
         max_new_tokens=max_new_tokens,
-        barred=[image_token_id(model)],
+        barred=[] if adapter_of(model) else [image_token_id(model)],
         pad_token_id=processor.tokenizer.pad_token_id,
     )
     check_finite(answers, ids)
@@ -84,9 +85,8 @@ def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max
 
 
 def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Prompt]) -> tuple[Encoded, list[str]]:
-    texts = [render_prompt(processor, prompt.prompt) for prompt in batch]
     images = [[open_image(name) for name in prompt.images] for prompt in batch]
-    return encode(model, processor, texts, images), [prompt.id for prompt in batch]
+    return encode_prompts(model, processor, [prompt.prompt for prompt in batch], images), [prompt.id for prompt in batch]
 
 
 def _run(model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Encoded, list[str]]) -> list[Response]:

@@ -19,8 +19,10 @@ import torch
 from mia_augment.errors import ModelError
 from torch import Tensor
 
+from mia_attention.adapters import adapter_of
+from mia_attention.calls import Call
 from mia_attention.decoder import check_readable, decoder_layers
-from mia_attention.probe import Call, StopForwardError, probing
+from mia_attention.probe import StopForwardError, probing
 from mia_attention.weights import ROW_CHUNK, attention_rows, visible
 
 RESIDUAL = 0.5
@@ -150,5 +152,5 @@ def capture_rollout(model: Any, *, value_weighted: bool = False, stop: bool = Fa
         raise ModelError("rollout: expected attention in every layer; this model has layers of another kind between them")
     modules = check_readable(model, list(available), warn=False)
     observers = {layer: LayerTrace(value_weighted=value_weighted) for layer in modules}
-    with probing(observers, modules, stop=stop), contextlib.suppress(StopForwardError):
+    with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
         yield Traced(observers)

@@ -16,13 +16,13 @@ from mia_attention.columns import Columns, columns_of
 from mia_attention.confusions import ask_parts
 from mia_attention.coverage import BoxCoverage
 from mia_attention.decoder import resolve_layer
-from mia_attention.inputs import Encoded, encode
+from mia_attention.inputs import Encoded
 from mia_attention.measure import measure
 from mia_attention.readers import Reader, Readout, reader_for
 from mia_attention.responses import OpenImage, Response, answer, responses_of
 from mia_attention.rows import NO_ROW, own_rows, row_span
 from mia_attention.settings import ScoreSettings
-from mia_attention.views import open_view, render_with_tail
+from mia_attention.views import encode_prompts, open_view
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,8 @@ class Scorer:
                 skipped.append(Skipped(id=sample.id, reason=str(error)))
         if not kept:
             return Prepared([], skipped, None, [], [])
-        texts, tails = zip(*(render_with_tail(self._processor, sample.prompt) for sample in kept), strict=True)
-        asked = tails if self._settings.rows == "question" else None
-        encoded = encode(self._model, self._processor, texts, views, tails=asked)
+        prompts = [sample.prompt for sample in kept]
+        encoded = encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
         columns = [
             columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self._coverage)
             for sample, places, view in zip(kept, encoded.image_tokens, views, strict=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from mia_augment.chat import render_prompt
 from mia_augment.disturb import disturb
+from mia_augment.errors import ModelError
 from mia_augment.records import IMAGE, Box, Sample
 from PIL import Image
 
+from mia_attention.adapters import adapter_of
+from mia_attention.inputs import Encoded, encode
 from mia_attention.settings import ScoreSettings
 
 
@@ -36,6 +39,33 @@ def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings
     box = whole if sample.format == "pic_in_pic" or region.box is None else region.box
     noisy = disturb(pictures[region.image], box, sigma, record_rng(settings.seed, sample.id))
     return [noisy if index == region.image else picture for index, picture in enumerate(pictures)]
+
+
+def encode_prompts(
+    model: Any,
+    processor: Any,
+    prompts: Sequence[str],
+    images: Sequence[Sequence[Image.Image]],
+    *,
+    question: bool = False,
+) -> Encoded:
+    """Prompts with `<image>` placeholders and their pictures as one left-padded batch.
+
+    With `question`, it also says where each question stands.
+
+    Raises:
+        ModelError: the processor has no chat template, or does not say which tokens belong to which image.
+    """
+    adapter = adapter_of(model)
+    if adapter is not None:
+        encoded = adapter.encode(model, processor, prompts, images)
+        if question and encoded.question is None:
+            raise ModelError(
+                f"{model.config.model_type}: its adapter does not say where the question stands (Encoded.question)"
+            )
+        return encoded
+    texts, tails = zip(*(render_with_tail(processor, prompt) for prompt in prompts), strict=True)
+    return encode(model, processor, texts, images, tails=tails if question else None)
 
 
 def render_with_tail(processor: Any, prompt: str) -> tuple[str, str]:
