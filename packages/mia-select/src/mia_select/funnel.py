@@ -13,7 +13,7 @@ from mia_select.thresholds import Bucket
 HARSH = {"unmeasured": 0.5, "perplexity": 0.5, "length_ratio": 0.5, "edit_distance": 0.5}
 """A rule of post-selection that drops more than this share of what reaches it is pointed out."""
 HINTS = {
-    "perplexity": "; a short answer of fixed wording has a low one even if it is wrong: consider a lower `min_perplexity`, or null",
+    "perplexity": "; short answers of fixed wording have a low one even when wrong: consider a lower `min_perplexity`, or null",
     "length_ratio": "; consider a higher `max_length_ratio`, or null",
     "edit_distance": "; consider a lower `min_edit_distance`, or null",
 }

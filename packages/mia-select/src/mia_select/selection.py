@@ -21,6 +21,7 @@ from mia_select.candidates import (
     unusable,
 )
 from mia_select.funnel import Funnel, Selection
+from mia_select.seen import SeenKeys
 from mia_select.settings import SelectSettings
 from mia_select.thresholds import Bucket, threshold_for
 
@@ -142,8 +143,8 @@ class _Ledger:
 
     def __init__(self, settings: SelectSettings) -> None:
         self._per_image = settings.per_image
-        self._ids: set[int] = set()
-        self._contents: set[int] = set()
+        self._ids = SeenKeys()
+        self._contents = SeenKeys()
         self._images: Counter[str] = Counter()
 
     def refuse(self, candidate: Candidate) -> Failure | None:
