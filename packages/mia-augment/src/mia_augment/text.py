@@ -9,6 +9,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _NO_APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
 _KEPT = frozenset("%#&@")
 """Punctuation to Unicode, but part of an answer: 50 %, C#."""
+_DIGIT = re.compile(r"\d")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER_MARKS = re.compile(r"(?<=\d)[.:/](?=\d)|(?<![\w.])[-\u2212](?=\.?\d)|(?<!\w)\.(?=\d)")
 """Marks that belong to a number: 3.5, 10:30, 1/2, -3, .5."""
@@ -23,13 +24,15 @@ def _replacement(character: str) -> str | None:
 
 
 _ASCII = str.maketrans({c: new for c in map(chr, range(128)) if (new := _replacement(c)) is not None})
+_WORDS = _ASCII | _NO_APOSTROPHES
+"""For texts without numbers, both in one."""
 
 
 def normalize_answer(text: str) -> str:
     """An answer without case, punctuation, articles and surplus whitespace.
 
-    Marks inside numbers stay (``3.5``, ``-3``, ``10:30``), commas between thousands go. A last word is no article (``The letter is
-    A.``), and where nothing would be left the text itself stays.
+    Marks inside numbers stay (``3.5``, ``-3``, ``10:30``), commas between thousands go. A last word is no article (``The
+    letter is A.``), and where nothing would be left the text itself stays.
 
     >>> normalize_answer("  The Colour: is a DARK-red. ")
     'colour is dark red'
@@ -58,8 +61,10 @@ def _fold(text: str) -> str:
 
 
 def _without_punctuation(text: str) -> str:
+    numbers = _DIGIT.search(text) is not None
+    if not numbers and text.isascii():
+        return text.translate(_WORDS)
     text = text.translate(_NO_APOSTROPHES)
-    numbers = any(map(str.isdigit, text))
     if numbers:
         text = _NUMBER_MARKS.sub(lambda mark: _SHIELD[mark.group()], _THOUSANDS.sub("", text))
     if text.isascii():
