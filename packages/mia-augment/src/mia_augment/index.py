@@ -1,9 +1,8 @@
-"""The index of all rows: which pictures there are, and which rows ask the same. It lies on disk and is read by memory maps."""
+"""The index of all rows: which pictures there are, and which rows ask the same. It lies on disk."""
 
 from __future__ import annotations
 
 import json
-import mmap
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from mia_augment.probe import hash64
 from mia_augment.questions import normal
 
 ROWS, SKIPPED, COUNTS = "rows.jsonl", "skipped.jsonl", "counts.json"
+_HEAD = 512
+"""Bytes in which id and path of nearly every row stand."""
 TURN_BITS = 16
 """A place in a conversation is one number: row << TURN_BITS | turn."""
 
@@ -41,9 +42,7 @@ class Index:
     """What `mia_augment.indexing.build_index` wrote."""
 
     def __init__(self, folder: Path) -> None:
-        with (folder / ROWS).open("rb") as file:
-            size = (folder / ROWS).stat().st_size
-            self._text: mmap.mmap | bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        self._file = (folder / ROWS).open("rb", buffering=0)
         self.counts: dict[str, int] = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
 
         def numbers(name: str) -> Sequence[int]:
@@ -58,16 +57,21 @@ class Index:
 
     def row(self, number: int) -> StoredRow:
         """A row; where its id is repeated in the data, a hash of the row is added to it."""
-        start, end = self._start[number], self._start[number + 1]
-        head, turns = self._text[start:end].split(b"\n", 1)
+        head, turns = self._text(number).split(b"\n", 1)
         row_id, image = from_json(head)
         return StoredRow(self._own_id(number, row_id), image, from_json(turns))
 
     def name(self, number: int) -> tuple[str, str]:
         """(id, path of the picture) of a row."""
-        start = self._start[number]
-        row_id, image = from_json(self._text[start : self._text.find(b"\n", start)])
+        head, *rest = self._text(number, _HEAD).split(b"\n", 1)
+        row_id, image = from_json(head if rest else self._text(number).split(b"\n", 1)[0])
         return self._own_id(number, row_id), image
+
+    def _text(self, number: int, most: int | None = None) -> bytes:
+        """The text of a row, or its beginning; read, not mapped, so that a large file does not fill the memory."""
+        start, end = self._start[number], self._start[number + 1]
+        self._file.seek(start)
+        return self._file.read(end - start if most is None else min(end - start, most))
 
     def _own_id(self, number: int, row_id: str) -> str:
         return f"{row_id}-{self.row_hash[number]:016x}" if self._repeated[number] else row_id

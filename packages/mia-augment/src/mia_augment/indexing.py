@@ -24,6 +24,7 @@ from mia_augment.rows import Row
 from mia_augment.settings import AugmentSettings
 
 Part = Literal["all", "train", "held_out"]
+U64 = NDArray[np.uint64]
 Progress = Callable[[int, int | None], None]
 _REMEMBERED_PICTURES = 4096
 
@@ -186,7 +187,7 @@ class _Columns:
     def arrays(self, kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """The columns sorted for looking up: nothing in them depends on the order of the rows but their numbers."""
         names = ("start", "row_hash", "id_hash", "key", "path_hash", "group", "asked", "place")
-        column = {name: np.array(getattr(self, name), dtype=np.uint64) for name in names}
+        column = {name: np.frombuffer(getattr(self, name), dtype=np.uint64) for name in names}
         key, group, row_hash = column["key"], column["group"], column["row_hash"]
         _, inverse, count = np.unique(np.where(kept, column["id_hash"], row_hash), return_inverse=True, return_counts=True)
         by_picture = np.lexsort((row_hash, column["path_hash"], key, group))
@@ -194,9 +195,7 @@ class _Columns:
         first = np.ones(len(by_picture), dtype=np.bool_)
         first[1:] = (np.diff(key[by_picture]) != 0) | (np.diff(group[by_picture]) != 0)
         pool = by_picture[first]
-        asked_row = column["place"] >> np.uint64(TURN_BITS)
-        by_question = np.lexsort((column["place"], row_hash[asked_row], column["asked"]))
-        by_question = by_question[kept[asked_row[by_question]]]
+        by_question = _sorted_questions(column["asked"], column["place"], row_hash, kept)
         return {
             "rows": np.flatnonzero(kept).astype(np.uint64),
             "start": column["start"],
@@ -210,3 +209,10 @@ class _Columns:
             "asked": column["asked"][by_question],
             "asked_place": column["place"][by_question],
         }
+
+
+def _sorted_questions(asked: U64, place: U64, row_hash: U64, kept: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Order of the turns of kept rows by question key; equal ones in an order that does not depend on the rows'."""
+    row = (place >> np.uint64(TURN_BITS)).astype(np.intp)
+    order = np.lexsort((place, row_hash[row], asked))
+    return order[kept[row[order]]]
