@@ -8,7 +8,7 @@ import pytest
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, image_folders, read_jsonl, read_manifest, write_jsonl, write_manifest
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
-from mia_select import SelectSettings, select_pairs
+from mia_select import SelectSettings, select_pairs, stage
 from mia_select.stage import read_selection
 
 MakeScored = Callable[..., ScoredSample]
@@ -85,3 +85,12 @@ def test_progress_ends_at_the_number_of_samples(scored: Path, tmp_path: Path) ->
     seen: list[tuple[int, int | None]] = []
     select_pairs(scored, tmp_path / "pairs", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (10, 10)
+
+
+def test_progress_counts_every_pass_and_never_goes_back(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "STEP", 4)
+    seen: list[tuple[int, int | None]] = []
+    settings = SelectSettings(calibrate="auto", balance=["format"])
+    select_pairs(scored, tmp_path / "pairs", settings, progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == [4, 8, 10, 12, 16, 20, 20, 24, 28, 30]
+    assert {total for _, total in seen} == {None, 30}

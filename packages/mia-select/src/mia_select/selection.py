@@ -59,7 +59,7 @@ class Selector:
     def run(self, scored: Iterable[ScoredSample]) -> Iterator[PreferencePair | Dropped]:
         """Yield a pair or a drop for every candidate; call it once."""
         settings = self.settings
-        if settings.needs_survey and iter(scored) is scored:
+        if settings.surveys and iter(scored) is scored:
             scored = list(scored)
         if settings.attention and settings.calibrate is not None:
             self._calibrate(scored)

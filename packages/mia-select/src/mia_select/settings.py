@@ -117,6 +117,6 @@ class SelectSettings(Settings):
         return value
 
     @property
-    def needs_survey(self) -> bool:
-        """Whether all samples must be looked at before the first can be decided."""
-        return (self.attention and self.calibrate is not None) or bool(self.balance) or self.max_pairs is not None
+    def surveys(self) -> int:
+        """How often all samples must be looked at before the first can be decided."""
+        return int(self.attention and self.calibrate is not None) + int(bool(self.balance) or self.max_pairs is not None)

@@ -69,20 +69,31 @@ def read_selection(folder: Path) -> Selection:
 
 
 class Samples:
-    """Scored samples of a file; each iteration reads it anew."""
+    """Scored samples of a file; each iteration reads it anew.
 
-    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+    `progress` hears how many were read in all of the iterations, of which there will be `passes`.
+    """
+
+    def __init__(self, path: Path, progress: Progress | None = None, *, passes: int = 1) -> None:
         self.path = path
         self._progress = progress
+        self._passes = passes
+        self._read = 0
+        self._total: int | None = None
 
     def __iter__(self) -> Iterator[ScoredSample]:
-        number = 0
-        for number, sample in enumerate(read_jsonl(self.path, ScoredSample), 1):
+        before = self._read
+        for sample in read_jsonl(self.path, ScoredSample):
             yield sample
-            if self._progress is not None and number % STEP == 0:
-                self._progress(number, None)
+            self._read += 1
+            if self._read % STEP == 0:
+                self._tell()
+        self._total = (self._read - before) * self._passes
+        self._tell()
+
+    def _tell(self) -> None:
         if self._progress is not None:
-            self._progress(number, number)
+            self._progress(self._read, self._total)
 
 
 def _write(source: Path, out: Path, settings: SelectSettings, progress: Progress | None) -> Selection:
@@ -90,7 +101,7 @@ def _write(source: Path, out: Path, settings: SelectSettings, progress: Progress
     with contextlib.ExitStack() as files:
         pairs: IO[Any] = files.enter_context(atomic_write(out / PAIRS))
         dropped: IO[Any] = files.enter_context(atomic_write(out / DROPPED))
-        for record in selector.run(Samples(source, progress)):
+        for record in selector.run(Samples(source, progress, passes=1 + settings.surveys)):
             (pairs if isinstance(record, PreferencePair) else dropped).write(record.model_dump_json() + "\n")
         report = selector.report()
         if not report.pairs:
