@@ -76,6 +76,14 @@ def test_a_prediction_knows_the_other_answers_from_the_sample(make_scored: MakeS
     )
 
 
+def test_a_multiple_choice_answer_is_right_by_letter_or_text(make_scored: MakeScored) -> None:
+    sample = make_scored(answer="B").model_copy(update={"prompt": "<image><image>What is it?\nA. a dog\nB. a cat"})
+    found = predict(sample, "The answer is (B).", "A cat.")
+    assert (found.correct_before, found.correct_after) == (True, True)
+    assert not predict(sample, "a dog").correct_before
+    assert not predict(make_scored(answer="B"), "The answer is (B).").correct_before
+
+
 def test_rows_are_counted_by_hand() -> None:
     evaluation = summarize(
         [

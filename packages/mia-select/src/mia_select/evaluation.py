@@ -10,6 +10,7 @@ from mia_augment.text import same_answer
 from pydantic import Field
 
 from mia_select.anatomy import MISTAKES, Mistake, mistake
+from mia_select.choices import find_choices, same_choice
 from mia_select.metrics import Difference, paired_difference, wilson
 
 FORMATS: tuple[Format, ...] = ("sequence", "grid", "pic_in_pic", "single")
@@ -83,11 +84,15 @@ class Evaluation(Record):
 Match = Callable[[str, str], bool]
 
 
-def predict(sample: Sample, before: str, after: str | None = None, *, match: Match = same_answer) -> Prediction:
-    """A prediction for a held-out sample, judged by `match` (normalised equality; no judge model).
+def predict(sample: Sample, before: str, after: str | None = None, *, match: Match | None = None) -> Prediction:
+    """A prediction for a held-out sample, judged by `match`; no judge model.
+
+    By default an answer is right if it equals the ground truth after normalising, or, where the prompt has lettered options, if
+    it names the same option by letter or text.
 
     The other pictures' answers are taken from `sample.source.answers`.
     """
+    match = match or _match(sample.prompt)
     answers = sample.source.answers
     others = [other for index, other in enumerate(answers) if other is not None and index != sample.target]
     return Prediction(
@@ -101,6 +106,13 @@ def predict(sample: Sample, before: str, after: str | None = None, *, match: Mat
         correct_before=match(before, sample.answer),
         correct_after=None if after is None else match(after, sample.answer),
     )
+
+
+def _match(prompt: str) -> Match:
+    choices = find_choices(prompt)
+    if choices is None:
+        return same_answer
+    return lambda response, answer: same_answer(response, answer) or same_choice(response, answer, choices)
 
 
 def summarize(predictions: Iterable[Prediction], *, seed: int = 0) -> Evaluation:
