@@ -200,12 +200,9 @@ def prepare_trained(model: Any, settings: TrainSettings, accelerator: Any, model
         frozen_copy = PairLogps(copy.deepcopy(model).requires_grad_(False), facts, "plain").to(accelerator.device).eval()
     model = prepare_for_training(model, settings, model_id)
     logps = PairLogps(model, facts, "plain")
-    if accelerator.distributed_type not in ("FSDP", "DEEPSPEED"):
+    if accelerator.distributed_type not in ("FSDP", "DEEPSPEED") and settings.tuning != "qlora":  # 4 bits stay where loaded
         logps.to(accelerator.device)
     groups = decay_groups(trainable(model), settings.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.adam_betas)
-    if accelerator.distributed_type == "DEEPSPEED":
-        plugin = accelerator.state.deepspeed_plugin
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = settings.per_device_batch_size
     wrapped, optimizer = accelerator.prepare(logps, optimizer)
     return Trained(model, logps, wrapped, optimizer, accelerator, attention, before, dtype, frozen_copy)

@@ -52,18 +52,27 @@ def make_accelerator(settings: TrainSettings, model: nn.Module, out: Path) -> An
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import GradientAccumulationPlugin
 
     launched = "WORLD_SIZE" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
     on_cpu = not launched and model_device(model).type == "cpu"
     if not launched:
         AcceleratorState._reset_state(True)  # what an earlier run in this process chose must not bind this one
-    return Accelerator(
-        gradient_accumulation_steps=settings.accumulation,
+    accelerator = Accelerator(
+        # As a plugin, since `accelerate launch` would override the plain number by its own.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.accumulation, sync_with_dataloader=False),
         mixed_precision=_mixed_precision(settings, on_cpu),
         cpu=on_cpu,
         log_with=tracker_names(settings) or None,
         project_dir=str(out),
     )
+    if accelerator.distributed_type == "DEEPSPEED":
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": settings.per_device_batch_size,
+            "gradient_accumulation_steps": settings.accumulation,
+            "gradient_clipping": settings.max_grad_norm,
+        }
+    return accelerator
 
 
 def _mixed_precision(settings: TrainSettings, on_cpu: bool) -> str | None:
