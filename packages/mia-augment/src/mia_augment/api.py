@@ -60,21 +60,25 @@ def augment(
         if write_image is not None:
             _hand_over(embedded.folder, settings, write_image)
         yield from read_jsonl(folder / "skipped.jsonl", Skipped)
-        index = Index(folder)
-        maker = Maker(index, pictures, settings, seed, write_image)
-        plan = waves(index, settings, seed)
-        wave = next(plan, None)
-        while wave is not None:
-            made = Counter[tuple[Format, int]]()
-            for task in wave[1]:
-                result = maker.make(task)
-                if isinstance(result, Sample):
-                    made[result.format, result.parts] += 1
-                yield result
-            try:
-                wave = plan.send(made)
-            except StopIteration:
-                wave = None
+        with contextlib.closing(Index(folder)) as index:
+            yield from _made(index, Maker(index, pictures, settings, seed, write_image), settings, seed)
+
+
+def _made(index: Index, maker: Maker, settings: AugmentSettings, seed: int) -> Iterator[Sample | Skipped]:
+    """What comes of every task, wave by wave."""
+    plan = waves(index, settings, seed)
+    wave = next(plan, None)
+    while wave is not None:
+        made = Counter[tuple[Format, int]]()
+        for task in wave[1]:
+            result = maker.make(task)
+            if isinstance(result, Sample):
+                made[result.format, result.parts] += 1
+            yield result
+        try:
+            wave = plan.send(made)
+        except StopIteration:
+            wave = None
 
 
 def _hand_over(folder: Path, settings: AugmentSettings, write_image: WriteImage) -> None:

@@ -55,6 +55,9 @@ class Index:
         self._asked, self._asked_place = numbers("asked"), numbers("asked_place")
         self._pools: dict[int, range] = {}
 
+    def close(self) -> None:
+        self._file.close()
+
     def row(self, number: int) -> StoredRow:
         """A row; where its id is repeated in the data, a hash of the row is added to it."""
         head, turns = self._text(number).split(b"\n", 1)

@@ -26,6 +26,10 @@ Chunk = tuple[str, list[Task]]
 
 
 class Workers(Protocol):
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
     def run(self, chunks: Iterable[Chunk]) -> Iterator[Counter[str]]:
         """Make all chunks; yields what each holds, in any order."""
 
@@ -35,6 +39,12 @@ class InProcess:
 
     def __init__(self, job: Job) -> None:
         self._worker = Worker(job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
 
     def run(self, chunks: Iterable[Chunk]) -> Iterator[Counter[str]]:
         for name, tasks in chunks:

@@ -151,13 +151,14 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
 
 def _make(job: Job, workers: int, progress: Progress | None, lock: int | None) -> Counter[str]:
     """Run all waves; chunks that are there already are only counted."""
-    index = Index(job.scratch / "index")
     counts = Counter(rows=0, samples=0, skipped=0)
-    counts.update(index.counts)
-    plan = waves(index, job.settings, job.seed)
     size = chunk_size(job.settings)
     with contextlib.ExitStack() as stack:
-        pool: Workers = stack.enter_context(Pool(job, workers, lock)) if workers > 1 else InProcess(job)
+        index = stack.enter_context(contextlib.closing(Index(job.scratch / "index")))
+        counts.update(index.counts)
+        plan = waves(index, job.settings, job.seed)
+        chosen: Workers = Pool(job, workers, lock) if workers > 1 else InProcess(job)
+        pool = stack.enter_context(chosen)
         wave, number = next(plan, None), 0
         while wave is not None:
             total, tasks = wave

@@ -50,7 +50,11 @@ class Worker:
         self._job = job
         (job.scratch / "chunks").mkdir(exist_ok=True)
         pictures = PictureFolder(job.image_root, job.settings.pictures, job.out)
-        self._maker = Maker(Index(job.scratch / "index"), pictures, job.settings, job.seed, self._write)
+        self._index = Index(job.scratch / "index")
+        self._maker = Maker(self._index, pictures, job.settings, job.seed, self._write)
+
+    def close(self) -> None:
+        self._index.close()
 
     def run(self, name: str, tasks: Sequence[Task]) -> Counter[str]:
         """Write the file of a chunk unless it is there; returns what it holds."""
