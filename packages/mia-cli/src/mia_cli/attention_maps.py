@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_augment.errors import ModelError
+from mia_attention.settings import ScoreSettings
 from mia_augment.files import (
     Manifest,
     image_folders,
@@ -22,14 +21,15 @@ from mia_augment.files import (
     write_manifest,
 )
 from mia_augment.pictures import open_picture
-from mia_augment.records import Record, Sample, ScoredSample
+from mia_augment.records import Box, Record, Sample, ScoredSample
+from numpy.typing import NDArray
 from PIL import Image
 
 from mia_cli.console import Report
 
-logger = logging.getLogger(__name__)
-
 MAPS = "maps.jsonl"
+CELLS = 16
+"""Cells along a picture's longer side."""
 
 
 class AttentionMap(Record):
@@ -50,7 +50,7 @@ def make_maps(
     scored: Path,
     load: Callable[[], tuple[Any, Any]],
     out: Path,
-    settings: Any,
+    settings: ScoreSettings,
     key: dict[str, Any],
     progress: Report,
 ) -> Manifest:
@@ -87,25 +87,85 @@ def make_maps(
 def _maps(
     chosen: Sequence[ScoredSample],
     load: Callable[[], tuple[Any, Any]],
-    settings: Any,
+    settings: ScoreSettings,
     open_image: Callable[[str], Image.Image],
     progress: Report,
 ) -> Iterator[AttentionMap]:
-    from mia_attention import look
+    from mia_attention.coverage import BoxCoverage
+    from mia_attention.scoring import Scorer
 
     model, processor = load()
-    for index, scored in enumerate(chosen, 1):
-        sample = Sample.model_validate(scored.model_dump(include=set(Sample.model_fields)))
-        try:
-            seen = look(sample, model, processor, settings, open_image=open_image)
-        except ModelError as error:  # no row to read, or a family whose tokens cannot be mapped: counted, shown without a map
-            logger.info("%s", error)
+    coverage = BoxCoverage(model, processor)
+    if not chosen or not coverage.known:
+        return
+    as_scored = settings.model_copy(update={"layer": chosen[0].attention.layer, "confusions": False})
+    scorer = Scorer(model, processor, as_scored, open_image)
+    for start in range(0, len(chosen), settings.batch_size):
+        batch = chosen[start : start + settings.batch_size]
+        prepared = scorer.prepare([Sample.model_validate(s.model_dump(include=set(Sample.model_fields))) for s in batch])
+        if prepared.encoded is None:  # no picture of the batch can be opened any more
             continue
-        yield AttentionMap(id=sample.id, maps=relative_maps(seen.maps))
-        progress(index, len(chosen))
+        _, spreads = scorer.spread(prepared)
+        for index, sample in enumerate(prepared.samples):
+            row, places, pictures = spreads[0][index], prepared.encoded.image_tokens[index], prepared.views[index]
+            if row.any():
+                masses = [
+                    cell_masses(row[tokens.cpu()].double().numpy(), picture.size, _coverage_of(coverage, tokens, len(pictures)))
+                    for tokens, picture in zip(places, pictures, strict=True)
+                ]
+                yield AttentionMap(id=sample.id, maps=relative_maps(masses))
+        progress(min(start + settings.batch_size, len(chosen)), len(chosen))
 
 
-def relative_maps(masses: Sequence[np.ndarray[Any, Any]]) -> list[list[list[float]]]:
+def _coverage_of(coverage: Any, tokens: Any, pictures: int) -> Callable[[tuple[int, int], Box], NDArray[np.float64]]:
+    """How much of a box each of a picture's tokens sees."""
+
+    def seen(size: tuple[int, int], box: Box) -> NDArray[np.float64]:
+        share: NDArray[np.float64] = coverage(size, box, tokens=len(tokens), several=pictures > 1).double().numpy()
+        return share
+
+    return seen
+
+
+def cell_masses(
+    tokens: NDArray[np.float64],
+    size: tuple[int, int],
+    seen: Callable[[tuple[int, int], Box], NDArray[np.float64]],
+    cells: int = CELLS,
+) -> NDArray[np.float64]:
+    """Share the attention on a picture's tokens out to the cells of a raster.
+
+    A token sees a rectangle, so its share in a cell is its share in the cell's column times that in the cell's row: columns
+    and rows are looked up, not every cell.
+
+    Args:
+        tokens: attention on each visual token, (tokens,).
+        size: of the picture, (width, height) px.
+        seen: from (size, box) to the share of each token's pixels that lie in the box, (tokens,).
+        cells: along the longer side.
+
+    Returns:
+        (rows, columns); the sum is the attention on tokens that see any pixel.
+    """
+    width, height = size
+    step = max(size) / cells
+    columns, rows = (max(1, min(round(side / step), side)) for side in size)
+    across = [round(index * width / columns) for index in range(columns + 1)]
+    down = [round(index * height / rows) for index in range(rows + 1)]
+    in_column = _shares(np.stack([seen(size, (across[c], 0, across[c + 1], height)) for c in range(columns)], axis=1))
+    in_row = _shares(np.stack([seen(size, (0, down[r], width, down[r + 1])) for r in range(rows)], axis=1))
+    masses: NDArray[np.float64] = (in_row * tokens[:, None]).T @ in_column
+    return masses
+
+
+def _shares(seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(tokens, strips), each token's row summing to 1, or to 0 for a token that sees nothing."""
+    total = seen.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = np.divide(seen, total, out=np.zeros_like(seen), where=total > 0)
+    return shares
+
+
+def relative_maps(masses: Sequence[NDArray[np.float64]]) -> list[list[list[float]]]:
     """Attention on the cells of several pictures, per area, in parts of the highest."""
     densities = [mass * mass.size for mass in masses]
     top = max((float(density.max()) for density in densities), default=0.0) or 1.0

@@ -85,8 +85,8 @@ class ReportSettings(Settings):
     """Heading of the page."""
     pairs: int = Field(default=200, ge=0)
     """Example pairs to show, taken evenly from all formats and numbers of images."""
-    attention: bool = True
-    """Lay the model's attention over the examples' pictures (asks the model once for each)."""
+    attention: int = Field(default=100, ge=0)
+    """How many of the examples get the model's attention laid over their pictures (asks the model once for each)."""
     thumbnail: int = Field(default=160, ge=16, le=1024)
     """Longest side of a picture in the page, in pixels."""
 

@@ -182,7 +182,7 @@ def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) ->
             "scored": made_from(folders.scored, "scored.jsonl"),
             "pairs": made_from(folders.pairs, "pairs.jsonl", "dropped.jsonl"),
             "model": shared.id,
-            "examples": config.report.pairs,
+            "examples": [config.report.pairs, config.report.attention],
             "settings": _dump(config.score),
             "version": __version__,
         }
@@ -192,7 +192,7 @@ def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) ->
         from mia_cli.report.gallery import examples
 
         chosen = {example.sample.id: example.sample for example in examples(folders, config.report.pairs)}
-        samples = list(chosen.values())
+        samples = list(chosen.values())[: config.report.attention]
         return make_maps(samples, folders.scored, shared.get, folders.attention, config.score, key(), progress).counts
 
     return Stage("attention", folders.attention / MANIFEST, key, make)
