@@ -1,8 +1,8 @@
 """Training on preference pairs on one GPU: pairs/s and peak memory, beside TRL, with the floor that FLOPs set.
 
 Random weights in LLaVA-1.5-7B's shape, bf16, LoRA r=128 on the language model, batches of one pair, 1 / 3 / 5 images of 576
-tokens, answers of 30 tokens, with and without gradient checkpointing. Needs torch, transformers, accelerate, peft, and trl for that
-row; the packages of this repository are found beside it.
+tokens, answers of 30 tokens, with and without gradient checkpointing. Needs torch, transformers, accelerate, peft, and trl for
+that row; the packages of this repository are found beside it.
 
     python benchmarks/gpu/bench_train_gpu.py [--images 1 3 5] [--steps 6] [--variants packed flex trl] [--json OUT]
     python benchmarks/gpu/bench_train_gpu.py --tiny            a dry run on any machine

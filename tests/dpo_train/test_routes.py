@@ -97,3 +97,14 @@ def test_padding_of_a_batch_changes_nothing(build, pairs, open_picture):
         together = packed_logps(model, facts, collate(encoded))
         alone = torch.cat([packed_logps(model, facts, collate([pair])) for pair in encoded], dim=1)
     assert (together - alone).abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "gemma3", "idefics3"])
+def test_eager_attention_agrees_too(name, build, pairs, open_picture):
+    model, processor = build(name)
+    batch = collate([PairEncoder(processor, open_picture)(pair) for pair in pairs[1:4]])
+    facts = model_facts(model)
+    with torch.no_grad():
+        expected = plain_logps(model, facts, batch)
+        assert set_attention(model, TrainSettings(attn_implementation="eager"), 100, bf16=False) == "eager"
+        assert (packed_logps(model, facts, batch) - expected).abs().max() < 2e-5

@@ -122,6 +122,48 @@ def test_online_reference_gives_the_same_training(run, tmp_path):
     assert first["loss"] == pytest.approx(second["loss"], abs=1e-4)
 
 
+def test_online_reference_of_full_fine_tuning_is_the_model_before(run, tmp_path):
+    shared = {"tuning": "full", "lora": LoraSettings().model_dump(), "learning_rate": 1e-3}
+    run(tmp_path / "stored", **shared)
+    run(tmp_path / "online", reference="online", **shared)
+    for first, second in zip(lines(tmp_path / "stored"), lines(tmp_path / "online"), strict=True):
+        assert first["margin"] == pytest.approx(second["margin"], abs=1e-4)
+    assert abs(lines(tmp_path / "online")[-1]["margin"]) > 0.01
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_in_bf16_is_trained_in_fp32_and_written_in_bf16(run, tmp_path, precision):
+    shared = {"tuning": "full", "lora": LoraSettings().model_dump(), "learning_rate": 1e-5, "precision": precision}
+    result, trained = run(tmp_path, prepare=lambda model: model.to(torch.bfloat16), **shared)
+    assert trained.model.language_model.layers[0].mlp.up_proj.weight.dtype == torch.float32
+    written = load_file(result.folder / "model.safetensors")
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    # A step of 1e-5 is less than half of a bf16 weight's last digit here: in bf16 it would have been lost.
+    weight = trained.model.language_model.layers[0].mlp.up_proj.weight
+    assert not torch.equal(weight, weight.bfloat16().float())
+
+
+@pytest.mark.parametrize(("family", "name"), [("llava", "multi_modal_projector"), ("qwen2_5_vl", "visual.merger")])
+def test_the_projector_is_trained_and_saved_when_asked(run, build, tmp_path, family, name):
+    from peft import PeftModel
+
+    result, _ = run(tmp_path, family=family, train_projector=True)
+    before, _ = build(family)
+    adapted, _ = build(family)
+    after = dict(PeftModel.from_pretrained(adapted, str(result.folder)).merge_and_unload().named_parameters())
+    changed = {key for key, value in before.named_parameters() if not torch.equal(value, after[key])}
+    assert any(name in key for key in changed)
+    assert all(name in key or ".language_model." in key for key in changed)
+
+
+def test_the_vision_tower_gets_adapters_when_asked(run, tmp_path):
+    result, _ = run(tmp_path, train_vision_tower=True)
+    names = list(load_file(result.folder / "adapter_model.safetensors"))
+    assert any(".vision_tower." in name for name in names)
+    assert any(".language_model." in name for name in names)
+    assert not any("multi_modal_projector" in name for name in names)
+
+
 @pytest.mark.parametrize("nll", ["pair_mean", "token_mean"])
 def test_accumulation_equals_one_large_batch(run, tmp_path, nll):
     """Also in the short last step of an epoch (9 pairs in steps of 4)."""
@@ -270,3 +312,21 @@ def test_a_text_model_is_refused(pairs, open_picture, build, tmp_path):
     model = LlamaForCausalLM(LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=32))
     with pytest.raises(ModelError, match="expected a vision-language model"):
         train(pairs, model, processor, SETTINGS, tmp_path, open_image=open_picture, model_id="tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tuning": "qlora"}, "bitsandbytes"),
+        ({"attn_implementation": "flash_attention_2"}, "flash-attn"),
+        ({"trackers": ["wandb"]}, "wandb"),
+    ],
+)
+def test_missing_packages_are_named_before_a_model_is_needed(changes, message, monkeypatch):
+    import importlib.util
+
+    from mia_dpo_train import check_environment
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=message):
+        check_environment(TrainSettings.model_validate(changes))

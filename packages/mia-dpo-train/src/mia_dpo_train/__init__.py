@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mia_dpo_train.export import export_merged as export_merged
     from mia_dpo_train.settings import LoraSettings as LoraSettings
     from mia_dpo_train.settings import TrainSettings as TrainSettings
+    from mia_dpo_train.setup import check_environment as check_environment
     from mia_dpo_train.stage import train_pairs as train_pairs
     from mia_dpo_train.trainer import TrainResult as TrainResult
     from mia_dpo_train.trainer import train as train
@@ -24,6 +25,7 @@ _HOMES = {
     "MergeReport": "export",
     "TrainResult": "trainer",
     "TrainSettings": "settings",
+    "check_environment": "setup",
     "export_merged": "export",
     "train": "trainer",
     "train_pairs": "stage",
@@ -34,6 +36,7 @@ __all__ = [
     "MergeReport",
     "TrainResult",
     "TrainSettings",
+    "check_environment",
     "export_merged",
     "train",
     "train_pairs",

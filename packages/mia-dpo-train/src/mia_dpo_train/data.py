@@ -64,8 +64,12 @@ class PairSet(Dataset[EncodedPair]):
         self.measured = list(measured)
 
 
-def measure(pairs: PairSet, settings: TrainSettings, max_length: int | None) -> list[Skipped]:
+def measure(
+    pairs: PairSet, settings: TrainSettings, max_length: int | None, accelerator: Any, progress: Progress | None = None
+) -> list[Skipped]:
     """Encode every pair once: note lengths and digests, set aside what can't be trained on, and say why.
+
+    Every process encodes its share and is told of the rest.
 
     Raises:
         DataError: pairs are too long and `too_long` is refuse; or none is left.
@@ -73,7 +77,7 @@ def measure(pairs: PairSet, settings: TrainSettings, max_length: int | None) -> 
     measured: dict[int, Measured] = {}
     skipped: list[Skipped] = []
     too_long_ids: list[str] = []
-    for index, found in enumerate(_encode_all(pairs, settings.workers)):
+    for index, found in enumerate(_measure_all(pairs, settings.workers, accelerator, progress)):
         pair_id = pairs.pairs[index].id
         if isinstance(found, str):
             skipped.append(Skipped(id=pair_id, reason=found))
@@ -95,24 +99,34 @@ def measure(pairs: PairSet, settings: TrainSettings, max_length: int | None) -> 
     return skipped
 
 
-class _Measuring(Dataset[Measured | str]):
-    def __init__(self, pairs: PairSet) -> None:
-        self.pairs = pairs
+class _Measuring(Dataset["Measured | str"]):
+    """Some of the pairs, measured; a text says why one can't be opened."""
+
+    def __init__(self, pairs: PairSet, indices: Sequence[int]) -> None:
+        self.pairs, self.indices = pairs, indices
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.indices)
 
-    def __getitem__(self, index: int) -> Measured | str:
+    def __getitem__(self, number: int) -> Measured | str:
         try:
-            encoded = self.pairs[index]
+            encoded = self.pairs[self.indices[number]]
         except DataError as error:
             return str(error)
         return Measured(encoded.length, len(encoded.chosen), encoded.digest)
 
 
-def _encode_all(pairs: PairSet, workers: int) -> Iterator[Measured | str]:
-    loader: Any = DataLoader(_Measuring(pairs), batch_size=None, num_workers=workers, generator=torch.Generator())
-    yield from loader
+def _measure_all(pairs: PairSet, workers: int, accelerator: Any, progress: Progress | None) -> list[Measured | str]:
+    from accelerate.utils import gather_object
+
+    mine = range(accelerator.process_index, len(pairs), accelerator.num_processes)
+    loader: Any = DataLoader(_Measuring(pairs, mine), batch_size=None, num_workers=workers, generator=torch.Generator())
+    found: list[tuple[int, Measured | str]] = []
+    for index, measured in zip(mine, loader, strict=True):
+        found.append((index, measured))
+        if progress and accelerator.is_main_process:
+            progress(index + 1, len(pairs))
+    return [measured for _, measured in sorted(gather_object(found), key=lambda item: item[0])]
 
 
 def batches(pairs: PairSet, order: Sequence[Batch], *, workers: int, pad: int) -> Iterator[PairBatch]:

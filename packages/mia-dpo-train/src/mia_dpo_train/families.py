@@ -118,14 +118,23 @@ def vision_tower(model: nn.Module) -> tuple[str, nn.Module] | None:
 
 
 def projector_names(model: nn.Module) -> list[str]:
-    """Dotted names of the modules between vision tower and language model."""
+    """Dotted names of the modules between vision tower and language model (in Qwen-VL the last ones of the tower).
+
+    Raises:
+        ModelError: none was found.
+    """
     base = base_model(model)
     tower = vision_tower(model)
     inner = base.model
     prefix = module_path(base, inner)
     taken = {language_model(model)[0], tower[0] if tower else ""}
     children = [f"{prefix}.{name}" for name, module in inner.named_children() if any(True for _ in module.parameters())]
-    return [name for name in children if name not in taken]
+    found = [name for name in children if name not in taken]
+    if not found and tower:
+        found = [f"{tower[0]}.{name}" for name, _ in tower[1].named_children() if "merger" in name]
+    if not found:
+        raise ModelError(f"{type(base).__name__}: no projector was found between vision tower and language model")
+    return found
 
 
 def text_config(model: nn.Module) -> Any:

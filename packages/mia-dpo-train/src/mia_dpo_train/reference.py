@@ -144,8 +144,9 @@ def stored_logps(
     if accelerator.is_main_process:
         ordered = {pair.id: list(logps[pair.id]) for pair in pairs.pairs}
         write_json(path, {"key": key, "logps": ordered})
+        for old in path.parent.glob(f".{path.stem}.*.journal"):  # also of a crash under another number of processes
+            old.unlink()
     accelerator.wait_for_everyone()
-    journal.unlink(missing_ok=True)
     return logps
 
 

@@ -66,7 +66,8 @@ def train(
         open_image: from an entry of `images` to an RGB picture.
         model_id: name or path of the model, kept in the adapter's configuration.
         held_out: measured during training, never trained on.
-        progress: called with what is done and what there is in all (reference batches and optimizer steps).
+        progress: called with what is done and what there is in all: first for opening the pairs, then for reference batches
+            and optimizer steps together.
 
     Raises:
         DataError: no pair can be trained on, pairs are too long, the loss is NaN or inf, the disk is full.
@@ -98,7 +99,9 @@ def _train(
     training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
     accelerator = make_accelerator(settings, model, out)
     limit = longest_allowed(settings, model)
-    skipped = [s for part in (training, held) if len(part) or part is training for s in measure(part, settings, limit)]
+    skipped = measure(training, settings, limit, accelerator, progress)
+    if len(held):
+        skipped += measure(held, settings, limit, accelerator)
     if accelerator.is_main_process:
         write_jsonl(out / "skipped.jsonl", skipped)
     trained = prepare_trained(model, settings, accelerator, model_id, longest=max(training.lengths))
