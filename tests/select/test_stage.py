@@ -8,7 +8,7 @@ import pytest
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, image_folders, read_jsonl, read_manifest, write_jsonl, write_manifest
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
-from mia_select import SelectSettings, select_pairs, stage
+from mia_select import Selector, SelectSettings, select_pairs, stage
 from mia_select.stage import read_selection
 
 MakeScored = Callable[..., ScoredSample]
@@ -48,6 +48,15 @@ def test_a_finished_selection_is_left_alone_and_other_settings_redo_it(scored: P
     assert select_pairs(scored, out) == first
     assert (out / "pairs.jsonl").read_text() == "untouched"
     assert select_pairs(scored, out, SelectSettings(attention=False)).counts["pairs"] == 10
+
+
+def test_a_glance_at_the_file_gives_the_same_thresholds_as_reading_it(scored: Path) -> None:
+    settings = SelectSettings.model_validate({"calibrate": {"keep": 0.5, "min_samples": 2}, "min_perplexity": None})
+    from_file, from_list = Selector(settings), Selector(settings)
+    samples = stage.Samples(scored / "scored.jsonl")
+    assert list(from_file.run(samples)) == list(from_list.run(list(samples)))
+    assert from_file.report() == from_list.report()
+    assert {line.origin for line in from_file.report().thresholds} == {"keep"}
 
 
 def test_the_same_bytes_come_again(scored: Path, tmp_path: Path) -> None:

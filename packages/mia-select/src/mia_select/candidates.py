@@ -12,6 +12,7 @@ from mia_augment.text import normalize_answer
 from rapidfuzz.distance import Levenshtein
 
 from mia_select.degenerate import degenerate
+from mia_select.glance import Glance
 from mia_select.settings import SelectSettings
 from mia_select.thresholds import Bucket, looks_elsewhere
 
@@ -122,24 +123,33 @@ def stable_key(seed: int, *names: str) -> int:
 
 
 def unusable(candidate: Candidate, settings: SelectSettings) -> Failure | None:
-    """Rules about the texts alone that come before the question whether the answer is right."""
-    sample = candidate.sample
+    """Rules that come before the question whether the answer is right."""
+    if candidate.rejected is None:
+        return wrong_kind(candidate.sample, settings) or ("no_confusion", candidate.missing)
+    return wrong_kind(candidate.sample, settings) or broken(candidate.sample.answer, candidate.rejected, settings)
+
+
+def wrong_kind(sample: Glance, settings: SelectSettings) -> Failure | None:
+    """Rules about the sample alone, whatever was answered."""
     if sample.format not in settings.formats:
         return "format", sample.format
     if settings.max_answer_chars is not None and len(sample.answer) >= settings.max_answer_chars:
         return "answer_too_long", float(len(sample.answer))
-    if candidate.rejected is None:
-        return "no_confusion", candidate.missing
-    if reason := degenerate(candidate.rejected, settings.image_tokens):
+    return None
+
+
+def broken(answer: str, rejected: str, settings: SelectSettings) -> Failure | None:
+    """Whether one of the two texts is no answer at all."""
+    if reason := degenerate(rejected, settings.image_tokens):
         return "degenerate", reason
-    if reason := degenerate(sample.answer, settings.image_tokens):
+    if reason := degenerate(answer, settings.image_tokens):
         return "degenerate", f"ground truth: {reason}"
     return None
 
 
-def is_right(sample: ScoredSample, text: str) -> bool:
+def is_right(answer: str, text: str) -> bool:
     """Whether a text says the same as the ground truth."""
-    return text == sample.answer or normalize_answer(text) == normalize_answer(sample.answer)
+    return text == answer or normalize_answer(text) == normalize_answer(answer)
 
 
 def unlikely_hallucination(candidate: Candidate, settings: SelectSettings, thresholds: Thresholds) -> Failure | None:

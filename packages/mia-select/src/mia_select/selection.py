@@ -13,14 +13,17 @@ from mia_select.calibration import Origin, Tally, attention_warnings, calibrated
 from mia_select.candidates import (
     Candidate,
     Failure,
+    broken,
     candidates,
     is_right,
     stable_key,
     too_far_or_too_near,
     unlikely_hallucination,
     unusable,
+    wrong_kind,
 )
 from mia_select.funnel import Funnel, Selection
+from mia_select.glance import glances
 from mia_select.seen import SeenKeys
 from mia_select.settings import SelectSettings
 from mia_select.thresholds import Bucket, threshold_for
@@ -61,7 +64,7 @@ class Selector:
         settings = self.settings
         if settings.surveys and iter(scored) is scored:
             scored = list(scored)
-        if settings.attention and settings.calibrate is not None:
+        if settings.calibrates:
             self._calibrate(scored)
         limits = self._limits(scored) if settings.balance or settings.max_pairs is not None else None
         for sample in scored:
@@ -96,7 +99,7 @@ class Selector:
         settings, sample = self.settings, candidate.sample
         if failure := unusable(candidate, settings):
             return failure
-        right = is_right(sample, candidate.rejected or "")
+        right = is_right(sample.answer, candidate.rejected or "")
         ratio = sample.attention.ratio
         if tally is not None and candidate.kind == "own" and ratio is not None:
             tally.add(candidate.bucket, ratio, right)
@@ -106,11 +109,11 @@ class Selector:
 
     def _calibrate(self, scored: Iterable[ScoredSample]) -> None:
         tally = Tally()
-        for sample in scored:
+        for sample in glances(scored):
             ratio = sample.attention.ratio
-            own = Candidate(sample, sample.id, "own", sample.response)
-            if ratio is not None and unusable(own, self.settings) is None:
-                tally.add(own.bucket, ratio, is_right(sample, sample.response))
+            if ratio is None or wrong_kind(sample, self.settings) or broken(sample.answer, sample.response, self.settings):
+                continue
+            tally.add((sample.format, len(sample.regions)), ratio, is_right(sample.answer, sample.response))
         for bucket, (threshold, origin) in calibrated(tally, self.settings).items():
             self._thresholds[bucket] = threshold
             self._origins[bucket] = origin

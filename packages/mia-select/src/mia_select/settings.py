@@ -117,6 +117,11 @@ class SelectSettings(Settings):
         return value
 
     @property
+    def calibrates(self) -> bool:
+        """Whether thresholds are set from the data: companions' answers need none."""
+        return self.attention and self.calibrate is not None and self.rejected != "confusion"
+
+    @property
     def surveys(self) -> int:
         """How often all samples must be looked at before the first can be decided."""
-        return int(self.attention and self.calibrate is not None) + int(bool(self.balance) or self.max_pairs is not None)
+        return int(self.calibrates) + int(bool(self.balance) or self.max_pairs is not None)

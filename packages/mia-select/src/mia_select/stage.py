@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from mia_augment.errors import DataError
 from mia_augment.files import (
@@ -25,6 +25,7 @@ from mia_augment.files import (
 from mia_augment.records import PreferencePair, ScoredSample
 
 from mia_select.funnel import Selection
+from mia_select.glance import GlanceRecord
 from mia_select.selection import Selector
 from mia_select.settings import SelectSettings
 
@@ -32,6 +33,7 @@ SCORED, PAIRS, DROPPED, SELECTION = "scored.jsonl", "pairs.jsonl", "dropped.json
 STEP = 1000
 
 Progress = Callable[[int, int | None], None]
+RecordT = TypeVar("RecordT", ScoredSample, GlanceRecord)
 
 
 def select_pairs(
@@ -82,9 +84,16 @@ class Samples:
         self._total: int | None = None
 
     def __iter__(self) -> Iterator[ScoredSample]:
+        return self._counted(read_jsonl(self.path, ScoredSample))
+
+    def glances(self) -> Iterator[GlanceRecord]:
+        """The same samples with the few fields that thresholds need; counts as a pass."""
+        return self._counted(read_jsonl(self.path, GlanceRecord))
+
+    def _counted(self, records: Iterator[RecordT]) -> Iterator[RecordT]:
         before = self._read
-        for sample in read_jsonl(self.path, ScoredSample):
-            yield sample
+        for record in records:
+            yield record
             self._read += 1
             if self._read % STEP == 0:
                 self._tell()
