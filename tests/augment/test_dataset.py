@@ -83,6 +83,23 @@ def test_a_damaged_row_costs_itself_alone(tmp_path):
     assert "row 3 of rows.json is not valid JSON" in read_back[2].reason
 
 
+@pytest.mark.parametrize("monster", ["1" * 5000, "[" * 100_000 + "]" * 100_000])
+def test_a_value_that_no_parser_takes_costs_its_row_alone(tmp_path, monster):
+    rows = [json.dumps(GOOD), json.dumps(GOOD).replace('"1"', monster), json.dumps(GOOD)]
+    for text in ("[" + ",".join(rows) + "]", "\n".join(rows)):
+        first, broken, last = read(tmp_path, text)
+        assert (first, last) == (ROW, ROW)
+        assert broken.reason.startswith("bad row: ")
+
+
+@pytest.mark.parametrize("key", ["id", "image", "conversations"])
+def test_deep_nesting_is_refused(tmp_path, key):
+    for depth in (50, 500, 900, 950, 990):
+        deep = json.dumps(GOOD).replace(json.dumps(GOOD[key]), "[" * depth + "]" * depth)
+        _, result, _ = read(tmp_path, "[" + ",".join([json.dumps(GOOD), deep, json.dumps(GOOD)]) + "]")
+        assert result.reason.split(":")[0] in ("bad row", "no image")
+
+
 def test_a_damaged_line_of_jsonl_costs_itself_alone(tmp_path):
     lines = [json.dumps(GOOD), '{"id": 3, ', json.dumps(GOOD)]
     first, broken, last = read(tmp_path, "\n".join(lines))

@@ -137,3 +137,13 @@ def test_the_placeholder_is_removed_wherever_it_stands():
 def test_same_questions_are_equal_in_any_case_and_spacing():
     assert normal("What  color is it?") == normal(" what color\nis it ?")
     assert normal("What color is it?") != normal("What colour is it?")
+
+
+@pytest.mark.parametrize("unit", ["1", " ", "[", "[1,", "(1 , ", "the two ", "image ", "A", "a", "\n", "<loc", "1."])
+def test_no_text_makes_looking_at_it_slow(unit):
+    text = "[" + unit * (200_000 // len(unit)) + "<image>" + unit * 1000
+    without_placeholder(text)
+    holds_coordinates(text)
+    speaks_of_several_images(text)
+    lower_first(text)
+    normal(text)

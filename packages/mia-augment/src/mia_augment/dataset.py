@@ -135,8 +135,8 @@ def _array(file: IO[str], source: Path) -> Iterator[Any]:
             problem, place = "a bracket is missing at the end", end
         except json.JSONDecodeError as error:
             problem, place = error.msg, len(buffer) if error.msg.startswith("Unterminated") else error.pos
-        except RecursionError:
-            problem, place = "it is nested too deeply", position
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets within brackets
+            problem, place = str(error), position
         damaged = place < len(buffer) - LOOKAHEAD
         behind = next_row.search(buffer, position + 1) if damaged and next_row else None
         if behind:

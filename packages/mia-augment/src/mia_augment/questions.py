@@ -14,14 +14,17 @@ from mia_augment.settings import TemplateSettings
 MOVED: frozenset[Format] = frozenset({"grid", "pic_in_pic"})
 """Formats in which the pixels of a picture come to lie elsewhere, so that coordinates would be wrong."""
 
-_NUMBER = r"[-+]?\d*\.?\d+"
+_NUMBER = r"[-+]?(?:\d{1,7}(?:\.\d{0,12})?|\.\d{1,12})"
+_GAP, _COMMA = r"\s{0,3}", r"\s{0,3},\s{0,3}"
+_POINT = rf"[\[(]{_GAP}\d{{1,7}}{_COMMA}\d{{1,7}}{_GAP}[\])]"
 _COORDINATES = re.compile(
-    rf"[\[(<{{]\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}\s*[\])>}}]"  # four numbers: a box
-    rf"|[\[(]\s*0?\.\d+\s*,\s*0?\.\d+\s*[\])]"  # two fractions: a point
-    rf"|[\[(]\s*\d+\s*,\s*\d+\s*[\])]\s*,?\s*[\[(]\s*\d+\s*,\s*\d+\s*[\])]"  # two points: corners
+    rf"[\[(<{{]{_GAP}{_NUMBER}(?:{_COMMA}{_NUMBER}){{3}}{_GAP}[\])>}}]"  # four numbers: a box
+    rf"|[\[(]{_GAP}0?\.\d{{1,12}}{_COMMA}0?\.\d{{1,12}}{_GAP}[\])]"  # two fractions: a point
+    rf"|{_POINT}\s{{0,3}},?\s{{0,3}}{_POINT}"  # two points: corners
     r"|<loc_?\d+>|<box>|<\|box_start\|>|<point|\bbbox|\bbounding box|\b(?:pixel )?coordinates?\b",
     re.IGNORECASE,
 )
+"""Every repetition is bounded, so that no text can make the search slow."""
 _PICTURE = re.compile(r"\b(?:image|picture|photo|photograph)(s?)\b(?:[ #]*(\d))?")
 _NUMBERED = re.compile(r"\b(?:image|picture|photo)\d")
 _SEVERAL_BEFORE = re.compile(
@@ -151,4 +154,4 @@ def without_placeholder(text: str) -> str:
     """A turn's text without `<image>`, wherever it stood."""
     if IMAGE not in text:
         return text.strip()
-    return re.sub(rf"\s*{IMAGE}\s*", lambda match: "\n" if match.start() and match.end() < len(text) else "", text).strip()
+    return "\n".join(filter(None, (part.strip() for part in text.split(IMAGE))))

@@ -60,6 +60,8 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row
         return Row(id=row_id, image=image, turns=turns)
     except (_Refused, DataError) as refused:
         return Skipped(id=row_id, reason=str(refused))
+    except RecursionError:
+        return Skipped(id=row_id, reason="bad row: it is nested too deeply")
 
 
 def _id(value: Mapping[str, Any], default: str) -> str:
