@@ -150,8 +150,9 @@ def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):
     shown = {entry["id"]: entry for entry in json.loads(page(run_dir)[1].data[0])["pairs"]}
     assert shown["row-1"]["heat"] is None
     first, second = (Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in shown["row-0"]["heat"])
-    assert list(first.getchannel("A").tobytes()) == [0, 255, 128, 0]
-    assert (second.size, list(second.getchannel("A").tobytes())) == ((2, 1), [64, 64])
+    dark, middle, bright = (0, 0, 0), (188, 55, 84), (252, 255, 164)
+    assert [first.getpixel(place) for place in ((0, 0), (1, 0), (0, 1), (1, 1))] == [dark, bright, middle, dark]
+    assert (second.size, second.getpixel((0, 0))) == ((2, 1), (87, 16, 110))
 
 
 def test_maps_of_pictures_with_more_cells_are_compared_by_area():

@@ -6,6 +6,7 @@ import pytest
 
 COMMANDS = [
     *("quickstart", "run", "init", "status", "report", "embedded"),
+    *("inspect", "doctor", "completion"),
     *("augment", "score", "select", "train", "evaluate", "export"),
 ]
 

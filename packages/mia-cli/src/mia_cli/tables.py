@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mia_cli.console import counts_line, duration
+from mia_cli.doctor import Finding
 from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.pipeline import REPORT, Folders
 from mia_cli.report.accuracy import difference_text, direction, label, shown_rows
@@ -134,3 +136,30 @@ def status_table(stages: Sequence[StageStatus]) -> Table:
     for stage in stages:
         table.add_row(stage.name, Text(stage.state, styles[stage.state]), duration(stage.seconds), counts_line(stage.counts))
     return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """What `mia doctor` found."""
+    styles = {"ok": "green", "missing": "red", "note": "yellow"}
+    table = Table(box=box.SIMPLE)
+    for name in ("what", "state", ""):
+        table.add_column(name)
+    for finding in findings:
+        table.add_row(finding.what, Text(finding.state, styles[finding.state]), Text(finding.text))
+    return table
+
+
+def show_record(found: Sequence[dict[str, Any]], console: Console) -> None:
+    """A record stage by stage, one line per field; what an earlier stage said is not repeated."""
+    said: dict[str, Any] = {}
+    for entry in found:
+        console.print(Text.assemble((entry["stage"], "bold"), f"  {entry['file']}"), soft_wrap=True)
+        for part in ("record", "analysis"):
+            for name, value in entry.get(part, {}).items():
+                label = name if part == "record" else f"analysis.{name}"
+                if value in (None, [], {}) or (name != "id" and said.get(label) == value):
+                    continue
+                said[label] = value
+                shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                console.print(Text.assemble((f"  {label}: ", "dim"), shown.replace("\n", "\\n")), soft_wrap=True)
+        console.print()

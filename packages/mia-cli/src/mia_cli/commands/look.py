@@ -2,6 +2,63 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+SHELLS = ["bash", "zsh", "fish"]
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("record_id")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
+    """One record through all stages: RECORD_ID is a source row's, a sample's or a pair's id."""
+    from mia_cli.commands.run import run_folder
+    from mia_cli.console import print_json, stdout
+    from mia_cli.inspection import inspect_record
+    from mia_cli.tables import show_record
+
+    found = inspect_record(run_folder(run_dir), record_id)
+    if as_json:
+        print_json(found)
+    else:
+        show_record(found, stdout())
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path())
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.pass_context
+def doctor(context: click.Context, directory: Path, as_json: bool) -> None:
+    """What is installed, which devices there are, which extras are missing. Exit code 1 if something needed is missing."""
+    from mia_cli.console import print_json, stdout
+    from mia_cli.doctor import examine
+    from mia_cli.tables import findings_table
+
+    findings = examine(directory)
+    if as_json:
+        print_json([finding.model_dump() for finding in findings])
+    else:
+        stdout().print(findings_table(findings))
+    if any(finding.state == "missing" for finding in findings):
+        context.exit(1)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.pass_context
+def completion(context: click.Context, shell: str | None) -> None:
+    """Print what makes the shell complete `mia` commands: `eval "$(mia completion bash)"`."""
+    from click.shell_completion import get_completion_class
+
+    name = shell or Path(os.environ.get("SHELL", "bash")).name
+    kind = get_completion_class(name if name in SHELLS else "bash")
+    if kind is None:  # click knows all three
+        raise click.UsageError(f"no completion for {name}")
+    click.echo(kind(context.find_root().command, {}, "mia", "_MIA_COMPLETE").source())
+
+
+COMMANDS: tuple[click.Command, ...] = (inspect, doctor, completion)

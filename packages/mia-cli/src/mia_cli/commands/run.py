@@ -83,7 +83,7 @@ def status(run_dir: Path, as_json: bool) -> None:
     from mia_cli.status import read_status
     from mia_cli.tables import status_table
 
-    stages = read_status(_run_folder(run_dir))
+    stages = read_status(run_folder(run_dir))
     if as_json:
         print_json([stage.model_dump() for stage in stages])
     else:
@@ -101,7 +101,7 @@ def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     from mia_cli.pipeline import REPORT, saved_settings
     from mia_cli.report import write_report
 
-    folder = _run_folder(run_dir)
+    folder = run_folder(run_dir)
     saved = saved_settings(folder).get("report", {})
     settings = build(ReportSettings, {**saved, **({} if pairs is None else {"pairs": pairs})})
     target = out or folder / REPORT
@@ -137,7 +137,7 @@ def embedded(directory: Path) -> None:
                "for AutoModelForImageTextToText and AutoProcessor")  # fmt: skip
 
 
-def _run_folder(path: Path) -> Path:
+def run_folder(path: Path) -> Path:
     """The run directory that a folder or a pipeline.yaml stands for."""
     from mia_augment.errors import DataError
 

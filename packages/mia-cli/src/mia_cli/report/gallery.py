@@ -15,6 +15,7 @@ import numpy as np
 from mia_attention.analysis import analyze_one
 from mia_augment.files import image_folders, read_jsonl
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
+from numpy.typing import NDArray
 from PIL import Image
 
 from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
@@ -33,7 +34,7 @@ KINDS = {
     "element_interference": "attention scattered",
     None: "not measured",
 }
-HEAT = (255, 64, 0)
+HEAT = ((0, 0, 0), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,10 @@ def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
     }
 
 
-def heat_png(cells: np.ndarray[Any, Any]) -> str:
-    """Cells (rows, columns) of 0..1 as a data URI of a small picture: the more attention, the less transparent."""
-    rgba = np.zeros((*cells.shape, 4), dtype=np.uint8)
-    rgba[..., :3] = HEAT
-    rgba[..., 3] = np.round(np.clip(cells, 0, 1) * 255)
+def heat_png(cells: NDArray[np.float64]) -> str:
+    """Cells (rows, columns) of 0..1 as a data URI of a small picture, from dark (nothing) over red to bright yellow."""
+    stops = np.linspace(0, 1, len(HEAT))
+    channels = [np.interp(cells, stops, [color[channel] for color in HEAT]) for channel in range(3)]
     buffer = io.BytesIO()
-    Image.fromarray(rgba).save(buffer, format="PNG")
+    Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8)).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
