@@ -91,14 +91,15 @@ def arms(
     if iter(scored) is scored:
         raise ValueError("expected samples that can be iterated repeatedly (a list), got an iterator")
     found = {variant.name: _select(scored, _settings(settings, variant, seed)) for variant in variants}
-    enough = [len(selected) for selected in found.values() if len(selected) >= least]
+    enough = [len(selected) for selected, _ in found.values() if len(selected) >= least]
     size = pairs if pairs is not None else min(enough, default=0)
     result = []
     for variant in variants:
-        selected = found[variant.name]
+        selected, dropped = found[variant.name]
         if size == 0 or len(selected) < size:
             need = size or least
-            result.append(Arm(variant, len(selected), [], f"its selection gives {len(selected)} pairs, {need} are needed"))
+            reason = f"its selection gives {len(selected)} pairs, {need} are needed (dropped: {dropped})"
+            result.append(Arm(variant, len(selected), [], reason))
             continue
         drawn = draw(selected, size, seed)
         result.append(_with_rejected(Arm(variant, len(selected), drawn), scored, seed))
@@ -152,5 +153,8 @@ def _settings(settings: SelectSettings, variant: Variant, seed: int) -> SelectSe
     return SelectSettings.model_validate(changed)
 
 
-def _select(scored: Iterable[ScoredSample], settings: SelectSettings) -> list[PreferencePair]:
-    return [record for record in Selector(settings).run(scored) if isinstance(record, PreferencePair)]
+def _select(scored: Iterable[ScoredSample], settings: SelectSettings) -> tuple[list[PreferencePair], str]:
+    """The pairs, and which rule dropped how many."""
+    selector = Selector(settings)
+    pairs = [record for record in selector.run(scored) if isinstance(record, PreferencePair)]
+    return pairs, selector.funnel.explain_drops()

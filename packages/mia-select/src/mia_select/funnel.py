@@ -108,7 +108,7 @@ class Funnel:
             if count.entered >= ENOUGH and count.dropped > HARSH.get(count.rule, 1.0) * count.entered
         ]
 
-    def explain_empty(self) -> str:
-        """Which rule dropped how many, for the error when no pair is left."""
+    def explain_drops(self) -> str:
+        """Which rule dropped how many, in a line."""
         parts = [f"{count.rule} {count.dropped}" for count in self.rules() if count.dropped]
-        return ", ".join(parts) or "there was nothing to select from"
+        return ", ".join(parts) or "none"

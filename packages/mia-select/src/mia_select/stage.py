@@ -124,7 +124,7 @@ def _empty(source: Path, selector: Selector, report: Selection) -> str:
     hints = "".join(f"\n  {warning}" for warning in report.warnings)
     return (
         f"{source}: expected at least one pair, none of the {report.samples} scored samples is left; "
-        f"dropped by rule: {selector.funnel.explain_empty()}; loosen the rule that took most, or score more samples{hints}"
+        f"dropped by rule: {selector.funnel.explain_drops()}; loosen the rule that took most, or score more samples{hints}"
     )
 
 
