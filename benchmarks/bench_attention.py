@@ -1,0 +1,152 @@
+"""Reading attention while generating, beside plain generation and beside eager `output_attentions=True`.
+
+One random LLaVA-shaped model, the same inputs for all, on the CPU. Times are interleaved in one process and their medians
+compared; memory is each way's peak above the loaded model, in a process of its own. Prints ratios.
+
+    uv run python benchmarks/bench_attention.py [--images 5] [--layers 12] [--width 512] [--tokens 16] [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mia_attention import capture_attention, capture_rollout
+from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+IMAGE_TOKEN, PATCH, PIXELS, TEXT_TOKENS = 9, 14, 336, 40
+WAYS = ("plain", "captured", "rollout", "eager")
+
+
+def build(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=PIXELS,
+            patch_size=PATCH,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=1000,
+            hidden_size=args.width,
+            intermediate_size=args.width * 11 // 4,
+            num_hidden_layers=args.layers,
+            num_attention_heads=args.width // 64,
+            num_key_value_heads=args.width // 64,
+            max_position_embeddings=8192,
+        ),
+        image_token_index=IMAGE_TOKEN,
+        vision_feature_layer=-1,
+    )
+    model = LlavaForConditionalGeneration(config).eval()
+    per_image = (PIXELS // PATCH) ** 2
+    ids = torch.randint(10, 1000, (1, args.images * per_image + TEXT_TOKENS))
+    ids[:, TEXT_TOKENS // 2 : TEXT_TOKENS // 2 + args.images * per_image] = IMAGE_TOKEN
+    pixels = torch.rand(args.images, 3, PIXELS, PIXELS)
+    return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+
+
+def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespace) -> Callable[[], Any]:
+    """What is measured: answer, and have one layer's mean attention of the generated rows in hand (plain: the answer only)."""
+    greedy = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=args.tokens,
+        min_new_tokens=args.tokens,
+        pad_token_id=0,
+        output_attentions=way == "eager",
+        return_dict_in_generate=way == "eager",
+    )
+    layer, prompt = args.layers // 2, inputs["input_ids"].shape[1]
+
+    def plain() -> Any:
+        return model.generate(**inputs, generation_config=greedy)
+
+    def captured() -> Any:
+        with capture_attention(model, [layer]) as rows:
+            plain()
+        return rows.attention(layer).mean(1)
+
+    def rollout() -> Any:
+        with capture_rollout(model) as traced:
+            plain()
+        start = torch.zeros(1, traced.length)
+        start[:, prompt:] = 1 / (traced.length - prompt)
+        return traced.rollout(start)
+
+    def eager() -> Any:
+        model.set_attn_implementation("eager")
+        try:
+            out = model.generate(**inputs, generation_config=greedy)
+        finally:
+            model.set_attn_implementation("sdpa")
+        return torch.stack([step[layer][..., :prompt].mean(1)[:, 0] for step in out.attentions[1:]]).mean(0)
+
+    chosen: Callable[[], Any] = {"plain": plain, "captured": captured, "rollout": rollout, "eager": eager}[way]
+    return chosen
+
+
+def peak_memory(way: str, args: argparse.Namespace) -> float:
+    """MB above the loaded model, from a process of its own."""
+    command = [sys.executable, __file__, "--memory", way]
+    for name in ("images", "layers", "width", "tokens"):
+        command += [f"--{name}", str(getattr(args, name))]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def status(field: str) -> float:
+    """MB of a field of Linux's /proc/self/status: VmRSS now, VmHWM the highest since `forget_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {"images": 5, "layers": 12, "width": 512, "tokens": 16, "repeats": 3}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--memory", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    model, inputs = build(args)
+    if args.memory:
+        forget_peak()
+        before = status("VmRSS")
+        with torch.inference_mode():
+            runner(args.memory, model, inputs, args)()
+        print(status("VmHWM") - before)
+        return
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    values = {}
+    with torch.inference_mode():
+        for repeat in range(args.repeats + 1):
+            for way in WAYS:
+                start = time.perf_counter()
+                values[way] = runner(way, model, inputs, args)()
+                if repeat:  # the first round warms up
+                    seconds[way].append(time.perf_counter() - start)
+    memory = {way: peak_memory(way, args) for way in WAYS}
+    prompt = inputs["input_ids"].shape[1]
+    error = (values["captured"][:, :prompt] - values["eager"]).abs().max().item()
+    print(f"prompt {prompt} tokens ({args.images} images), {args.tokens} new; {args.layers} layers x {args.width}")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; captured against eager: max difference {error:.1e}")
+    base = statistics.median(seconds["plain"])
+    for way in WAYS:
+        median = statistics.median(seconds[way])
+        times, more = median / base, memory[way] / memory["captured"]
+        print(f"{way:9} {median:7.2f} s  {times:5.2f} x plain   {memory[way]:7.0f} MB  {more:5.2f} x captured")
+
+
+if __name__ == "__main__":
+    main()
