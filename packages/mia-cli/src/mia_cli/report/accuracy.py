@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from mia_select.anatomy import Mistake
 from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row
 from mia_select.metrics import Difference
 
 from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.report import figures
 
-MISTAKES = {
+MISTAKES: dict[Mistake, str] = {
     "other_image": "another picture's answer",
     "mixed": "mixed from several",
     "malformed": "malformed",
@@ -87,10 +88,14 @@ def _interval(row: Row) -> figures.Interval:
 
 
 def _anatomy(rows: list[Row]) -> dict[str, Any]:
-    columns = ["format", *(f"{name}, {when}" for name in MISTAKES.values() for when in ("before", "after"))]
+    """Kinds of mistakes that occurred, before and after."""
+    kinds = [
+        kind for kind in MISTAKES if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)
+    ]
+    columns = ["format", *(f"{MISTAKES[kind]}, {when}" for kind in kinds for when in ("before", "after"))]
     lines = []
     for row in rows:
-        after = row.mistakes_after or {}
-        cells = [str(value) for kind in MISTAKES for value in (row.mistakes_before.get(kind, 0), after.get(kind, "-"))]  # type: ignore[call-overload]
+        after = row.mistakes_after
+        cells = [value for kind in kinds for value in (str(row.mistakes_before[kind]), str(after[kind]) if after else "-")]
         lines.append([label(row), *cells])
     return {"columns": columns, "rows": lines}

@@ -116,7 +116,7 @@
     blend();
   }
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if ((event.target instanceof Element && event.target.matches("input, select")) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "ArrowLeft" && !previous.disabled) previous.click();
     if (event.key === "ArrowRight" && !next.disabled) next.click();
   });
