@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -76,6 +77,22 @@ def test_unknown_family_gets_whole_images_but_no_boxes(tiny: SimpleNamespace, mo
     assert "cannot be mapped" in str(grid.attention.reason)
     assert grid.attention.image_mass[0] > 0
     assert grid.attention.region_mass == []
+
+
+def test_a_model_with_a_lora_adapter_is_read_like_the_merged_one(tiny: SimpleNamespace) -> None:
+    peft = pytest.importorskip("peft")
+    build = tiny.build("llava")
+    lora = peft.LoraConfig(r=2, target_modules=r".*language_model.*(q_proj|v_proj)", init_lora_weights=False)
+    torch.manual_seed(0)
+    wrapped = peft.get_peft_model(copy.deepcopy(build.model), lora).eval()
+    samples = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g")]
+    adapted = list(score(samples, wrapped, build.processor, CLEAN, open_image=tiny.open_image))
+    merged = wrapped.merge_and_unload()
+    for one, two in zip(adapted, score(samples, merged, build.processor, CLEAN, open_image=tiny.open_image), strict=True):
+        assert one.response == two.response
+        assert one.attention.ratio == pytest.approx(two.attention.ratio, abs=1e-5)
+    base = list(score(samples, build.model, build.processor, CLEAN, open_image=tiny.open_image))
+    assert base[0].mean_logp != pytest.approx(adapted[0].mean_logp, abs=1e-4)
 
 
 def test_auto_without_a_choice_is_refused_by_score(tiny: SimpleNamespace) -> None:

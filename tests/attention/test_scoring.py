@@ -138,6 +138,17 @@ def test_one_token_answer_has_no_generated_row_but_a_predicting_one(tiny: Simple
     assert all(item.attention.ratio is not None for item in predicting)
 
 
+@pytest.mark.parametrize(("rows", "tokens"), [("generated", 2), ("predicting", 1)])
+def test_one_row_is_its_own_mean(tiny: SimpleNamespace, llava: Any, rows: Any, tokens: int) -> None:
+    sample = mixed(tiny)[0]
+    settings = CLEAN.model_copy(update={"rows": rows, "max_new_tokens": tokens})
+    scored = run(tiny, llava, [sample], settings)[0]
+    encoded, out = eager_answer(tiny, llava, sample, tokens)
+    [row] = rows_by_hand(rows, out, encoded, 2, 0)
+    masses = [sum(row[position] for position in places.tolist()) for places in encoded.image_tokens[0]]
+    assert scored.attention.image_mass == pytest.approx(masses, abs=1e-6)
+
+
 def test_single_picture_has_no_ratio(tiny: SimpleNamespace, llava: Any) -> None:
     attention: Attention = run(tiny, llava, [tiny.single("x")])[0].attention
     assert attention.ratio is None

@@ -45,6 +45,15 @@ class Journal:
         """Numbers of the batches that any process has finished."""
         return {entry["batch"] for entry in self._entries()}
 
+    def count(self) -> int:
+        """How many batches all processes have finished, without reading their results."""
+        total = 0
+        for path in self._folder.glob("*.jsonl"):
+            with path.open("rb") as file:
+                if file.readline() == self._header().encode():
+                    total += sum(line.endswith(b"\n") for line in file)
+        return total
+
     def lines(self) -> dict[int, Line]:
         """Results of all finished batches by input index."""
         return {line[0]: (line[0], line[1], line[2]) for entry in self._entries() for line in entry["lines"]}

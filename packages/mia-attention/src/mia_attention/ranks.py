@@ -12,6 +12,9 @@ from mia_augment.errors import ModelError
 PATIENCE = 3600.0
 """Seconds to wait for the other processes."""
 
+PAUSE = 0.5
+"""Seconds between two looks at what they have done."""
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -41,4 +44,4 @@ class Ranks:
                 raise ModelError(
                     f"rank {self.rank} of {self.world} waited {PATIENCE:.0f} s for {what}; did another process die?"
                 )
-            time.sleep(0.2)
+            time.sleep(PAUSE)

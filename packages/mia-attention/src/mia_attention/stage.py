@@ -96,7 +96,7 @@ def score_samples(
     fixed = _with_layer(samples, model, processor, settings, folders, out / JOURNAL, planned)
     scorer = Scorer(model, processor, fixed, lambda name: _open(name, folders))
     _score_missing(samples, batches, scorer, journal, ranks, progress)
-    ranks.wait_until(lambda: len(journal.batches()) == len(batches) or _finished(out, planned), f"all batches of {out}")
+    ranks.wait_until(lambda: journal.count() >= len(batches) or _finished(out, planned), f"all batches of {out}")
     if ranks.rank != 0:
         ranks.wait_until(lambda: _finished(out, planned), f"rank 0 to write {out}")
         return planned
