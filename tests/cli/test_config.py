@@ -147,3 +147,10 @@ def test_init_overwrites_only_when_told(mia, tmp_path):
     assert path.read_text() == "seed: 1\n"
     assert mia("init", path, "--force").exit_code == 0
     assert path.read_text() != "seed: 1\n"
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_bytes(b"run_dir: \xff\xfe")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(path)

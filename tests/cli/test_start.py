@@ -44,3 +44,47 @@ PipelineConfig()
 print("torch" in sys.modules, "transformers" in sys.modules)
 """)
     assert loaded.split() == ["False", "False"]
+
+
+def test_an_interrupted_command_says_that_it_can_go_on(mia, monkeypatch, tmp_path):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "stages.json").write_text("{}")
+    monkeypatch.setattr("mia_cli.status.read_states", interrupted)
+    result = mia("status", tmp_path)
+    assert result.exit_code == 130
+    assert "the same command continues" in result.stderr
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(mia, monkeypatch, tmp_path):
+    (tmp_path / "stages.json").write_text("{}")
+    monkeypatch.setattr("mia_cli.status.read_states", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mia("status", tmp_path)
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line(mia, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = mia("init", tmp_path / "file" / "pipeline.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_several_processes_are_sent_to_the_single_stages(mia, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("data: {source: rows.json}\n")
+    result = mia("run", path)
+    assert result.exit_code == 2
+    assert "accelerate launch -m mia_cli train" in result.stderr
+
+
+def test_of_several_processes_only_the_first_speaks(monkeypatch, capsys):
+    from mia_cli.console import Display
+
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        Display().say("score", f"by rank {rank}")
+    assert capsys.readouterr().err.split() == ["score", "by", "rank", "0"]

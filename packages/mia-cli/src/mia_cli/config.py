@@ -164,11 +164,11 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> Sett
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; expected settings as YAML")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         value = yaml.safe_load(text)
         node = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     value = {} if value is None else value
     if not isinstance(value, dict):

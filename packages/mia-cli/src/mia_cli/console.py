@@ -6,6 +6,7 @@ Progress and remarks go to standard error; results (tables, JSON) to standard ou
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,7 +37,8 @@ class Display:
     """Standard error as a person reads it."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        follower = os.environ.get("RANK", "0") != "0"  # of several processes that a launcher started, the first one speaks
+        self.console = console or Console(stderr=True, highlight=False, quiet=follower)
 
     def say(self, name: str, text: str, style: str = "") -> None:
         """One line: the stage's name, then what happened."""

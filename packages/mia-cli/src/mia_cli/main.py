@@ -41,6 +41,8 @@ class Mia(click.Group):
             raise
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command continues where it stopped") from None
+        except BrokenPipeError:  # the reader of our output has gone: click ends quietly
+            raise
         except OSError as error:
             raise Failure(f"{error.filename or 'system'}: {error.strerror or error}") from error
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ def _device(name: str) -> Any:
 
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
+        own = os.environ.get("LOCAL_RANK")  # set by launchers: one device for each process
+        if accelerator is None or own is None or accelerator.type == "mps":
+            return accelerator or torch.device("cpu")
+        return torch.device(accelerator.type, int(own) % torch.accelerator.device_count())
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

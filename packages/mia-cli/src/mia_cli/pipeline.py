@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
     if config.data.source is None:
         raise ConfigError(
             "data.source: expected a file of single-image rows (JSON, JSONL or parquet), got nothing; set it in the YAML file"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "expected one process, got several from a launcher; start `mia score` and `mia train` with it, stage by stage, "
+            "for example `accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
     with exclusive(config.run_dir):
         write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
