@@ -25,7 +25,7 @@ from mia_augment.files import read_jsonl
 from mia_augment.records import Sample
 from PIL import Image, ImageDraw, ImageFont
 
-COMPOSED = AugmentSettings(formats={"grid": 0.6, "pic_in_pic": 0.4})
+COMPOSED = {"grid": AugmentSettings(formats={"grid": 1}), "pic_in_pic": AugmentSettings(formats={"pic_in_pic": 1})}
 SEQUENCES = AugmentSettings(formats={"sequence": 1})
 CELL, GAP = 448, 40
 
@@ -124,20 +124,24 @@ def codec_limit(samples: list[Sample], root: Path, out: Path, quality: int) -> f
     return len(chosen) / (decoding + time.perf_counter() - started)
 
 
-def compare_composition(scratch: Path, rows: int, size: tuple[int, int]) -> None:
-    root = scratch / f"{size[0]}"
+def compare_composition(scratch: Path, rows: int, size: tuple[int, int], name: str) -> None:
+    settings, root = COMPOSED[name], scratch / f"{name}{size[0]}"
     write_photographs(root / "coco", max(60, rows // 2), size)
-    source = write_rows(root, rows, max(60, rows // 2))
-    quality = COMPOSED.pictures.jpeg_quality
-    one = product(source, root, scratch / f"one{size[0]}", COMPOSED, 1)
-    two = product(source, root, scratch / f"two{size[0]}", COMPOSED, 2)
-    samples = list(read_jsonl(scratch / f"one{size[0]}" / "samples.jsonl", Sample))
-    straight = peer(samples, root, scratch / f"peer{size[0]}", quality)
-    limit = codec_limit(samples, root, scratch / f"one{size[0]}", quality)
+    source, quality = write_rows(root, rows, max(60, rows // 2)), settings.pictures.jpeg_quality
+    cpu = time.process_time()
+    one = product(source, root, root / "one", settings, 1)
+    cpu = time.process_time() - cpu
+    two = product(source, root, root / "two", settings, 2)
+    samples = list(read_jsonl(root / "one" / "samples.jsonl", Sample))
+    peer_cpu = time.process_time()
+    straight = peer(samples, root, root / "peer", quality)
+    peer_cpu = time.process_time() - peer_cpu
+    limit = codec_limit(samples, root, root / "one", quality)
     print(
-        f"{size[0]}x{size[1]}: peer {straight:.1f}/s, one worker {one:.1f}/s ({one / straight:.2f}x), "
-        f"two workers {two:.1f}/s ({two / straight:.2f}x; {two / one:.2f}x of one); "
-        f"decode + encode alone {limit:.1f}/s (one worker reaches {one / limit:.0%})"
+        f"{name} of {size[0]}x{size[1]}: peer {straight:.1f}/s, one worker {one:.1f}/s ({one / straight:.2f}x; "
+        f"{peer_cpu / cpu:.2f}x by CPU time), two workers {two:.1f}/s ({two / straight:.2f}x; {two / one:.2f}x of one); "
+        f"decode + encode alone {limit:.1f}/s (one worker reaches {one / limit:.0%})",
+        flush=True,
     )
 
 
@@ -179,7 +183,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         print(f"{os.cpu_count()} cores, Pillow {Image.__version__}")
         for size in ((640, 480), (1024, 768)):
-            compare_composition(Path(scratch), options.rows, size)
+            for name in COMPOSED:
+                compare_composition(Path(scratch), options.rows, size, name)
         measure_sequences(Path(scratch), options.sequence_rows)
         for rows in options.memory_rows.split(","):
             measure_memory(Path(scratch), int(rows))

@@ -22,6 +22,7 @@ MAX_SCANS = 200
 
 PNG_LEVEL = 3
 """zlib level of composed PNGs: drawings get hardly smaller above it."""
+_SCAN = b"\xff\xda"
 _JPEGS = ("JPEG", "MPO")
 _ON_ITS_SIDE = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -108,10 +109,19 @@ def _check_size(image: Image.Image, path: Path, limits: PictureSettings) -> None
 
 
 def _check_scans(image: Image.Image, path: Path) -> None:
-    if image.format in _JPEGS:
-        scans = path.read_bytes().count(b"\xff\xda")
-        if scans > MAX_SCANS:
-            raise DataError(f"broken picture: {path}: a JPEG of {scans} scans, more than {MAX_SCANS}")
+    if image.format in _JPEGS and (scans := _scans(path.read_bytes())) > MAX_SCANS:
+        raise DataError(f"broken picture: {path}: a JPEG of {scans} scans, more than {MAX_SCANS}")
+
+
+def _scans(data: bytes) -> int:
+    """How many times a JPEG decoder may go over the picture: once, where the first scan holds all its components."""
+    position, components = 2, 256
+    while position + 10 <= len(data) and data[position] == 0xFF and data[position + 1] != _SCAN[1]:
+        if data[position + 1] in (0xC0, 0xC1):  # a sequential frame; the others need several scans
+            components = data[position + 9]
+        position += 2 + int.from_bytes(data[position + 2 : position + 4])
+    once = data[position : position + 2] == _SCAN and data[position + 4] >= components
+    return 1 if once else data.count(_SCAN)
 
 
 def _reduce_early(image: Image.Image, bounds: tuple[int, int]) -> None:
