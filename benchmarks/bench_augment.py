@@ -2,7 +2,7 @@
 
 The peer does for every sample what one would write down first: decode each part wholly, shrink it by Lanczos, paste, draw the
 label, save; one process, in memory as far as possible. It gets the samples ready-made (which parts, which order), so reading
-rows, checking pictures, drawing companions and writing records are the product's extra work. Both save JPEG at the same quality.
+rows, checking pictures, drawing companions and writing records are the product's extra work. Both save JPEG alike.
 
     uv run python benchmarks/bench_augment.py [--rows 600] [--sequence-rows 60000] [--memory-rows 10000,100000]
 """

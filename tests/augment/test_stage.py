@@ -66,6 +66,16 @@ def test_a_finished_folder_is_left_alone_and_changed_work_is_done_anew(data, tmp
     assert augment_dataset(data.source, data.root, out, AugmentSettings(formats={"sequence": 1})).counts["rows"] == 8
 
 
+def test_only_what_the_stage_has_made_is_cleared(data, tmp_path):
+    out = tmp_path / "out"
+    augment_dataset(data.source, data.root, out, SETTINGS)
+    (out / "images" / "holiday.jpg").touch()
+    (out / "notes.txt").touch()
+    augment_dataset(data.source, data.root, out, AugmentSettings(formats={"sequence": 1}))
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert left == {"images/holiday.jpg", "notes.txt", "manifest.json", "samples.jsonl", "skipped.jsonl"}
+
+
 def test_results_of_others_are_not_cleared(data, tmp_path):
     out = tmp_path / "out"
     (out / "images").mkdir(parents=True)

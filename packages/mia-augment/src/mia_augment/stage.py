@@ -27,6 +27,7 @@ from mia_augment.lock import only_writer
 from mia_augment.plan import chunks, waves
 from mia_augment.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.probe import PictureFolder
+from mia_augment.questions import MOVED
 from mia_augment.records import Skipped
 from mia_augment.samples import Task
 from mia_augment.settings import AugmentSettings
@@ -143,9 +144,10 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
         log.info("%s: inputs or settings have changed, making it anew", out)
     for name in ("manifest.json", SAMPLES, SKIPPED):
         (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / IMAGES, ignore_errors=True)
-    shutil.rmtree(out / EMBEDDED, ignore_errors=True)
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    for folder in (*(f"{IMAGES}/{name}" for name in sorted(MOVED)), EMBEDDED, SCRATCH):
+        shutil.rmtree(out / folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # something else may lie there
+        (out / IMAGES).rmdir()
     write_json(key, mine)
 
 
