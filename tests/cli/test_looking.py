@@ -9,7 +9,6 @@ import pytest
 from mia_augment.files import write_jsonl
 from mia_augment.records import Dropped, Region, Sample, Source
 from mia_cli import doctor as doctor_module
-from mia_cli.quickstart import fast_bfloat16
 
 
 def test_doctor_tells_versions_devices_and_extras(mia):
@@ -27,13 +26,6 @@ def test_doctor_fails_if_something_needed_is_missing(mia, monkeypatch):
     result = mia("doctor")
     assert result.exit_code == 1
     assert "pip install no-such-package" in result.stdout
-
-
-@pytest.mark.parametrize(("text", "fast"), [("flags : fpu sse avx512_bf16", True), ("flags : fpu sse", False), ("", False)])
-def test_fast_bfloat16_is_read_from_the_processors_flags(tmp_path, text, fast):
-    (tmp_path / "cpuinfo").write_text(text)
-    assert fast_bfloat16(tmp_path / "cpuinfo") is fast
-    assert fast_bfloat16(tmp_path / "nothing") is False
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

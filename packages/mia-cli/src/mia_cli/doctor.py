@@ -68,10 +68,7 @@ def _extras() -> list[Finding]:
 
 
 def _devices() -> list[Finding]:
-    from mia_cli.quickstart import fast_bfloat16
-
-    quick = ", multiplies in bfloat16" if fast_bfloat16() else ""
-    found = [Finding(what="cpu", state="ok", text=f"{os.cpu_count()} cores{quick}")]
+    found = [Finding(what="cpu", state="ok", text=f"{os.cpu_count()} cores")]
     if importlib.util.find_spec("torch") is None:
         return found
     import torch

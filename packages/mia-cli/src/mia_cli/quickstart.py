@@ -8,6 +8,7 @@ from typing import Any
 
 from mia_augment.files import atomic_write
 
+from mia_cli import drawing
 from mia_cli.config import EMBEDDED
 from mia_cli.console import Display, counts_line
 from mia_cli.drawn_data import ROWS, write_rows
@@ -16,36 +17,27 @@ from mia_cli.reference import commented_yaml
 PIPELINE = "pipeline.yaml"
 
 SETTINGS: dict[str, Any] = {
+    "data": {"limit": 2000},
     "augment": {
-        "formats": {"sequence": 0.8, "pic_in_pic": 0.2},
-        "sequence": {"counts": {2: 1, 3: 2, 4: 3, 5: 3}},
+        "formats": {"sequence": 0.7, "grid": 0.15, "pic_in_pic": 0.15},
+        "sequence": {"counts": {2: 1, 3: 1, 4: 1, 5: 1}},
+        "grid": {"counts": {2: 1, 3: 1, 4: 1}, "cell": drawing.SIZE, "gap": 20, "label": 18},
     },
-    "score": {"batch_size": 32, "max_new_tokens": 12, "disturb": False},
-    "select": {"calibrate": "auto", "min_perplexity": None, "max_pairs": 800},
+    "score": {"layer": 2, "rows": "predicting", "batch_size": 32, "max_new_tokens": 12, "disturb": False},
+    "select": {"calibrate": "auto", "min_perplexity": 1.0},
     "train": {
+        "tuning": "full",
         "gamma": 1.0,
-        "learning_rate": 1e-4,
-        "epochs": 2,
+        "epochs": 3,
+        "learning_rate": 5e-5,
         "per_device_batch_size": 8,
-        "accumulation": 1,
+        "accumulation": 2,
         "gradient_checkpointing": False,
     },
     "evaluate": {"batch_size": 32, "max_new_tokens": 12},
     "report": {"title": "MIA quickstart"},
 }
 """What differs from the paper's defaults, because the embedded model is 5,000 times smaller than LLaVA-1.5."""
-
-CPU_INFO = Path("/proc/cpuinfo")
-BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
-"""Names under which processors say that they multiply in bfloat16."""
-
-
-def fast_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this machine's CPU multiplies in bfloat16 (several times faster); False where that can't be told."""
-    if not cpu_info.is_file():
-        return False
-    words = cpu_info.read_text("utf-8", errors="replace").split()
-    return any(name in words for name in BFLOAT16)
 
 
 def prepare(
@@ -86,14 +78,12 @@ def _edited(path: Path) -> bool:
 def _yaml(per_bucket: int, seed: int, model: str, directory: Path) -> str:
     local = Path(model).expanduser()
     name = str(local.resolve()) if model != EMBEDDED and local.is_dir() else model
-    fast = fast_bfloat16()
     settings = {
         **SETTINGS,
         "run_dir": "run",
         "seed": seed,
-        "data": {"source": f"data/train/{ROWS}"},
-        "model": {"name": name, "dtype": "bfloat16" if fast else "auto"},
-        "train": {**SETTINGS["train"], "precision": "bf16" if fast else "auto"},
+        "data": {"source": f"data/train/{ROWS}", **SETTINGS["data"]},
+        "model": {"name": name},
         "evaluate": {"source": f"data/test/{ROWS}", "per_bucket": per_bucket, **SETTINGS["evaluate"]},
     }
     head = f"# Written by `mia quickstart {shlex.quote(str(directory))}`: change what you like and call it again.\n"
