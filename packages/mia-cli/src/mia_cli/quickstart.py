@@ -17,7 +17,6 @@ from mia_cli.reference import commented_yaml
 PIPELINE = "pipeline.yaml"
 
 SETTINGS: dict[str, Any] = {
-    "data": {"limit": 2000},
     "augment": {
         "formats": {"sequence": 0.7, "grid": 0.15, "pic_in_pic": 0.15},
         "sequence": {"counts": {2: 1, 3: 1, 4: 1, 5: 1}},
@@ -82,7 +81,7 @@ def _yaml(per_bucket: int, seed: int, model: str, directory: Path) -> str:
         **SETTINGS,
         "run_dir": "run",
         "seed": seed,
-        "data": {"source": f"data/train/{ROWS}", **SETTINGS["data"]},
+        "data": {"source": f"data/train/{ROWS}"},
         "model": {"name": name},
         "evaluate": {"source": f"data/test/{ROWS}", "per_bucket": per_bucket, **SETTINGS["evaluate"]},
     }
