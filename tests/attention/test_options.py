@@ -12,6 +12,7 @@ from mia_attention.columns import Columns
 from mia_attention.families import FAMILIES
 from mia_attention.measure import find_sinks, measure
 from mia_augment.errors import ConfigError, DataError
+from mia_augment.records import Region
 from PIL import Image
 from pydantic import ValidationError
 
@@ -42,6 +43,17 @@ def test_sinks_stand_out_of_their_own_image_and_are_left_out(tiny: SimpleNamespa
     found = measure(sample, spread, columns, readout=2, rows="generated", sink_factor=3.0)
     assert found.ratio == pytest.approx(0.16 / (0.16 + 0.56))
     assert found.ratio_without_sinks == pytest.approx((0.16 / 4) / (0.16 / 4 + 0.06 / 3))
+
+
+def test_a_box_is_compared_with_its_own_picture_among_several(tiny: SimpleNamespace) -> None:
+    regions = [Region(image=0, label="a"), Region(image=1, box=(0, 0, 10, 10), label="b")]
+    sample = tiny.sequence("s", ["a.png", "b.png"], 1).model_copy(update={"regions": regions})
+    weights = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 0.5]])
+    columns = Columns(weights, 2, [1, 1.5], True)
+    found = measure(sample, torch.tensor([0.5, 0.1, 0.2]), columns, readout=0, rows="generated", sink_factor=None)
+    assert found.image_mass == pytest.approx([0.5, 0.3])
+    assert found.region_mass == pytest.approx([0.5, 0.2])
+    assert found.ratio == pytest.approx(0.2 / 0.3)
 
 
 def test_confusions_are_the_answers_about_the_other_parts_alone(tiny: SimpleNamespace) -> None:

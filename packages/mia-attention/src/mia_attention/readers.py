@@ -68,7 +68,7 @@ class LayersReader:
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
         spread = torch.zeros(own.shape, device=own.device)
         for layer in layers:
-            rows = captured.attention(layer)
+            rows = captured.attention(layer).to(own.device)  # a model may be spread over several devices
             spread[:, : rows.shape[-1]] += torch.matmul(weights[:, None], rows)[:, 0] / len(layers)
         return spread
 

@@ -85,7 +85,7 @@ class LayerTrace:
                 if piece.any():
                     weights = self._weights(part, offset, size)
                     keys = slice(part.first_key, part.first_key + part.keys)
-                    out[:, keys] += torch.matmul(piece[:, None], weights)[:, 0]
+                    out[:, keys] += torch.matmul(piece[:, None].to(weights.device), weights)[:, 0].to(out.device)
         return out
 
     @property
