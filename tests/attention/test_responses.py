@@ -10,6 +10,7 @@ import pytest
 import torch
 from mia_attention import respond
 from mia_attention.generate import answer_lengths
+from mia_augment.errors import DataError
 
 
 def test_answers_keep_order_and_equal_plain_generation(tiny: SimpleNamespace) -> None:
@@ -68,6 +69,12 @@ def test_an_answer_never_holds_a_visual_token(tiny: SimpleNamespace) -> None:
         assert token not in answers[0].tokens
     finally:
         head.data.copy_(kept)
+
+
+def test_a_refused_picture_is_an_error_that_names_the_samples(tiny: SimpleNamespace) -> None:
+    qwen = tiny.build("qwen2_vl")  # refuses aspect ratios above 200
+    with pytest.raises(DataError, match="one of the samples x: the model's processor refuses it: absolute aspect ratio"):
+        list(respond([tiny.single("x")], qwen.model, qwen.processor, open_image=lambda _: tiny.picture(600, 2)))
 
 
 def test_answers_end_with_their_first_end_token() -> None:

@@ -227,6 +227,38 @@ def test_unreadable_picture_costs_its_sample_only(tiny: SimpleNamespace, llava: 
         list(score(mixed(tiny), llava.model, llava.processor, CLEAN, open_image=refuse))
 
 
+def test_a_box_that_leaves_its_picture_costs_its_sample_only(tiny: SimpleNamespace, llava: Any) -> None:
+    wrong = tiny.grid("wrong").model_copy(
+        update={"regions": [Region(image=0, box=(0, 0, 9, 9), label="a"), Region(image=0, box=(0, 0, 937, 9), label="b")]}
+    )
+    skipped: list[Skipped] = []
+    samples = [*mixed(tiny)[:2], wrong]
+    scored = score(
+        samples,
+        llava.model,
+        llava.processor,
+        ScoreSettings(max_new_tokens=3),
+        open_image=tiny.open_image,
+        on_skip=skipped.append,
+    )
+    assert [item.id for item in scored] == ["s2", "g"]
+    assert skipped == [Skipped(id="wrong", reason="region 'b': box (0, 0, 937, 9) leaves its picture of 936 x 488 px")]
+
+
+def test_a_picture_that_the_processor_refuses_costs_its_sample_only(tiny: SimpleNamespace) -> None:
+    qwen = tiny.build("qwen2_vl")  # refuses aspect ratios above 200
+
+    def open_image(name: str) -> Image.Image:
+        picture: Image.Image = tiny.picture(600, 2) if name == "c.png" else tiny.open_image(name)
+        return picture
+
+    skipped: list[Skipped] = []
+    scored = score(mixed(tiny), qwen.model, qwen.processor, CLEAN, open_image=open_image, on_skip=skipped.append)
+    assert [item.id for item in scored] == ["s2", "g", "p"]
+    assert [item.id for item in skipped] == ["s3", "t2"]
+    assert "the model's processor refuses it: absolute aspect ratio" in skipped[0].reason
+
+
 def test_nan_is_an_error_that_names_the_sample(tiny: SimpleNamespace, llava: Any) -> None:
     weight = llava.model.lm_head.weight
     kept = weight.detach().clone()

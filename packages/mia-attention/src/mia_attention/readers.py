@@ -44,7 +44,6 @@ class LayersReader:
         self._layers = _layers(readouts)
         self._value_weighted = value_weighted
         self._captured: Captured | None = None
-        self._first = 0
 
     @contextlib.contextmanager
     def reading(self, span: RowSpan, *, stop: bool = False) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment.errors import ConfigError
+from mia_augment.errors import ConfigError, DataError
 from PIL import Image
 
 from mia_attention.adapters import adapter_of
@@ -46,7 +46,7 @@ def respond(
     """Answer each prompt greedily, in input order.
 
     Raises:
-        DataError: a picture cannot be opened (from `open_image`).
+        DataError: a picture cannot be opened (from `open_image`), or the processor refuses it.
         ModelError: the processor has no chat template, outputs are NaN, or memory does not suffice for one prompt.
     """
     if batch_size < 1 or max_new_tokens < 1:
@@ -86,7 +86,11 @@ def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max
 
 def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Prompt]) -> tuple[Encoded, list[str]]:
     images = [[open_image(name) for name in prompt.images] for prompt in batch]
-    return encode_prompts(model, processor, [prompt.prompt for prompt in batch], images), [prompt.id for prompt in batch]
+    ids = [prompt.id for prompt in batch]
+    try:
+        return encode_prompts(model, processor, [prompt.prompt for prompt in batch], images), ids
+    except ValueError as error:
+        raise DataError(f"one of the samples {', '.join(ids)}: the model's processor refuses it: {error}") from error
 
 
 def _run(model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Encoded, list[str]]) -> list[Response]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mia_augment.errors import ConfigError, DataError
+from mia_augment.errors import ConfigError, DataError, ModelError
 from mia_augment.records import Attention, Sample, ScoredSample, Skipped
 from PIL import Image
 from torch import Tensor
@@ -116,13 +116,35 @@ class Scorer:
                 skipped.append(Skipped(id=sample.id, reason=str(error)))
         if not kept:
             return Prepared([], skipped, None, [], [])
-        prompts = [sample.prompt for sample in kept]
-        encoded = encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
+        try:
+            encoded = self._encode(kept, views)
+        except ValueError:  # the processor refuses a picture: find out which
+            return self._without_refused(kept, skipped)
         columns = [
             columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self._coverage)
             for sample, places, view in zip(kept, encoded.image_tokens, views, strict=True)
         ]
         return Prepared(kept, skipped, encoded, columns, views)
+
+    def _encode(self, samples: Sequence[Sample], views: Sequence[Sequence[Image.Image]]) -> Encoded:
+        prompts = [sample.prompt for sample in samples]
+        return encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
+
+    def _without_refused(self, samples: Sequence[Sample], skipped: Sequence[Skipped]) -> Prepared:
+        """Prepare those samples that the processor takes."""
+        taken, refused = [], list(skipped)
+        for sample in samples:
+            try:
+                self._encode([sample], [open_view(sample, self._open_image, self._settings)])
+                taken.append(sample)
+            except ValueError as error:
+                refused.append(Skipped(id=sample.id, reason=f"the model's processor refuses it: {error}"))
+        if len(taken) == len(samples):  # each alone is fine: not the pictures' fault
+            raise ModelError(
+                f"{type(self._processor).__name__} takes samples {samples[0].id} to {samples[-1].id} only one by one"
+            )
+        prepared = self.prepare(taken)
+        return replace(prepared, skipped=[*refused, *prepared.skipped])
 
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
         """Answer and measure one batch, by the first readout."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mia_augment.chat import render_prompt
 from mia_augment.disturb import disturb
-from mia_augment.errors import ModelError
+from mia_augment.errors import DataError, ModelError
 from mia_augment.records import IMAGE, Box, Sample
 from PIL import Image
 
@@ -28,9 +28,13 @@ def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings
     """The sample's pictures; the target's grid cell or the pic-in-pic disturbed by Gaussian noise if the settings say so.
 
     Raises:
-        DataError: a picture cannot be opened.
+        DataError: a picture cannot be opened, or a region does not lie in its picture.
     """
     pictures = [open_image(name) for name in sample.images]
+    for region in sample.regions:
+        width, height = pictures[region.image].size
+        if region.box is not None and (region.box[2] > width or region.box[3] > height):
+            raise DataError(f"region {region.label!r}: box {region.box} leaves its picture of {width} x {height} px")
     sigma = getattr(settings.sigma, sample.format)
     if not settings.disturb or sigma == 0:
         return pictures
