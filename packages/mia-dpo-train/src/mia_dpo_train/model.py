@@ -193,7 +193,8 @@ def prepare_trained(model: Any, settings: TrainSettings, accelerator: Any, model
         longest: tokens of the longest pair, by which attention is chosen.
     """
     facts = model_facts(model)
-    attention = set_attention(model, settings, longest, bf16=accelerator.mixed_precision == "bf16")
+    mixed = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    attention = set_attention(model, settings, longest, bf16=torch.bfloat16 in (model.dtype, mixed))
     before, dtype = fingerprint(model), model.dtype
     frozen_copy = None
     if settings.tuning == "full" and settings.reference == "online":
