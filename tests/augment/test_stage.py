@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mia_augment import AugmentSettings, augment_dataset
-from mia_augment.errors import ConfigError, DataError
+from mia_augment.errors import ConfigError, DataError, MiaError
 from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image
 from mia_augment.indexing import Choice
 from mia_augment.records import Sample, Skipped
@@ -84,6 +84,10 @@ def test_results_of_others_are_not_cleared(data, tmp_path):
         augment_dataset(data.source, data.root, out, SETTINGS)
     assert (out / "images" / "holiday.jpg").exists()
     (out / "images" / "holiday.jpg").unlink()
+    (out / "images").rmdir()
+    (out / "images").touch()
+    with pytest.raises(ConfigError, match="something else"):
+        augment_dataset(data.source, data.root, out, SETTINGS)
     (out / "manifest.json").write_text('{"stage": "score", "version": "1", "settings": {}, "inputs": {}}')
     with pytest.raises(ConfigError, match="'score'"):
         augment_dataset(data.source, data.root, out, SETTINGS)
@@ -116,6 +120,30 @@ def test_killed_at_any_moment_it_goes_on_and_the_bytes_are_the_same(data, tmp_pa
     assert not (out / "samples.jsonl").exists()
     subprocess.run(command, check=True)
     assert tree(out) == tree(tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /bin/false")
+def test_a_worker_that_dies_is_told_of_and_the_next_call_goes_on(data, tmp_path, tree, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/bin/false")
+        with pytest.raises(MiaError, match=r"a worker process ended at chunk .* call again to go on"):
+            augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS, workers=2)
+    augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS, workers=2)
+    augment_dataset(data.source, data.root, tmp_path / "whole", SETTINGS)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_full_disk_is_told_of_and_the_next_call_goes_on(data, tmp_path, tree, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mia_augment.work.save_picture", full)
+        with pytest.raises(MiaError, match="cannot be written: No space left on device"):
+            augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS)
+    augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS)
+    augment_dataset(data.source, data.root, tmp_path / "whole", SETTINGS)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_a_chunk_that_was_cut_off_is_made_again(data, tmp_path, tree):

@@ -125,14 +125,14 @@ def _search_path() -> str:
 def _send(process: subprocess.Popen[str], line: str) -> None:
     if process.stdin is None:
         raise MiaError("a worker process has no input pipe")
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # that it has ended shows when its answer is read
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
 
 
 def _ask(process: subprocess.Popen[str], chunk: Chunk) -> Counter[str]:
     name, tasks = chunk
-    with contextlib.suppress(BrokenPipeError):
-        _send(process, json.dumps([name, [[t.row, t.bucket, t.copy] for t in tasks]]))
+    _send(process, json.dumps([name, [[t.row, t.bucket, t.copy] for t in tasks]]))
     line = process.stdout.readline() if process.stdout else ""
     if not line:
         raise MiaError(

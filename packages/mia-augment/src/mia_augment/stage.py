@@ -138,7 +138,7 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
         return
     if finished is not None and finished.stage != "augment":
         raise ConfigError(f"{out}: holds the results of stage {finished.stage!r}; choose another folder for augment")
-    if finished is None and begun is None and (out / IMAGES).exists() and any((out / IMAGES).iterdir()):
+    if finished is None and begun is None and _holds_something(out / IMAGES):
         raise ConfigError(f"{out}: expected a new folder or one made by augment, but it holds {IMAGES}/ of something else")
     if finished is not None:
         log.info("%s: inputs or settings have changed, making it anew", out)
@@ -149,6 +149,10 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     with contextlib.suppress(OSError):  # something else may lie there
         (out / IMAGES).rmdir()
     write_json(key, mine)
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def _make(job: Job, workers: int, progress: Progress | None, lock: int | None) -> Counter[str]:
