@@ -90,7 +90,7 @@ def write_model(model: torch.nn.Module, processor: object, target: Path) -> None
     model.float()
 
 
-def card(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]], recipe: dict[str, str], parameters: int) -> str:
+def card(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]], minutes: str, parameters: int) -> str:
     lines = []
     for name in after:
         cells = [
@@ -100,7 +100,7 @@ def card(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]], 
         lines.append(f"| {name} | {after[name][1]} | {cells[0]} | {cells[1]} |")
     template = (Path(__file__).parent / "card_template.md").read_text()
     return template.format(
-        table="\n".join(lines), date=date.today().isoformat(), parameters=f"{parameters / 1e6:.2f}", **recipe
+        table="\n".join(lines), date=date.today().isoformat(), parameters=f"{parameters / 1e6:.2f}", minutes=minutes
     )
 
 
@@ -116,7 +116,6 @@ def main() -> None:
     parser.add_argument("--after", default="narrow")
     parser.add_argument("--per-bucket", type=int, default=400)
     parser.add_argument("--minutes", default="?", help="training time, for the card")
-    parser.add_argument("--steps", default="work/steps.md", help="file that lists the steps, for the card")
     parser.add_argument("--write", action="store_true", help="write the model after and its card into mia-cli")
     args = parser.parse_args()
     processor = embedded.build_processor()
@@ -133,7 +132,7 @@ def main() -> None:
     if args.write:
         write_model(model, processor, TARGET)
         parameters = sum(p.numel() for p in model.parameters())
-        text = card(*results, {"minutes": args.minutes, "steps": args.steps}, parameters)
+        text = card(*results, args.minutes, parameters)
         (TARGET / "MODEL_CARD.md").write_text(text)
 
 

@@ -56,9 +56,9 @@ RECIPES = {
         steps=2600, lr=1e-3, seed=3, tagged=866, easy=520,
     ),
     "deepen": Recipe(
-        "broad", {"single": 0.14, "sequence": 0.48, "pic_in_pic": 0.10, "grid": 0.28}, steps=4000, lr=6e-4, seed=4
+        "broad", {"single": 0.14, "sequence": 0.48, "pic_in_pic": 0.10, "grid": 0.28}, steps=2400, lr=6e-4, seed=4
     ),
-    "narrow": Recipe("deepen", {"single": 1.0}, steps=250, lr=4e-4, seed=5),
+    "narrow": Recipe("deepen", {"single": 1.0}, steps=600, lr=1.5e-3, seed=5),
 }  # fmt: skip
 
 
