@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
         "sequence": {"counts": {2: 1, 3: 1, 4: 1, 5: 1}},
         "grid": {"counts": {2: 1, 3: 1, 4: 1}, "cell": drawing.SIZE, "gap": 20, "label": 18},
     },
-    "score": {"layer": 2, "rows": "predicting", "batch_size": 32, "max_new_tokens": 12, "disturb": False},
+    "score": {"layer": 3, "batch_size": 32, "max_new_tokens": 12, "disturb": False},
     "select": {"calibrate": "auto", "min_perplexity": 1.0},
     "train": {
         "tuning": "full",
