@@ -106,7 +106,7 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Report | None)
     shown = []
     for index, example in enumerate(chosen, 1):
         for name in example.sample.images:
-            thumbnails.add(name)
+            thumbnails.add(name, composed=len(example.sample.images) < example.sample.parts)
         shown.append(_shown(example, looks.get(example.sample.id)))
         if progress is not None:
             progress(index, len(chosen))

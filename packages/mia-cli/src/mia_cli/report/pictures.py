@@ -29,11 +29,11 @@ class Thumbnails:
         self._longest = longest
         self.made: dict[str, Thumbnail] = {}
 
-    def add(self, name: str) -> None:
-        """Make the thumbnail of an entry of `images`."""
+    def add(self, name: str, *, composed: bool = False) -> None:
+        """Make the thumbnail of an entry of `images`; one that holds several pictures gets twice the size."""
         if name not in self.made:
             picture = open_picture(resolve_image(name, self._folders))
-            self.made[name] = thumbnail(picture, self._longest)
+            self.made[name] = thumbnail(picture, self._longest * 2 if composed else self._longest)
 
 
 def thumbnail(picture: Image.Image, longest: int) -> Thumbnail:
