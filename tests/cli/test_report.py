@@ -16,7 +16,7 @@ from mia_augment.files import Manifest, write_json, write_jsonl, write_manifest
 from mia_augment.records import Attention, Region, ScoredSample, Source
 from mia_cli.attention_maps import AttentionMap, cell_masses, relative_maps
 from mia_cli.config import ReportSettings
-from mia_cli.pipeline import Folders
+from mia_cli.layout import Folders
 from mia_cli.report import figures, write_report
 from mia_cli.report.collect import curves
 from mia_select.evaluation import predict, summarize

@@ -14,7 +14,7 @@ from mia_augment.files import Manifest, write_jsonl, write_manifest
 from mia_augment.records import Attention, Region, ScoredSample, Source
 from mia_cli.attention_maps import AttentionMap
 from mia_cli.config import ReportSettings
-from mia_cli.pipeline import Folders
+from mia_cli.layout import Folders
 from mia_cli.report import write_report
 from mia_select.settings import SelectSettings
 from mia_select.stage import select_pairs

@@ -24,7 +24,7 @@ from mia_augment.files import (
 )
 from mia_augment.pictures import open_picture
 from mia_augment.records import Sample
-from mia_select.evaluation import Evaluation, predict, summarize
+from mia_select.evaluation import Evaluation, Prediction, predict, summarize
 from PIL import Image
 from pydantic import ValidationError
 
@@ -92,24 +92,37 @@ def evaluate_samples(
     samples = list(read_jsonl(folder_in / "samples.jsonl", Sample))
     if not samples:
         raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
-    total = len(samples) * (2 if trained else 1)
-    base_key = {**key, "trained": None}
-    before = _ask(samples, shared.get, out / "base.jsonl", base_key, settings, folder_in, lambda n: progress(n, total))
-    after: Sequence[Answer | None] = [None] * len(samples)
-    if trained is not None:
-        with_it = _trained(shared, trained)
-        after = _ask(
-            samples, with_it, out / "trained.jsonl", key, settings, folder_in, lambda n: progress(len(samples) + n, total)
-        )
-    answers = zip(samples, before, after, strict=True)
-    predictions = [predict(sample, base.response, own.response if own else None) for sample, base, own in answers]
+    predictions = _predictions(samples, folder_in, shared, trained, out, settings, key, progress)
     write_jsonl(out / PREDICTIONS, predictions)
     write_json(out / EVALUATION, summarize(predictions).model_dump(mode="json"))
-    counts = Counter(f"{sample.format}/{sample.parts}" for sample in samples)
-    counts_shown = {"samples": len(samples), **dict(sorted(counts.items()))}
-    manifest = planned.model_copy(update={"counts": counts_shown, "seconds": round(time.monotonic() - started, 3)})
+    buckets = Counter(f"{sample.format}/{sample.parts}" for sample in samples)
+    counts = {"samples": len(samples), **dict(sorted(buckets.items()))}
+    manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     write_manifest(out, manifest)
     return manifest
+
+
+def _predictions(
+    samples: Sequence[Sample],
+    folder_in: Path,
+    shared: SharedModel,
+    trained: Path | None,
+    out: Path,
+    settings: EvaluateSettings,
+    key: Key,
+    progress: Report,
+) -> list[Prediction]:
+    """What both models say to every sample, and whether it is right."""
+    count = len(samples)
+    total = count * (2 if trained else 1)
+    base_key = {**key, "trained": None}
+    before = _ask(samples, shared.get, out / "base.jsonl", base_key, settings, folder_in, lambda n: progress(n, total))
+    after: Sequence[Answer | None] = [None] * count
+    if trained is not None:
+        load_it = _trained(shared, trained)
+        after = _ask(samples, load_it, out / "trained.jsonl", key, settings, folder_in, lambda n: progress(count + n, total))
+    answers = zip(samples, before, after, strict=True)
+    return [predict(sample, base.response, own.response if own else None) for sample, base, own in answers]
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -12,7 +12,7 @@ from mia_augment.files import read_jsonl
 from mia_augment.records import Dropped, PreferencePair, Record, Sample, ScoredSample, Skipped
 from mia_select.evaluation import Prediction
 
-from mia_cli.pipeline import Folders
+from mia_cli.layout import Folders
 
 FILES: tuple[tuple[str, str, str, type[Record]], ...] = (
     ("augment", "samples", "samples.jsonl", Sample),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mia_augment.errors import ConfigError, DataError
+from mia_augment.errors import ConfigError
 from mia_augment.files import MANIFEST, content_hash, write_json
 from mia_augment.records import Format
 from mia_augment.settings import AugmentSettings
@@ -17,47 +15,9 @@ from mia_augment.settings import AugmentSettings
 from mia_cli import __version__
 from mia_cli.config import PipelineConfig
 from mia_cli.console import Display, Report
+from mia_cli.layout import CONFIG, REPORT, Folders
 from mia_cli.models import SharedModel
 from mia_cli.runner import Key, Runner, Stage, digest, exclusive, made_from
-
-CONFIG = "pipeline.json"
-"""The resolved settings of the last run, in the run directory."""
-REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where the stages of a run directory leave their files."""
-
-    run_dir: Path
-
-    @property
-    def samples(self) -> Path:
-        return self.run_dir / "augment"
-
-    @property
-    def held_out(self) -> Path:
-        return self.run_dir / "held_out"
-
-    @property
-    def scored(self) -> Path:
-        return self.run_dir / "score"
-
-    @property
-    def pairs(self) -> Path:
-        return self.run_dir / "select"
-
-    @property
-    def attention(self) -> Path:
-        return self.run_dir / "attention"
-
-    @property
-    def trained(self) -> Path:
-        return self.run_dir / "train"
-
-    @property
-    def evaluated(self) -> Path:
-        return self.run_dir / "evaluate"
 
 
 def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code: bool = False) -> Runner:
@@ -82,18 +42,6 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
         for stage in stages(config, shared):
             runner.run(stage)
     return runner
-
-
-def saved_settings(run_dir: Path) -> dict[str, Any]:
-    """The settings of a run directory's last run, as they were written; empty where there are none."""
-    path = run_dir / CONFIG
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}; run `mia run` again, it rewrites it") from error
-    return value if isinstance(value, dict) else {}
 
 
 def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:

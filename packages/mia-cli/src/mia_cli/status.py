@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from mia_cli.pipeline import REPORT, Folders
+from mia_cli.layout import REPORT, Folders
 from mia_cli.runner import read_states
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from mia_cli.console import counts_line, duration
 from mia_cli.doctor import Finding
 from mia_cli.evaluate import EVALUATION, read_evaluation
-from mia_cli.pipeline import REPORT, Folders
+from mia_cli.layout import REPORT, Folders
 from mia_cli.report.accuracy import difference_text, direction, label, shown_rows
 from mia_cli.runner import read_states
 from mia_cli.status import StageStatus

@@ -98,7 +98,7 @@ def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
     from mia_cli.config import ReportSettings, build
     from mia_cli.console import Display
-    from mia_cli.pipeline import REPORT, saved_settings
+    from mia_cli.layout import REPORT, saved_settings
     from mia_cli.report import write_report
 
     folder = run_folder(run_dir)

@@ -14,7 +14,7 @@ from mia_augment.records import ScoredSample
 from mia_augment.text import same_answer
 from mia_select.stage import read_selection
 
-from mia_cli.pipeline import Folders
+from mia_cli.layout import Folders
 
 RULES = {
     "format": "of a wanted format",

@@ -21,7 +21,7 @@ from PIL import Image
 from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report
-from mia_cli.pipeline import Folders
+from mia_cli.layout import Folders
 from mia_cli.report.collect import RULES, Bucket, bucket_name
 from mia_cli.report.pictures import Thumbnails
 

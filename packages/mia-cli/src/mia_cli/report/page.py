@@ -16,7 +16,7 @@ from mia_select.stage import read_selection
 
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report, counts_line, duration
-from mia_cli.pipeline import Folders, saved_settings
+from mia_cli.layout import Folders, saved_settings
 from mia_cli.report import accuracy, collect, figures, gallery
 from mia_cli.runner import read_states
 

@@ -1,0 +1,61 @@
+"""Where everything lies in a run directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mia_augment.errors import DataError
+
+CONFIG = "pipeline.json"
+"""The resolved settings of the last run, in the run directory."""
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the stages of a run directory leave their files."""
+
+    run_dir: Path
+
+    @property
+    def samples(self) -> Path:
+        return self.run_dir / "augment"
+
+    @property
+    def held_out(self) -> Path:
+        return self.run_dir / "held_out"
+
+    @property
+    def scored(self) -> Path:
+        return self.run_dir / "score"
+
+    @property
+    def pairs(self) -> Path:
+        return self.run_dir / "select"
+
+    @property
+    def attention(self) -> Path:
+        return self.run_dir / "attention"
+
+    @property
+    def trained(self) -> Path:
+        return self.run_dir / "train"
+
+    @property
+    def evaluated(self) -> Path:
+        return self.run_dir / "evaluate"
+
+
+def saved_settings(run_dir: Path) -> dict[str, Any]:
+    """The settings of a run directory's last run, as they were written; empty where there are none."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}; run `mia run` again, it rewrites it") from error
+    return value if isinstance(value, dict) else {}
