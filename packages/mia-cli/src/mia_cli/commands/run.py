@@ -13,7 +13,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("directory", type=FOLDER, default=Path("mia-quickstart"))
-@click.option("--pictures", type=click.IntRange(10), default=400, show_default=True, help="Pictures to draw for training.")
+@click.option("--pictures", type=click.IntRange(10), default=800, show_default=True, help="Pictures to draw for training.")
 @click.option(
     "--test-pictures", type=click.IntRange(10), default=300, show_default=True, help="Pictures to draw for evaluation."
 )
