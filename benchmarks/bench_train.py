@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-VARIANTS = ["trl", "trl_response", "packed", "packed_bf16", "plain"]
+VARIANTS = ["trl", "trl_response", "packed", "kv", "packed_bf16", "plain"]
 ANSWER_WORDS = 29
 WORDS = [f"w{k}" for k in range(500)]
 
@@ -162,6 +162,9 @@ def run_ours(arguments: argparse.Namespace, variant: str, out: Path) -> dict[str
         pairs, model, processor, settings, out, open_image=lambda name: picture(name, arguments.pixels), model_id="random",
         progress=progress,
     )  # fmt: skip
+    stamps = [
+        stamp for stamp, total in zip(stamps, totals, strict=True) if total == totals[-1]
+    ]  # not those of opening the pairs
     reference_batches = totals[-1] - (arguments.steps + 1)
     steps = per_step(stamps[reference_batches:], arguments.steps)
     between = stamps[reference_batches - 1][0] - stamps[0][0]

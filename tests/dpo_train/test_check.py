@@ -12,7 +12,7 @@ from mia_dpo_train.families import model_facts
 from mia_dpo_train.routes import PairLogps
 from mia_dpo_train.settings import TrainSettings
 
-FREE = TrainSettings(gradient_checkpointing=False)
+FREE = TrainSettings(gradient_checkpointing=False, per_device_batch_size=2)
 
 
 @pytest.fixture
@@ -31,6 +31,11 @@ def choose(build, pairs, open_picture):
 def test_packed_where_it_is_exact(choose, family):
     choice, logps = choose(family)
     assert choice.route == logps.route == "packed"
+
+
+def test_one_pair_at_a_time_goes_through_the_cache(choose):
+    assert choose(settings=TrainSettings(gradient_checkpointing=False, per_device_batch_size=1))[0].route == "kv"
+    assert choose(settings=TrainSettings(gradient_checkpointing=True, per_device_batch_size=1))[0].route == "packed"
 
 
 def test_packed_in_bf16(choose):

@@ -58,7 +58,7 @@ def test_counts_and_image_folders(stage, tmp_path, pairs_folder):
     assert manifest.stage == "train"
     assert manifest.counts["pairs"] == 9
     assert manifest.counts["steps"] == 10
-    assert manifest.counts["route/packed"] == 1
+    assert manifest.counts["route/kv"] == 1
     assert [(tmp_path / "out" / name).resolve() for name in manifest.image_folders] == [pairs_folder.resolve()]
 
 
