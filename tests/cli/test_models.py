@@ -78,10 +78,11 @@ def test_pickled_weights_are_refused(tmp_path):
 
     embedded = model_folder("embedded")
     assert embedded is not None
-    for name in ("config.json", "generation_config.json"):
-        (tmp_path / name).write_bytes((embedded / name).read_bytes())
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError):
+    for file in embedded.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save(load("embedded")[0].state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
         load(str(tmp_path))
 
 

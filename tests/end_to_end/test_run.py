@@ -172,3 +172,11 @@ def test_status_tells_what_is_done(mia, finished, tmp_path, random_model):
     assert mia("run", tmp_path / "pipeline.yaml").exit_code == 2
     states = [stage["state"] for stage in json.loads(mia("status", tmp_path / "run", "--json").stdout)]
     assert states == ["done", "done", "done", *["not started"] * 5]
+
+
+def test_the_readmes_python_example_runs(finished, monkeypatch, capsys):
+    readme = Path(__file__).parents[2] / "packages" / "mia-cli" / "README.md"
+    code = readme.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(finished)
+    exec(compile(code, str(readme), "exec"), {})
+    assert "'rows': [{'name': 'sequence'" in capsys.readouterr().out
