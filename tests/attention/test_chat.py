@@ -70,6 +70,16 @@ def test_tail_is_what_follows_the_question(tiny: SimpleNamespace) -> None:
     assert words == ["\n", "In", "Image1", ",", "what", "is", "on", "the", "left", "?"]
 
 
+def test_a_tail_that_follows_without_a_space_is_not_part_of_the_question(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    text = "user : <image> what is on the left ?\nassistant :"
+    encoded = encode(build.model, build.processor, [text], [[tiny.picture(60, 60)]], tails=["\nassistant :"])
+    assert encoded.question is not None
+    start, end = encoded.question[0]
+    words = build.processor.tokenizer.convert_ids_to_tokens(encoded.inputs["input_ids"][0, start:end].tolist())
+    assert words == ["what", "is", "on", "the", "left", "?"]
+
+
 def test_a_prompt_that_ends_with_its_image_has_no_question_rows(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     text, tail = render_with_tail(build.processor, "what is in\n<image>")

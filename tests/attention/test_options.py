@@ -38,11 +38,11 @@ def test_sinks_stand_out_of_their_own_image_and_are_left_out(tiny: SimpleNamespa
     weights[0:4, 0] = weights[0:4, 2] = 1
     weights[4:8, 1] = weights[4:8, 3] = 1
     columns = Columns(weights, 2, [4, 4], True)
-    spread = torch.tensor([0.04, 0.04, 0.04, 0.04, 0.02, 0.02, 0.02, 0.5, 0.28])
-    assert find_sinks(spread, columns, 3.0).nonzero().flatten().tolist() == [7]
-    found = measure(sample, spread, columns, readout=2, rows="generated", sink_factor=3.0)
-    assert found.ratio == pytest.approx(0.16 / (0.16 + 0.56))
-    assert found.ratio_without_sinks == pytest.approx((0.16 / 4) / (0.16 / 4 + 0.06 / 3))
+    spread = torch.tensor([0.01, 0.01, 0.01, 0.09, 0.2, 0.2, 0.2, 0.2, 0.08])
+    assert find_sinks(spread, columns, 2.5).nonzero().flatten().tolist() == [3]
+    found = measure(sample, spread, columns, readout=2, rows="generated", sink_factor=2.5)
+    assert found.ratio == pytest.approx(0.12 / (0.12 + 0.8))
+    assert found.ratio_without_sinks == pytest.approx((0.03 / 3) / (0.03 / 3 + 0.8 / 4))
 
 
 def test_a_box_is_compared_with_its_own_picture_among_several(tiny: SimpleNamespace) -> None:

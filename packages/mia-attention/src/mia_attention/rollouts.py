@@ -71,7 +71,8 @@ class LayerTrace:
         first_key = self._seen - keys
         if first_key == 0:  # these keys hold those of all calls so far
             self._longest = call
-            call = replace(call, key=call.key[:, :, :0], value=call.value[:, :, :0])
+            nothing = call.key.new_empty(0)  # a slice would keep the whole cache of this step alive
+            call = replace(call, key=nothing, value=nothing)
         self._parts.append(_Part(call, start, first_key, keys))
 
     def product(self, rows: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class LayerTrace:
                 piece = rows[:, part.start + offset : part.start + offset + size]
                 if piece.any():
                     weights = self._weights(part, offset, size)
-                    keys = slice(part.first_key, part.first_key + part.keys)
+                    keys = slice(part.first_key, part.first_key + weights.shape[-1])
                     out[:, keys] += torch.matmul(piece[:, None].to(weights.device), weights)[:, 0].to(out.device)
         return out
 
@@ -96,17 +97,28 @@ class LayerTrace:
     def _weights(self, part: _Part, offset: int, size: int) -> Tensor:
         call = part.call
         source = self._longest if part.first_key == 0 and self._longest is not None else call
-        key, value = source.key[:, :, : part.keys], source.value[:, :, : part.keys]
+        limit = _visible_keys(call, part.keys, offset, size)
+        key, value = source.key[:, :, :limit], source.value[:, :, :limit]
         rows = torch.arange(offset, offset + size, device=call.query.device)
         q_len = call.query.shape[2]
         return attention_rows(
             call.query[:, :, offset : offset + size],
             key,
-            visible(call.mask, rows, q_len, part.keys, causal=call.causal, flash=call.flash, window=call.window),
+            visible(call.mask, rows, q_len, limit, causal=call.causal, flash=call.flash, window=call.window),
             call.scaling,
             softcap=call.softcap,
             value=value if self._value_weighted else None,
         )
+
+
+def _visible_keys(call: Call, keys: int, offset: int, size: int) -> int:
+    """How many of the keys the queries from `offset` on can see at most: later ones need not be multiplied."""
+    if call.mask is None:
+        return min(keys, offset + size) if call.causal and call.query.shape[2] > 1 and not call.flash else keys
+    if call.mask.dim() == 4 and call.mask.dtype == torch.bool and call.mask.shape[2] > 1:
+        seen = call.mask[:, :, offset : offset + size, :keys].flatten(0, 2).any(0).nonzero()
+        return int(seen[-1]) + 1 if len(seen) else keys
+    return keys
 
 
 class Traced:
