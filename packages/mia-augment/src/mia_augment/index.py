@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,13 @@ _HEAD = 512
 """Bytes in which id and path of nearly every row stand."""
 TURN_BITS = 16
 """A place in a conversation is one number: row << TURN_BITS | turn."""
+
+
+def _read_at(file: FileIO, start: int, size: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, start)
+    file.seek(start)
+    return file.read(size)
 
 
 class StoredRow(NamedTuple):
@@ -42,7 +51,7 @@ class Index:
     """What `mia_augment.indexing.build_index` wrote."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / ROWS).open("rb", buffering=0)
+        self._file = FileIO(folder / ROWS)
         self.counts: dict[str, int] = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
 
         def numbers(name: str) -> Sequence[int]:
@@ -73,8 +82,7 @@ class Index:
     def _text(self, number: int, most: int | None = None) -> bytes:
         """The text of a row, or its beginning; read, not mapped, so that a large file does not fill the memory."""
         start, end = self._start[number], self._start[number + 1]
-        self._file.seek(start)
-        return self._file.read(end - start if most is None else min(end - start, most))
+        return _read_at(self._file, start, end - start if most is None else min(end - start, most))
 
     def _own_id(self, number: int, row_id: str) -> str:
         return f"{row_id}-{self.row_hash[number]:016x}" if self._repeated[number] else row_id

@@ -46,6 +46,11 @@ class Choice:
         return held_out == (self.part == "held_out")
 
 
+@functools.lru_cache(1024)
+def _group(source: str) -> int:
+    return hash64(source.encode())
+
+
 def source_set(name: str) -> str:
     """The set a picture belongs to: the first folder of its path; empty for a picture without a folder.
 
@@ -112,7 +117,7 @@ def _looked_up(pictures: PictureFolder, settings: AugmentSettings) -> Lookup:
             key = pictures.content_key(path, status)
         except DataError as error:
             return str(error)
-        group = hash64(source_set(name).encode()) if settings.companions == "same_source" else 0
+        group = _group(source_set(name)) if settings.companions == "same_source" else 0
         return _Picture(name, key, hash64(name.encode()), group)
 
     return look_up

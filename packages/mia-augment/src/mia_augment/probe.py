@@ -102,18 +102,21 @@ class PictureFolder:
 def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
     """Beginning and end of a file (of a small one: all of it, and its last bytes), and its pixels if it is sound."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
             if size <= 2 * SAMPLE:
-                head = file.read(2 * SAMPLE)
+                head = os.read(file, 2 * SAMPLE)
                 return head, head[-16:], sound_size(head, head[-16:])
-            head = file.read(SAMPLE)
-            file.seek(size - SAMPLE)
-            tail = file.read(SAMPLE)
-            pixels = sound_size(head, tail)
-            if pixels is None and head.startswith(_JPEG) and size <= _WHOLE:
-                file.seek(0)  # a colour profile or a preview may stand before the frame, or it is progressive
-                pixels = sound_size(file.read(), tail)
-            return head, tail, pixels
+            head = os.read(file, SAMPLE)
+            os.lseek(file, size - SAMPLE, os.SEEK_SET)
+            tail = os.read(file, SAMPLE)
+        finally:
+            os.close(file)
+        pixels = sound_size(head, tail)
+        if pixels is None and head.startswith(_JPEG) and size <= _WHOLE:
+            # a colour profile or a preview may stand before the frame, or it is progressive
+            pixels = sound_size(Path(path).read_bytes(), tail)
+        return head, tail, pixels
     except OSError as error:
         raise DataError(f"missing file: {path}: {error.strerror or error}") from error
 

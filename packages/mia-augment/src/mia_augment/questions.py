@@ -25,8 +25,7 @@ _COORDINATES = re.compile(
     re.IGNORECASE,
 )
 """Every repetition is bounded, so that no text can make the search slow."""
-_PICTURE = re.compile(r"\b(?:image|picture|photo|photograph)(s?)\b(?:[ #]*(\d))?")
-_NUMBERED = re.compile(r"\b(?:image|picture|photo)\d")
+_PICTURE = re.compile(r"\b(?:image|picture|photograph|photo)(s?)(?:[ #]{0,3}(\d)|\b)")
 _SEVERAL_BEFORE = re.compile(
     r"\b(?:these|those|both|all|two|three|four|five|several|multiple|different|between the|which of the)"
     r"(?: of)?(?: the| these)?(?: \w+)? $"
@@ -55,12 +54,13 @@ def speaks_of_several_images(question: str) -> bool:
     """
     text = question.lower()
     for match in _PICTURE.finditer(text):
+        plural, number = match.groups()
         before = text[max(0, match.start() - 50) : match.start()]
-        if match.group(2) or (match.group(1) and _SEVERAL_BEFORE.search(before)):
+        if number or (plural and _SEVERAL_BEFORE.search(before)):
             return True
-        if not match.group(1) and before.endswith(" ") and before.split()[-1:] and before.split()[-1] in _ORDINALS:
+        if not plural and _ORDINALS.intersection(before.split()[-1:]):
             return True
-    return _NUMBERED.search(text) is not None
+    return False
 
 
 def normal(text: str) -> str:
