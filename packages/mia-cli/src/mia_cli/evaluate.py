@@ -36,6 +36,8 @@ from mia_cli.models import SharedModel, load
 from mia_cli.runner import Key, made_from
 
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
+BASE_ANSWERS = ("base.jsonl", "base.key")
+"""The base model's answers and what they depend on; another evaluation of the same samples may start from copies."""
 
 
 def trained_weights(folder: Path) -> Path:
@@ -116,7 +118,7 @@ def _predictions(
     count = len(samples)
     total = count * (2 if trained else 1)
     base_key = {**key, "trained": None}
-    before = _ask(samples, shared.get, out / "base.jsonl", base_key, settings, folder_in, lambda n: progress(n, total))
+    before = _ask(samples, shared.get, out / BASE_ANSWERS[0], base_key, settings, folder_in, lambda n: progress(n, total))
     after: Sequence[Answer | None] = [None] * count
     if trained is not None:
         load_it = _trained(shared, trained)

@@ -26,6 +26,18 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
     Raises:
         MiaError: a stage cannot be done; what was finished before stays.
     """
+    check_runnable(config)
+    with exclusive(config.run_dir):
+        write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
+        shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
+        runner = Runner(config.run_dir, display)
+        for stage in stages(config, shared):
+            runner.run(stage)
+    return runner
+
+
+def check_runnable(config: PipelineConfig) -> None:
+    """Raise ConfigError where there is no source, or a launcher started several processes."""
     if config.data.source is None:
         raise ConfigError(
             "data.source: expected a file of single-image rows (JSON, JSONL or parquet), got nothing; set it in the YAML file"
@@ -35,13 +47,6 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
             "expected one process, got several from a launcher; start `mia score` and `mia train` with it, stage by stage, "
             "for example `accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
-    with exclusive(config.run_dir):
-        write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
-        shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
-        runner = Runner(config.run_dir, display)
-        for stage in stages(config, shared):
-            runner.run(stage)
-    return runner
 
 
 def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:
@@ -54,9 +59,9 @@ def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:
     yield _select(config, folders)
     if config.report.attention and config.report.pairs:
         yield _attention(config, folders, shared)
-    yield _train(config, folders, shared)
+    yield train_stage(config, folders, shared)
     if config.evaluate.per_bucket:
-        yield _evaluate(config, folders, shared)
+        yield evaluate_stage(config, folders, shared)
     yield _report(config, folders)
 
 
@@ -152,7 +157,9 @@ def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) ->
     return Stage("attention", folders.attention / MANIFEST, key, make)
 
 
-def _train(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+def train_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, name: str = "train") -> Stage:
+    """Train on the pairs of `folders.pairs`."""
+
     def make(progress: Report) -> dict[str, int]:
         from mia_dpo_train.stage import train_pairs
 
@@ -174,10 +181,12 @@ def _train(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Sta
             "version": _version("mia_dpo_train"),
         }
 
-    return Stage("train", folders.trained / MANIFEST, key, make)
+    return Stage(name, folders.trained / MANIFEST, key, make)
 
 
-def _evaluate(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+def evaluate_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, name: str = "evaluate") -> Stage:
+    """Ask base and trained model the held-out samples."""
+
     def make(progress: Report) -> dict[str, int]:
         from mia_cli.evaluate import evaluate_samples, trained_weights
 
@@ -190,7 +199,7 @@ def _evaluate(config: PipelineConfig, folders: Folders, shared: SharedModel) -> 
         weights = trained_weights(folders.trained)
         return {**evaluation_key(folders.held_out, shared, weights, config.evaluate), "version": __version__}
 
-    return Stage("evaluate", folders.evaluated / MANIFEST, key, make)
+    return Stage(name, folders.evaluated / MANIFEST, key, make)
 
 
 def _report(config: PipelineConfig, folders: Folders) -> Stage:

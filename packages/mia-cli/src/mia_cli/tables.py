@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_select.ablation_stage import ArmSummary
+from mia_select.comparison import Comparison, VariantRow
 from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row
 from mia_select.stage import read_selection
 from rich import box
@@ -88,6 +90,35 @@ def _pooled(row: Row, rows: Sequence[Row]) -> bool:
 def accuracy_text(accuracy: Accuracy) -> str:
     """In percent, with Wilson's interval: ``84.3 [80.1, 87.8]``."""
     return f"{100 * accuracy.rate:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
+
+
+def ablation_table(comparison: Comparison, arms: Sequence[ArmSummary]) -> Table:
+    """Gain of every variant per group of samples, in points with 95 % intervals; * where it differs from the whole method's."""
+    table = Table(
+        title="Gain on held-out samples in points [95 % interval]; * differs from the whole method",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE,
+    )
+    table.add_column("variant")
+    table.add_column("pairs", justify="right")
+    for group in comparison.groups:
+        table.add_column(group, justify="right")
+    compared = {row.variant for row in comparison.rows}
+    for arm in arms:
+        if arm.variant not in compared:
+            table.add_row(arm.title, str(arm.available), Text(f"left out: {arm.left_out}", "dim"))
+            continue
+        cells = [_effect_text(comparison.row(arm.variant, group)) for group in comparison.groups]
+        table.add_row(arm.title, str(arm.pairs), *cells)
+    return table
+
+
+def _effect_text(row: VariantRow) -> Text:
+    other = row.over_reference
+    mark = "*" if other is not None and (other.low > 0 or other.high < 0) else ""
+    gain = row.gain
+    return Text(f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]{mark}")
 
 
 def rules_table(pairs: Path) -> Table:

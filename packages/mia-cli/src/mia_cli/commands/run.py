@@ -56,6 +56,27 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each variant.")
+@click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: as many as the smallest has]")
+@click.option("--variants", default="", help="Variants to compare with the whole method, by comma.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def ablate(file: Path, seeds: int, pairs: int | None, variants: str, as_json: bool) -> None:
+    """Which parts of the method help your model? Trains and measures variants of a pipeline.yaml with equal pairs and steps."""
+    from mia_cli.ablate import run_ablation
+    from mia_cli.config import load_config
+    from mia_cli.console import Display, print_json, stdout
+    from mia_cli.tables import ablation_table
+
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    comparison, arms = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, names=names)
+    if as_json:
+        print_json({**comparison.model_dump(), "arms": [arm.model_dump() for arm in arms]})
+    else:
+        stdout().print(ablation_table(comparison, arms))
+
+
+@click.command()
+@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
 @click.option("--source", help="LLaVA-style rows: JSON, JSONL or parquet.")
 @click.option("--image-root", help="Folder that the rows' pictures are relative to.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
@@ -162,4 +183,4 @@ def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:
         show_results(run_dir, made, stdout())
 
 
-COMMANDS = (quickstart, run, init, status, report, embedded)
+COMMANDS = (quickstart, run, ablate, init, status, report, embedded)
