@@ -1,4 +1,5 @@
-"""Draws docs/augment-*.jpg: samples of each format made of real photographs, the target outlined, the prompt below.
+"""Draws docs/augment-*.jpg: samples of each format made of real photographs, the target outlined, the prompt below; and
+docs/formats.jpg, one of each side by side.
 
 uv run python docs/make_contact_sheets.py
 """
@@ -29,6 +30,8 @@ PHOTOGRAPHS = {
     "brick.png": ("What is the wall made of?", "Bricks."),
 }
 WIDTH, MARGIN = 420, 14
+FRONT = {"sequence": 1, "grid": 2, "pic_in_pic": 1}
+"""Which sample of each format stands for it."""
 HERE = Path(__file__).parent
 
 
@@ -36,6 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "rows.json"
         write_json(source, [{"id": n, "image": n, "question": q, "answer": a} for n, (q, a) in PHOTOGRAPHS.items()])
+        front = []
         for name, options in {
             "sequence": {"sequence": {"counts": [2, 3, 4, 5]}},
             "grid": {"grid": {"counts": [2, 3, 4, 5, 6, 7, 8, 9]}, "per_bucket": 1},
@@ -45,7 +49,10 @@ def main() -> None:
             out = Path(scratch) / name
             augment_dataset(source, Path(skimage.__file__).parent / "data", out, settings)
             samples = list(read_jsonl(out / "samples.jsonl", Sample))[:8]
-            sheet([tile(sample, out) for sample in samples]).save(HERE / f"augment-{name}.jpg", quality=80)
+            tiles = [tile(sample, out) for sample in samples]
+            sheet(tiles).save(HERE / f"augment-{name}.jpg", quality=80)
+            front.append(tiles[FRONT[name]])
+        sheet(front, columns=len(front)).save(HERE / "formats.jpg", quality=85)
 
 
 def tile(sample: Sample, out: Path) -> Image.Image:
