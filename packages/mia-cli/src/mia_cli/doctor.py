@@ -23,7 +23,6 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "training curves in tensorboard: pip install tensorboard"),
     "wandb": ("wandb", "training curves in Weights & Biases: pip install wandb"),
     "flash_attn": ("flash-attn", "train.attn_implementation: flash_attention_2"),
-    "ray": ("ray", "augmentation over several machines"),
 }
 """Module -> (package, what it is for)."""
 
