@@ -92,33 +92,32 @@ def accuracy_text(accuracy: Accuracy) -> str:
     return f"{100 * accuracy.rate:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
 
 
-def ablation_table(comparison: Comparison, arms: Sequence[ArmSummary]) -> Table:
-    """Gain of every variant per group of samples, in points with 95 % intervals; * where it differs from the whole method's."""
+def show_ablation(comparison: Comparison, arms: Sequence[ArmSummary], console: Console) -> None:
+    """Gain of every variant per group of samples; what was left out, below."""
     table = Table(
-        title="Gain on held-out samples in points [95 % interval]; * differs from the whole method",
+        title="Gain on held-out samples in points, with half its 95 % interval; * differs from the whole method's",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE,
     )
     table.add_column("variant")
-    table.add_column("pairs", justify="right")
-    for group in comparison.groups:
-        table.add_column(group, justify="right")
+    for name in ("pairs", *comparison.groups):
+        table.add_column(name, justify="right")
     compared = {row.variant for row in comparison.rows}
     for arm in arms:
-        if arm.variant not in compared:
-            table.add_row(arm.title, str(arm.available), Text(f"left out: {arm.left_out}", "dim"))
-            continue
-        cells = [_effect_text(comparison.row(arm.variant, group)) for group in comparison.groups]
-        table.add_row(arm.title, str(arm.pairs), *cells)
-    return table
+        if arm.variant in compared:
+            cells = [_effect_text(comparison.row(arm.variant, group)) for group in comparison.groups]
+            table.add_row(arm.variant, str(arm.pairs), *cells)
+    console.print(table)
+    for arm in arms:
+        text = f"left out: {arm.left_out}" if arm.left_out else arm.title
+        console.print(Text(f"{arm.variant}: {text}", "dim" if arm.left_out is None else "yellow"), soft_wrap=True)
 
 
 def _effect_text(row: VariantRow) -> Text:
-    other = row.over_reference
-    mark = "*" if other is not None and (other.low > 0 or other.high < 0) else ""
-    gain = row.gain
-    return Text(f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]{mark}")
+    gain, other = row.gain, row.over_reference
+    mark = "*" if other is not None and (other.low > 0 or other.high < 0) else " "
+    return Text(f"{100 * gain.mean:+.1f} ±{50 * (gain.high - gain.low):.1f}{mark}")
 
 
 def rules_table(pairs: Path) -> Table:

@@ -65,14 +65,14 @@ def ablate(file: Path, seeds: int, pairs: int | None, variants: str, as_json: bo
     from mia_cli.ablate import run_ablation
     from mia_cli.config import load_config
     from mia_cli.console import Display, print_json, stdout
-    from mia_cli.tables import ablation_table
+    from mia_cli.tables import show_ablation
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
     comparison, arms = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, names=names)
     if as_json:
         print_json({**comparison.model_dump(), "arms": [arm.model_dump() for arm in arms]})
     else:
-        stdout().print(ablation_table(comparison, arms))
+        show_ablation(comparison, arms, stdout())
 
 
 @click.command()
