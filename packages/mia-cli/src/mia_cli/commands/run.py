@@ -56,11 +56,16 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=FILE, default=Path("pipeline.yaml"))
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each variant.")
-@click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: as many as the smallest has]")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each variant.")
+@click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: 3/4 of what the whole method gives]")
+@click.option(
+    "--more",
+    type=click.IntRange(0),
+    help="At most so many more samples to score for a variant of one format.  [default: 3 times the run's]",
+)
 @click.option("--variants", default="", help="Variants to compare with the whole method, by comma.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def ablate(file: Path, seeds: int, pairs: int | None, variants: str, as_json: bool) -> None:
+def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, as_json: bool) -> None:
     """Which parts of the method help your model? Trains and measures variants of a pipeline.yaml with equal pairs and steps."""
     from mia_cli.ablate import run_ablation
     from mia_cli.config import load_config
@@ -68,11 +73,34 @@ def ablate(file: Path, seeds: int, pairs: int | None, variants: str, as_json: bo
     from mia_cli.tables import show_ablation
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
-    comparison, arms = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, names=names)
+    result = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, more=more, names=names)
     if as_json:
-        print_json({**comparison.model_dump(), "arms": [arm.model_dump() for arm in arms]})
+        print_json(result.model_dump(mode="json"))
     else:
-        show_ablation(comparison, arms, stdout())
+        show_ablation(result, stdout())
+
+
+@click.command()
+@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="How many to ask the model.")
+@click.option("--thorough", is_flag=True, help="Try value-weighted attention too: twice the time.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, as_json: bool) -> None:
+    """Is there anything to mend, does attention tell wrong answers from right ones, do the thresholds decide anything?
+
+    Asks the model of a pipeline.yaml some hundred of its samples, before a day is spent on all of them.
+    """
+    from mia_cli.config import load_config
+    from mia_cli.console import Display, print_json, stdout
+    from mia_cli.diagnose import run_diagnosis
+    from mia_cli.diagnosis_tables import show_diagnosis
+
+    found = run_diagnosis(load_config(file), Display(), samples=samples, thorough=thorough, trust_remote_code=trust_remote_code)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        show_diagnosis(found, stdout())
 
 
 @click.command()
@@ -183,4 +211,4 @@ def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:
         show_results(run_dir, made, stdout())
 
 
-COMMANDS = (quickstart, run, ablate, init, status, report, embedded)
+COMMANDS = (quickstart, run, diagnose, ablate, init, status, report, embedded)
