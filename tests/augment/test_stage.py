@@ -23,7 +23,13 @@ def test_all_files_are_written_and_every_picture_is_found(data, tmp_path, make_r
     data.write([*data.rows, make_row("bad", "plain/none.png", ("What?", "That.")), {"id": 3}])
     out = tmp_path / "out"
     manifest = augment_dataset(data.source, data.root, out, SETTINGS)
-    assert sorted(path.name for path in out.iterdir()) == ["images", "manifest.json", "samples.jsonl", "skipped.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".pictures",
+        "images",
+        "manifest.json",
+        "samples.jsonl",
+        "skipped.jsonl",
+    ]
     samples = list(read_jsonl(out / "samples.jsonl", Sample))
     skipped = list(read_jsonl(out / "skipped.jsonl", Skipped))
     assert manifest == read_manifest(out)
@@ -73,7 +79,7 @@ def test_only_what_the_stage_has_made_is_cleared(data, tmp_path):
     (out / "notes.txt").touch()
     augment_dataset(data.source, data.root, out, AugmentSettings(formats={"sequence": 1}))
     left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert left == {"images/holiday.jpg", "notes.txt", "manifest.json", "samples.jsonl", "skipped.jsonl"}
+    assert left == {"images/holiday.jpg", "notes.txt", ".pictures", "manifest.json", "samples.jsonl", "skipped.jsonl"}
 
 
 def test_results_of_others_are_not_cleared(data, tmp_path):

@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 from mia_augment.errors import DataError
 from mia_augment.files import atomic_write, write_json
 from mia_augment.index import COUNTS, ROWS, SKIPPED, TURN_BITS, question_bytes, question_key
+from mia_augment.picture_states import STATES, state_line
 from mia_augment.probe import PictureFolder, hash64
 from mia_augment.records import Skipped
 from mia_augment.rows import Row
@@ -77,8 +78,12 @@ def build_index(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    with (temporary / ROWS).open("wb") as store, atomic_write(temporary / SKIPPED) as refused:
-        builder = _Builder(_looked_up(pictures, settings), settings, choice, store, refused)
+    with (
+        (temporary / ROWS).open("wb") as store,
+        atomic_write(temporary / SKIPPED) as refused,
+        atomic_write(temporary / STATES) as states,
+    ):
+        builder = _Builder(_looked_up(pictures, settings, states), settings, choice, store, refused)
         for row in rows:
             if choice.limit is not None and builder.counts["rows"] >= choice.limit:
                 break
@@ -107,16 +112,24 @@ class _Picture:
 Lookup = Callable[[str], _Picture | str]
 
 
-def _looked_up(pictures: PictureFolder, settings: AugmentSettings) -> Lookup:
-    """A function that finds a picture by the path in its row, or says why it can't be used; it remembers the latest."""
+def _looked_up(pictures: PictureFolder, settings: AugmentSettings, states: IO[str]) -> Lookup:
+    """A function that finds a picture by the path in its row, or says why it can't be used; it remembers the latest.
+
+    What it looks at it writes to `states`.
+    """
 
     @functools.lru_cache(_REMEMBERED_PICTURES)
     def look_up(image: str) -> _Picture | str:
         try:
             name, path, status = pictures.locate(image)
+        except DataError as error:
+            states.write(state_line(image, None))
+            return str(error)
+        states.write(state_line(image, status))
+        try:
             key = pictures.content_key(path, status)
         except DataError as error:
-            return str(error)
+            return str(error).replace(path, repr(name))
         group = _group(source_set(name)) if settings.companions == "same_source" else 0
         return _Picture(name, key, hash64(name.encode()), group)
 

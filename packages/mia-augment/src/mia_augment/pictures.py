@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import stat
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mia_augment.apart import open_apart
 from mia_augment.compose import fit
 from mia_augment.errors import DataError
 from mia_augment.settings import PictureSettings
@@ -19,6 +21,12 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"
 """What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
 MAX_SCANS = 200
 """A JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
+
+SLOWNESS = {"JPEG2000": 80, "AVIF": 30, "WEBP": 15}
+"""Decoding time per pixel of noise, in scans of a progressive JPEG (about 6 ns on a 2020s core); others: up to 4."""
+WORK_PER_SECOND, BYTES_PER_SECOND = 15_000_000, 500_000
+"""A picture is read in this process if it has at most so many pixels times scans, and bytes (of which a parser may make much
+work too), for each of `max_seconds`: a tenth and a fifth of what an ordinary core does in that time."""
 
 PNG_LEVEL = 3
 """zlib level of composed PNGs: drawings get hardly smaller above it."""
@@ -42,28 +50,48 @@ def open_picture(
 
     Args:
         path: any file of `FORMATS`, whatever its extension.
-        limits: largest number of pixels and bytes.
+        limits: largest number of pixels and bytes, and longest time. What may take long is decoded in a process of its own.
         fit_into: (width, height) px into which the caller will shrink it, keeping its aspect ratio. A JPEG at least twice that
             large may come at 1/2, 1/4 or 1/8 of its size, but never smaller than needed, which saves most of the decoding.
 
     Raises:
-        DataError: missing, empty, cut off, too large, or no picture; the message says which.
+        DataError: missing, empty, cut off, too large, too slow, or no picture; the message says which.
     """
     path, limits = Path(path), limits or _DEFAULTS
-    check_file(path, limits)
+    size = check_file(path, limits)
+    try:
+        if size <= limits.max_seconds * BYTES_PER_SECOND:
+            return decode(path, limits, fit_into, most_work=limits.max_seconds * WORK_PER_SECOND)
+    except _MuchWork:
+        pass
+    return open_apart(path, limits, fit_into)
+
+
+class _MuchWork(Exception):
+    """A picture may take long to decode."""
+
+
+def decode(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None, most_work: float = math.inf) -> Image.Image:
+    """Do the work of `open_picture`, for a file that `check_file` has passed, in this process and however long it takes.
+
+    Raises:
+        DataError: as `open_picture`.
+        _MuchWork: it would take more than `most_work` (pixels times scans).
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_readable()) as image:
                 _check_size(image, path, limits)
-                _check_scans(image, path)
+                if image.width * image.height * _passes(image, path) > most_work:
+                    raise _MuchWork
                 if fit_into is not None and image.format in _JPEGS:
                     _reduce_early(image, fit_into)
                 image.load()
                 picture = _upright_rgb(image)
                 picture.format = image.format
                 return picture
-    except DataError:
+    except (DataError, _MuchWork):
         raise
     except Image.DecompressionBombError as error:
         raise DataError(f"picture too large: {path}: {error}") from error
@@ -108,9 +136,13 @@ def _check_size(image: Image.Image, path: Path, limits: PictureSettings) -> None
         raise DataError(f"broken picture: {path}: it has no pixels, its size is {image.width} x {image.height}")
 
 
-def _check_scans(image: Image.Image, path: Path) -> None:
-    if image.format in _JPEGS and (scans := _scans(path.read_bytes())) > MAX_SCANS:
+def _passes(image: Image.Image, path: Path) -> int:
+    """About how much work each pixel is, in scans of a JPEG."""
+    if image.format not in _JPEGS:
+        return SLOWNESS.get(image.format or "", 4)
+    if (scans := _scans(path.read_bytes())) > MAX_SCANS:
         raise DataError(f"broken picture: {path}: a JPEG of {scans} scans, more than {MAX_SCANS}")
+    return scans
 
 
 def _scans(data: bytes) -> int:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Protocol, Self
 
+from mia_augment.apart import child_environment
 from mia_augment.errors import MiaError
 from mia_augment.samples import Task
 from mia_augment.work import Job, Worker
@@ -38,21 +37,22 @@ class InProcess:
     """No other process: the caller's does it."""
 
     def __init__(self, job: Job) -> None:
-        self._worker = Worker(job)
+        self._job = job
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._worker.close()
+        pass
 
     def run(self, chunks: Iterable[Chunk]) -> Iterator[Counter[str]]:
-        for name, tasks in chunks:
-            yield self._worker.run(name, tasks)
+        with contextlib.closing(Worker(self._job)) as worker:
+            for name, tasks in chunks:
+                yield worker.run(name, tasks)
 
 
 class Pool:
-    """Several processes; leaving the context ends them."""
+    """Several processes, which start while the rows are still being read; leaving the context ends them."""
 
     def __init__(self, job: Job, workers: int, lock: int | None = None) -> None:
         """`lock`: a file descriptor the processes hold open as long as they live."""
@@ -67,7 +67,7 @@ class Pool:
                 stdout=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": _search_path()},
+                env=child_environment(),
                 pass_fds=() if self._lock is None else (self._lock,),
             )
             self._processes.append(process)
@@ -116,12 +116,6 @@ class Pool:
                 yield result
 
 
-def _search_path() -> str:
-    """PYTHONPATH by which a child finds this very package, however the parent found it."""
-    here = str(Path(__file__).parents[1])
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
 def _send(process: subprocess.Popen[str], line: str) -> None:
     if process.stdin is None:
         raise MiaError("a worker process has no input pipe")
@@ -147,8 +141,9 @@ def _ask(process: subprocess.Popen[str], chunk: Chunk) -> Counter[str]:
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """A worker's life: the job, then chunk after chunk until the input ends."""
-    worker = Worker(Job.model_validate_json(requests.readline()))
+    job, worker = Job.model_validate_json(requests.readline()), None
     for line in requests:
+        worker = worker or Worker(job)  # the index is there when the first chunk is
         name, tasks = json.loads(line)
         try:
             counts = worker.run(

@@ -61,7 +61,7 @@ class PictureFolder:
                 self._inside(path, name, self.root)
                 status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
-            raise DataError(f"missing file: {name!r} is not in {self.root}") from None
+            raise DataError(f"missing file: {name!r} is not in the image root") from None
         return "/".join(parts), path, status
 
     def _real_folder(self, folder: str, name: str) -> str:
@@ -77,20 +77,20 @@ class PictureFolder:
 
     def _inside(self, path: str, name: str, root: str) -> None:
         if path != root and not path.startswith(root.rstrip("/") + "/"):
-            raise DataError(f"outside the image root: a symlink of {name!r} leads out of {root}")
+            raise DataError(f"outside the image root: a symlink of {name!r} leads out of it")
 
     def content_key(self, path: str, status: os.stat_result | None = None) -> int:
         """A hash by which the same picture is known under any name; the file is checked meanwhile.
 
-        A JPEG or PNG whose header and end are sound is not decoded; anything doubtful is, wholly. Of large JPEGs and PNGs the
-        hash is that of their size, beginning and end, which differ wherever their compressed content does.
+        A JPEG or PNG whose header and end are sound is only decoded if `verify` says so; anything doubtful is. Of large JPEGs
+        and PNGs the hash is that of their size, beginning and end, which differ wherever their compressed content does.
 
         Raises:
-            DataError: empty, cut off, too large, or no picture.
+            DataError: empty, cut off, too large, too slow, or no picture.
         """
         size = check_file(path, self.limits, status)
         head, tail, pixels = _look(path, size)
-        if pixels is None:
+        if pixels is None or self.limits.verify == "decode":
             open_picture(path, limits=self.limits)
             if not head.startswith((_JPEG, _PNG)):
                 return hash64(Path(path).read_bytes())

@@ -126,6 +126,12 @@ class PictureSettings(_Settings):
     """Pictures with more pixels are refused before a pixel is decoded."""
     max_bytes: int = Field(default=200_000_000, ge=1)
     """Files larger than this are refused unread."""
+    max_seconds: float = Field(default=30.0, gt=0, le=86_400)
+    """Pictures that take longer to decode are refused. Which ones do depends on the machine; most take milliseconds."""
+    verify: Literal["ends", "decode"] = "ends"
+    """How the pictures of a data set are checked before they are used. ends: a JPEG or PNG whose header and end are sound is
+    taken for whole; damage in its middle shows when it is first opened (for a grid here, for a sequence when it is scored),
+    and the row is skipped then. decode: every picture is decoded once more, which takes some milliseconds each."""
     encoding: Literal["auto", "jpeg", "png"] = "auto"
     """How composed pictures are written. auto: PNG where all parts are lossless files (PNG, BMP, GIF, TIFF) and the result
     has at most `png_pixels` pixels, so drawings stay exact; JPEG elsewhere, so photographs stay small and quick."""

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mia_augment.files import Manifest, atomic_write, content_hash, read_manifes
 from mia_augment.index import Index
 from mia_augment.indexing import Choice, Part, Progress, build_index, kind_of
 from mia_augment.lock import only_writer
+from mia_augment.picture_states import STATES, contents_digest, keep_states, untouched
 from mia_augment.plan import chunks, waves
 from mia_augment.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.probe import PictureFolder
@@ -32,6 +33,9 @@ from mia_augment.records import Skipped
 from mia_augment.samples import Task
 from mia_augment.settings import AugmentSettings
 from mia_augment.work import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
+
+PICTURES = "pictures"
+"""The manifest's input that stands for what the pictures hold."""
 
 log = logging.getLogger(__name__)
 
@@ -80,28 +84,52 @@ def augment_dataset(
     if part == "held_out" and holdout == 0:
         raise ConfigError("part held_out: expected a holdout above 0, got 0")
     started = time.monotonic()
-    PictureFolder(image_root, settings.pictures)  # raises unless it is a folder
+    pictures = PictureFolder(image_root, settings.pictures, out)
     choice = Choice(limit=limit, holdout=holdout, part=part)
     wanted = _manifest(source, image_root, out, settings, seed, choice)
-    finished = read_manifest(out)
-    scratch = out / SCRATCH
-    if finished is not None and finished.same_work(wanted):
-        shutil.rmtree(scratch, ignore_errors=True)
-        return finished
     job = Job(out=out, image_root=image_root, settings=settings, seed=seed)
+
+    def index_into(folder: Path) -> None:
+        build_index(read_rows(source, EmbeddedPictures(out).store), pictures, settings, folder, choice, progress)
+
+    finished = read_manifest(out)
+    if (
+        finished is not None
+        and finished.same_work(_with_pictures(wanted, finished.inputs.get(PICTURES, "")))
+        and (untouched(out / STATES, pictures) or _same_contents(job, finished, index_into))
+    ):
+        shutil.rmtree(job.scratch, ignore_errors=True)
+        return finished
     with only_writer(out) as lock:
         _prepare(out, wanted, finished)
-        if not (scratch / "index").is_dir():
-            pictures = PictureFolder(image_root, settings.pictures, out)
-            rows = read_rows(source, EmbeddedPictures(out).store)
-            build_index(rows, pictures, settings, scratch / "index", choice, progress)
-        counts = _make(job, workers, progress, lock)
+        index = job.scratch / "index"
+        with Pool(job, workers, lock) if workers > 1 else InProcess(job) as pool:
+            if not index.is_dir():
+                index_into(index)
+            counts = _make(job, pool, progress)
         _merge(job, counts, source)
+        keep_states(index, out)
         seconds = round(time.monotonic() - started, 3)
-        manifest = wanted.model_copy(update={"counts": _ordered(counts), "seconds": seconds})
+        manifest = _with_pictures(wanted, contents_digest(index))
+        manifest = manifest.model_copy(update={"counts": _ordered(counts), "seconds": seconds})
         write_manifest(out, manifest)
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(job.scratch, ignore_errors=True)
     return manifest
+
+
+def _with_pictures(manifest: Manifest, digest: str) -> Manifest:
+    return manifest.model_copy(update={"inputs": {**manifest.inputs, PICTURES: digest}})
+
+
+def _same_contents(job: Job, finished: Manifest, index_into: Callable[[Path], None]) -> bool:
+    """Whether the pictures are as they were, whatever the times of their files; these are noted anew then."""
+    with only_writer(job.out):
+        index = job.scratch / "again"
+        index_into(index)
+        if contents_digest(index) != finished.inputs.get(PICTURES):
+            return False
+        keep_states(index, job.out)
+    return True
 
 
 def _manifest(source: Path, image_root: Path, out: Path, settings: AugmentSettings, seed: int, choice: Choice) -> Manifest:
@@ -142,9 +170,11 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
         raise ConfigError(f"{out}: expected a new folder or one made by augment, but it holds {IMAGES}/ of something else")
     if finished is not None:
         log.info("%s: inputs or settings have changed, making it anew", out)
-    for name in ("manifest.json", SAMPLES, SKIPPED):
+    write_json(key, {"clearing": str(out)})  # so that a run killed from here on knows that all this is its own
+    for name in ("manifest.json", SAMPLES, SKIPPED, STATES):
         (out / name).unlink(missing_ok=True)
-    for folder in (*(f"{IMAGES}/{name}" for name in sorted(MOVED)), EMBEDDED, SCRATCH):
+    begun_work = (f"{SCRATCH}/{name}" for name in ("index", "again", "chunks"))
+    for folder in (*(f"{IMAGES}/{name}" for name in sorted(MOVED)), EMBEDDED, *begun_work):
         shutil.rmtree(out / folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # something else may lie there
         (out / IMAGES).rmdir()
@@ -155,21 +185,17 @@ def _holds_something(folder: Path) -> bool:
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
-def _make(job: Job, workers: int, progress: Progress | None, lock: int | None) -> Counter[str]:
+def _make(job: Job, pool: Workers, progress: Progress | None) -> Counter[str]:
     """Run all waves; chunks that are there already are only counted."""
     counts = Counter(rows=0, samples=0, skipped=0)
-    size = chunk_size(job.settings)
-    with contextlib.ExitStack() as stack:
-        index = stack.enter_context(contextlib.closing(Index(job.scratch / "index")))
+    with contextlib.closing(Index(job.scratch / "index")) as index:
         counts.update(index.counts)
         plan = waves(index, job.settings, job.seed)
-        chosen: Workers = Pool(job, workers, lock) if workers > 1 else InProcess(job)
-        pool = stack.enter_context(chosen)
         wave, number = next(plan, None), 0
         while wave is not None:
             total, tasks = wave
             made, done = Counter[str](), 0
-            waiting = _named(chunks(tasks, size), number)
+            waiting = _named(chunks(tasks, chunk_size(job.settings, total)), number)
             for result in pool.run(waiting):
                 made.update(result)
                 done += result["samples"] + result["skipped"]

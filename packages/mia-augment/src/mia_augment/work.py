@@ -15,6 +15,7 @@ from mia_augment.index import Index
 from mia_augment.indexing import kind_of
 from mia_augment.pictures import save_picture
 from mia_augment.probe import PictureFolder
+from mia_augment.questions import MOVED
 from mia_augment.records import Sample
 from mia_augment.samples import Maker, Task
 from mia_augment.settings import AugmentSettings
@@ -38,9 +39,10 @@ class Job(BaseModel):
         return self.out / SCRATCH
 
 
-def chunk_size(settings: AugmentSettings) -> int:
-    """Tasks per chunk: a second's work or so."""
-    return 64 if any(name in ("grid", "pic_in_pic") for name, share in settings.formats.items() if share > 0) else 1024
+def chunk_size(settings: AugmentSettings, tasks: int) -> int:
+    """Tasks per chunk, of so many: a second's work at most, and small enough that all workers are busy to the end."""
+    composed = any(name in MOVED for name, share in settings.formats.items() if share > 0)
+    return max(4, min(64 if composed else 1024, tasks // 64))
 
 
 class Worker:
