@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mia_attention.calls import Call
     from mia_attention.capture import Captured, capture_attention
     from mia_attention.coverage import BoxCoverage
+    from mia_attention.given import Reading, read_answers
     from mia_attention.inputs import Encoded
     from mia_attention.layers import LayerChoice, choose_layer
     from mia_attention.maps import Look, look
@@ -31,6 +32,7 @@ _HOMES = {
     "Captured": "capture",
     "LayerChoice": "layers",
     "Look": "maps",
+    "Reading": "given",
     "Report": "analysis",
     "Response": "responses",
     "ScoreSettings": "settings",
@@ -46,6 +48,7 @@ _HOMES = {
     "find_layer": "profiles",
     "layer_profile": "profiles",
     "look": "maps",
+    "read_answers": "given",
     "respond": "responses",
     "rollout": "rollouts",
     "score": "scoring",
@@ -61,6 +64,7 @@ __all__ = [
     "Encoded",
     "LayerChoice",
     "Look",
+    "Reading",
     "Report",
     "Response",
     "ScoreSettings",
@@ -72,6 +76,7 @@ __all__ = [
     "find_layer",
     "layer_profile",
     "look",
+    "read_answers",
     "register_adapter",
     "respond",
     "rollout",

@@ -11,7 +11,7 @@ from mia_augment.errors import ModelError
 from torch import Tensor, nn
 
 from mia_attention.adapters import adapter_of
-from mia_attention.calls import Call
+from mia_attention.calls import Call, check_growing
 from mia_attention.decoder import check_readable
 from mia_attention.probe import StopForwardError, probing
 from mia_attention.weights import attention_rows, visible
@@ -24,17 +24,19 @@ forward call, the prompt, ends; `predicting` one row earlier."""
 class LayerRows:
     """Observer of one layer: keeps the chosen rows."""
 
-    def __init__(self, rows: RowSpan, *, value_weighted: bool) -> None:
+    def __init__(self, rows: RowSpan, *, value_weighted: bool, past: int = 0) -> None:
         self._span = rows
         self._value_weighted = value_weighted
-        self._seen = 0
+        self._past = past
+        self._seen = past
         self._parts: list[tuple[Tensor, int]] = []
 
     def __call__(self, call: Call) -> None:
+        check_growing(call, self._seen, self._past)
         q_len, k_len = call.query.shape[2], call.key.shape[2]
         if isinstance(self._span, str):
             start = {"generated": q_len, "predicting": q_len - 1, "all": 0}[self._span]
-            self._span = (start, None)
+            self._span = (self._past + start, None)
         first = max(self._span[0] - self._seen, 0)
         last = q_len if self._span[1] is None else min(self._span[1] - self._seen, q_len)
         self._seen += q_len
@@ -64,7 +66,7 @@ class LayerRows:
 
     @property
     def length(self) -> int:
-        """Positions seen so far."""
+        """Positions seen so far, those of a filled cache included."""
         return self._seen
 
     @property
@@ -129,6 +131,7 @@ def capture_attention(
     rows: RowSpan = "generated",
     value_weighted: bool = False,
     stop: bool = False,
+    past: int = 0,
 ) -> Iterator[Captured]:
     """Capture head-mean attention of some layers while the body runs the model, on SDPA, flash or eager attention. ::
 
@@ -146,13 +149,15 @@ def capture_attention(
         rows: which query rows to keep, see `RowSpan`.
         value_weighted: weight attention by the length of the value vectors.
         stop: end the pass after the last of these layers; the body ends there without an error.
+        past: positions that the cache given to the model holds already; rows and keys count from its first one.
 
     Raises:
-        ModelError: a layer does not exist or cannot be read, is being captured already, or the model is run by another thread.
+        ModelError: a layer does not exist or cannot be read, is being captured already, the model is run by another thread, or
+            its calls are not those of one growing sequence.
     """
     modules = check_readable(model, list(layers))
     if not modules:
         raise ModelError("capture_attention: expected at least one layer, got none")
-    observers = {layer: LayerRows(rows, value_weighted=value_weighted) for layer in modules}
+    observers = {layer: LayerRows(rows, value_weighted=value_weighted, past=past) for layer in modules}
     with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
         yield Captured(observers)

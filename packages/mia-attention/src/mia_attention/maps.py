@@ -53,7 +53,7 @@ def look(
     if prepared.encoded is None:
         raise ModelError(f"sample {sample.id}: {prepared.skipped[0].reason}")
     responses, spreads = scorer.spread(prepared)
-    attention = scorer.attention(0, prepared, spreads[0])
+    attention = scorer.attention(0, prepared, spreads[0][0])
     if not attention.image_mass:
         raise ModelError(f"sample {sample.id}: {attention.reason}")
     coverage = BoxCoverage(model, processor)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import torch
+from mia_augment.errors import ModelError
 from torch import Tensor
 
 from mia_attention.capture import Captured, RowSpan, capture_attention
@@ -21,8 +22,9 @@ class Reader(Protocol):
 
     readouts: list[Readout]
 
-    def reading(self, span: RowSpan, *, stop: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Run the model within it; `span`: rows that will be asked for, `stop`: end the pass after the last layer needed."""
+    def reading(self, span: RowSpan, *, stop: bool = False, past: int = 0) -> contextlib.AbstractContextManager[None]:
+        """Run the model within it; `span`: rows that will be asked for, `stop`: end the pass after the last layer needed,
+        `past`: positions that the cache holds already."""
         ...
 
     @property
@@ -46,9 +48,9 @@ class LayersReader:
         self._captured: Captured | None = None
 
     @contextlib.contextmanager
-    def reading(self, span: RowSpan, *, stop: bool = False) -> Iterator[None]:
+    def reading(self, span: RowSpan, *, stop: bool = False, past: int = 0) -> Iterator[None]:
         with capture_attention(
-            self._model, self._layers, rows=span, value_weighted=self._value_weighted, stop=stop
+            self._model, self._layers, rows=span, value_weighted=self._value_weighted, stop=stop, past=past
         ) as captured:
             self._captured = captured
             yield
@@ -82,7 +84,9 @@ class RolloutReader:
         self._traced: Traced | None = None
 
     @contextlib.contextmanager
-    def reading(self, span: RowSpan, *, stop: bool = False) -> Iterator[None]:
+    def reading(self, span: RowSpan, *, stop: bool = False, past: int = 0) -> Iterator[None]:
+        if past:
+            raise ModelError("rollout follows every position: expected no filled cache")
         with capture_rollout(self._model, value_weighted=self._value_weighted, stop=stop) as traced:
             self._traced = traced
             yield

@@ -20,7 +20,7 @@ from mia_augment.errors import ModelError
 from torch import Tensor
 
 from mia_attention.adapters import adapter_of
-from mia_attention.calls import Call
+from mia_attention.calls import Call, check_growing
 from mia_attention.decoder import check_readable, decoder_layers
 from mia_attention.probe import StopForwardError, probing
 from mia_attention.weights import ROW_CHUNK, attention_rows, visible
@@ -65,6 +65,7 @@ class LayerTrace:
         self._value_weighted = value_weighted
 
     def __call__(self, call: Call) -> None:
+        check_growing(call, self._seen)
         start = self._seen
         self._seen += call.query.shape[2]
         keys = min(call.key.shape[2], self._seen)
@@ -157,7 +158,8 @@ def capture_rollout(model: Any, *, value_weighted: bool = False, stop: bool = Fa
     Memory is that of the queries and keys of all layers. With `stop` the pass ends after the last layer's attention.
 
     Raises:
-        ModelError: as `mia_attention.capture_attention`; or some layers are no attention layers, so that none can be followed.
+        ModelError: as `mia_attention.capture_attention`, a filled cache included (queries of its positions are gone); or some
+            layers are no attention layers, so that none can be followed.
     """
     available = decoder_layers(model)
     if len(available) != max(available) + 1:

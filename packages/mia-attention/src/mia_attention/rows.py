@@ -36,10 +36,14 @@ def own_rows(rows: Rows, encoded: Encoded, lengths: Tensor, length: int) -> Tens
         (batch, length) bool.
     """
     if rows == "question":
-        positions = torch.arange(length, device=lengths.device)
-        spans = torch.tensor(encoded.question, device=lengths.device)
-        return (positions >= spans[:, :1]) & (positions < spans[:, 1:])
+        return question_rows(torch.tensor(encoded.question, device=lengths.device), length)
     return answer_rows(rows, torch.full_like(lengths, encoded.prompt_length), lengths, length)
+
+
+def question_rows(spans: Tensor, length: int) -> Tensor:
+    """Positions from, to (half-open) of each sample's question, (batch, 2), as (batch, length) bool."""
+    positions = torch.arange(length, device=spans.device)
+    return (positions >= spans[:, :1]) & (positions < spans[:, 1:])
 
 
 def answer_rows(rows: Rows, prompts: Tensor, answers: Tensor, length: int) -> Tensor:

@@ -169,7 +169,7 @@ class Scorer:
             (
                 response,
                 [
-                    self.attention(index, prepared, spread, readout)
+                    self.attention(index, prepared, spread[index], readout)
                     for readout, spread in zip(self._readouts, spreads, strict=True)
                 ],
             )
@@ -195,14 +195,14 @@ class Scorer:
         return reader_for(self._model, self._readouts, value_weighted=self._settings.value_weighted)
 
     def attention(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout | None = None) -> Attention:
-        """What one sample of a batch attended to, by `spread`; it sums to 0 where the sample has no rows."""
+        """What one sample of a batch attended to, by its `spread`, (length,), which is 0 where it has no rows."""
         settings = self._settings
         readout = self._readouts[0] if readout is None else readout
-        if not spread[index].any():
+        if not spread.any():
             return Attention(layer=readout, rows=settings.rows, region_mass=[], image_mass=[], reason=NO_ROW[settings.rows])
         return measure(
             prepared.samples[index],
-            spread[index],
+            spread,
             prepared.columns[index],
             readout=readout,
             rows=settings.rows,
