@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "embedded"))
-import train as recipes  # noqa: E402  (research/embedded/train.py)
+import train as recipes
 
 WORK = Path(__file__).parent / "work"
 EMBEDDED = Path(__file__).parents[2] / "packages/mia-cli/src/mia_cli/embedded"
@@ -59,7 +59,9 @@ def taught(model: torch.nn.Module, processor: object, recipe: recipes.Recipe, na
     model.train()
     recipes.train_language(model, processor.tokenizer, recipe)
     model.eval()
-    print(name, f"{time.time() - started:.0f} s", recipes.accuracies(model, processor.tokenizer, "validation", 60, 6), flush=True)
+    print(
+        name, f"{time.time() - started:.0f} s", recipes.accuracies(model, processor.tokenizer, "validation", 60, 6), flush=True
+    )
     model.save_pretrained(WORK / name)
     processor.save_pretrained(WORK / name)
 

@@ -1,0 +1,140 @@
+"""One experiment of the test-bed: variants of the method on one model, several trainings each, equal pairs and steps.
+
+    uv run python research/testbed/experiment.py embedded-own --model embedded --style own --seeds 3
+
+Runs `mia ablate` on drawn pictures under research/testbed/work/NAME and writes research/testbed/results/NAME.json: gains on
+the held-out questions. Answers are judged by the value they name (`red`), so that one wording is not preferred to another.
+
+Styles of the ground truths: `own` are the model's words ("The color is red."); `other` a longer wording that it was never
+taught, as ground truths and answers of real models differ. With `other` no answer equals its ground truth, so nothing but
+the attention rule can tell wrong answers from right ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+from mia_augment.files import read_jsonl, write_json
+from mia_cli import drawing
+from mia_cli.console import Display
+from mia_cli.drawn_data import ROWS
+from mia_cli.quickstart import prepare
+from mia_select.comparison import compare
+from mia_select.evaluation import Prediction
+
+HERE = Path(__file__).parent
+OTHER = {
+    "color": "Looking at the image, the color of the shapes is {}.",
+    "shape": "Looking at the image, the shape drawn there is {}.",
+    "count": "Looking at the image, the count of the shapes is {}.",
+    "letter": "Looking at the image, the letter written there is {}.",
+    "background": "Looking at the image, the color of the background is {}.",
+}
+VALUES = {value for values in drawing.ATTRIBUTES.values() for value in values}
+
+
+def named(text: str) -> set[str]:
+    """Values of attributes that an answer names; every value belongs to one attribute only."""
+    return {word.strip(".,?:\n") for word in text.split()} & VALUES
+
+
+def other_rows(folder: Path) -> Path:
+    """The rows of a folder with their answers in the other wording."""
+    rows = json.loads((folder / ROWS).read_text())
+    for row in rows:
+        turn = row["conversations"][1]
+        (value,) = named(turn["value"])
+        attribute = next(name for name, values in drawing.ATTRIBUTES.items() if value in values)
+        turn["value"] = OTHER[attribute].format(value)
+    write_json(folder / "rows-other.json", rows)
+    return folder / "rows-other.json"
+
+
+def pipeline(folder: Path, args: argparse.Namespace) -> Path:
+    """The quickstart's pipeline.yaml with this experiment's settings."""
+    file = prepare(
+        folder,
+        Display(),
+        pictures=args.pictures,
+        test_pictures=300,
+        per_bucket=args.per_bucket,
+        seed=args.seed,
+        model=args.model,
+    )
+    settings = yaml.safe_load(file.read_text())
+    settings["report"] = {**settings.get("report", {}), "pairs": 0}
+    settings["score"] = {**settings["score"], "layer": args.layer, "rows": args.rows}
+    if args.style == "other":
+        settings["data"]["source"] = str(other_rows(folder / "data" / "train"))
+        settings["evaluate"]["source"] = str(other_rows(folder / "data" / "test"))
+        settings["score"]["max_new_tokens"] = settings["evaluate"]["max_new_tokens"] = 24
+    for change in args.set:
+        name, value = change.split("=", 1)
+        section, key = name.split(".")
+        settings[section][key] = yaml.safe_load(value)
+    target = folder / "experiment.yaml"
+    target.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return target
+
+
+def judged(prediction: Prediction) -> Prediction:
+    """Right is what names the ground truth's value and no other."""
+    truth = named(prediction.answer)
+    after = None if prediction.after is None else named(prediction.after) == truth
+    return prediction.model_copy(update={"correct_before": named(prediction.before) == truth, "correct_after": after})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--style", choices=["own", "other"], default="own")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--variants", default="")
+    parser.add_argument("--pictures", type=int, default=800)
+    parser.add_argument("--per-bucket", type=int, default=300)
+    parser.add_argument("--layer", type=yaml.safe_load, default=3)
+    parser.add_argument("--rows", default="generated")
+    parser.add_argument("--seed", type=int, default=0, help="of the pictures; test pictures with another one are fresh")
+    parser.add_argument("--set", nargs="*", default=[], metavar="train.beta=0.2", help="other settings of the pipeline.yaml")
+    args = parser.parse_args()
+    folder = HERE / "work" / args.name
+    file = pipeline(folder, args)
+    command = ["mia", "ablate", str(file), "--seeds", str(args.seeds), "--json"]
+    command += ["--pairs", str(args.pairs)] if args.pairs else []
+    command += ["--variants", args.variants] if args.variants else []
+    started = time.time()
+    table = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    predictions: dict[str, dict[int, list[Prediction]]] = {}
+    arms = json.loads((folder / "run/ablate/seed-0/arms.json").read_text())
+    for arm in arms:
+        for seed in range(args.seeds):
+            name = arm.get("same_as") or arm["variant"]
+            path = folder / f"run/ablate/seed-{seed}/{name}/evaluate/predictions.jsonl"
+            if path.is_file():
+                predictions.setdefault(arm["variant"], {})[seed] = [judged(p) for p in read_jsonl(path, Prediction)]
+    by_value = compare(predictions, reference="full")
+    result = {
+        "settings": vars(args) | {"model": Path(args.model).name},
+        "minutes": round((time.time() - started) / 60, 1),
+        "by_value": by_value.model_dump(mode="json"),
+        "by_match": table,
+        "unanswered": {
+            name: [sum(not named(p.after or "") for p in found) for found in seeds.values()]
+            for name, seeds in predictions.items()
+        },
+    }
+    write_json(HERE / "results" / f"{args.name}.json", result)
+    for row in by_value.rows:
+        gain = row.gain
+        print(f"{row.variant:22} {row.group:12} {100 * gain.mean:+6.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The pictures of docs/does-it-work.md from research/testbed/results/: `uv run python research/testbed/plots.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+HERE = Path(__file__).parent
+TARGET = HERE.parents[1] / "docs" / "does-it-work"
+TITLES = {
+    "full": "the whole method",
+    "no_attention": "no attention rule",
+    "reversed_attention": "attention rule reversed",
+    "random_rejected": "random wrong answer as rejected",
+    "confusion": "companion's answer as rejected",
+    "no_post_selection": "no post-selection",
+    "sequence_only": "sequences only",
+    "grid_only": "grids only",
+    "pic_in_pic_only": "pic-in-pic only",
+    "nll_only": "likelihood of the chosen only",
+}
+GROUPS = ("sequence", "grid", "pic_in_pic", "single")
+
+
+def read(name: str) -> dict[str, Any] | None:
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def readouts(names: list[str]) -> None:
+    """AUROC of every layer and kind of rows within each format and number of images, one panel a model."""
+    found = {name: result for name in names if (result := read(f"readouts-{name}"))}
+    figure, axes = plt.subplots(
+        1, len(found), figsize=(4.6 * len(found), 5.2), sharey=True, layout="constrained", squeeze=False
+    )
+    for axis, (name, result) in zip(axes[0], found.items(), strict=True):
+        rows = {key: value for key, value in result["by_bucket"].items() if key.endswith("/raw")}
+        rows["gradient x attention"] = result["gradient_by_bucket"]
+        buckets = sorted({bucket for value in rows.values() for bucket in value})
+        values = [[value.get(bucket, float("nan")) for bucket in buckets] for value in rows.values()]
+        axis.imshow(values, vmin=0.2, vmax=0.8, cmap="RdBu_r", aspect="auto")
+        for y, line in enumerate(values):
+            for x, value in enumerate(line):
+                if value == value:
+                    axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7)
+        axis.set_xticks(range(len(buckets)), [bucket.replace("_", "-") for bucket in buckets], rotation=60, ha="right")
+        axis.set_yticks(range(len(rows)), [key.removesuffix("/raw").replace("/", ", layer ") for key in rows])
+        axis.set_title(name)
+    figure.suptitle("Does a low ratio mean a wrong answer? AUROC, 0.5 is chance")
+    save(figure, "readouts")
+
+
+def gains(names: dict[str, str]) -> None:
+    """Gain of each variant with its interval, one row of panels an experiment."""
+    found = {name: result for name in names if (result := read(name))}
+    figure, axes = plt.subplots(
+        len(found),
+        len(GROUPS),
+        figsize=(13, 1.2 + 2.6 * len(found)),
+        sharey="row",
+        sharex="col",
+        layout="constrained",
+        squeeze=False,
+    )
+    for line, (name, result) in zip(axes, found.items(), strict=True):
+        rows = result["by_value"]["rows"]
+        variants = [v for v in dict.fromkeys(row["variant"] for row in rows) if v in TITLES][::-1]
+        for axis, group in zip(line, GROUPS, strict=True):
+            for y, variant in enumerate(variants):
+                gain = next(row["gain"] for row in rows if (row["variant"], row["group"]) == (variant, group))
+                mean, low, high = (100 * gain[key] for key in ("mean", "low", "high"))
+                axis.errorbar(
+                    mean, y, xerr=[[mean - low], [high - mean]], fmt="o", color="C3" if variant == "full" else "C0", capsize=3
+                )
+            axis.axvline(0, color="gray", linewidth=0.8)
+            axis.grid(axis="x", alpha=0.3)
+            axis.set_title(f"{names[name]}: {group.replace('_', '-')}", fontsize=9)
+        line[0].set_yticks(range(len(variants)), [TITLES[variant] for variant in variants])
+    figure.supxlabel("gain in points, 95 % interval over questions and trainings")
+    save(figure, "gains")
+
+
+def save(figure: Any, name: str) -> None:
+    TARGET.mkdir(parents=True, exist_ok=True)
+    figure.savefig(TARGET / f"{name}.png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    readouts(["embedded", "1-300", "1-600"])
+    gains({"embedded-own": "own wording", "embedded-other": "another wording"})
+
+
+if __name__ == "__main__":
+    main()
