@@ -19,7 +19,11 @@ from mia_cli.config import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report import figures, write_report
 from mia_cli.report.collect import curves
+from mia_cli.report.notes import short_notes
+from mia_select.calibration import BucketThreshold
 from mia_select.evaluation import predict, summarize
+from mia_select.funnel import Selection
+from mia_select.selection import Selector
 from mia_select.settings import SelectSettings
 from mia_select.stage import select_pairs
 from PIL import Image
@@ -108,7 +112,7 @@ def page(run_dir: Path, **settings: object) -> tuple[str, Page]:
 
 def test_the_page_needs_nothing_from_elsewhere(run_dir):
     text, parsed = page(run_dir)
-    assert parsed.links == []
+    assert [link for link in parsed.links if not link.startswith("#")] == []
     assert "http" not in re.sub(r"http-equiv", "", text)
     assert "default-src 'none'" in text
 
@@ -150,9 +154,9 @@ def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):
     shown = {entry["id"]: entry for entry in json.loads(page(run_dir)[1].data[0])["pairs"]}
     assert shown["row-1"]["heat"] is None
     first, second = (Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in shown["row-0"]["heat"])
-    dark, middle, bright = (0, 0, 0), (188, 55, 84), (252, 255, 164)
-    assert [first.getpixel(place) for place in ((0, 0), (1, 0), (0, 1), (1, 1))] == [dark, bright, middle, dark]
-    assert (second.size, second.getpixel((0, 0))) == ((2, 1), (87, 16, 110))
+    clear, middle, bright = (87, 16, 110, 0), (218, 98, 46, 128), (255, 236, 90, 255)
+    assert [first.getpixel(place) for place in ((0, 0), (1, 0), (0, 1), (1, 1))] == [clear, bright, middle, clear]
+    assert (second.size, second.getpixel((0, 0))[3]) == ((2, 1), 64)
 
 
 def test_maps_of_pictures_with_more_cells_are_compared_by_area():
@@ -170,9 +174,16 @@ def test_funnel_and_histogram_tell_the_counts(run_dir):
 
 def test_before_and_after_are_told_with_intervals(run_dir):
     text, _ = page(run_dir)
-    assert "40.0 % [11.8, 76.9]" in text  # Wilson's interval of 2 of 5
-    assert "100.0 % [56.6, 100.0]" in text
-    assert "+60.0 [" in text
+    shown = " ".join(re.sub(r"<[^>]+>", "", text).split())
+    assert "40.0 % [11.8, 76.9]" in shown  # Wilson's interval of 2 of 5
+    assert "100.0 % [56.6, 100.0]" in shown
+    assert "+60.0 [" in shown
+    assert "40.0 → 100.0 %" in shown
+
+
+def test_kinds_of_mistakes_are_told_before_and_after(run_dir):
+    text, _ = page(run_dir)
+    assert '<td class="n">1 → 0</td>' in text  # one of the five answers is the other picture's
 
 
 def test_a_run_with_one_stage_has_a_report_too(tmp_path):
@@ -214,9 +225,48 @@ def test_a_curve_leaves_out_what_is_no_number():
 
 @pytest.mark.parametrize(("low", "high", "css"), [(1.0, 3.0, "better"), (-3.0, -1.0, "worse"), (-1.0, 1.0, "open")])
 def test_an_interval_is_coloured_by_its_side_of_zero(low, high, css):
-    figure = figures.intervals([figures.Interval("<b>", (low + high) / 2, low, high)], "points")
-    assert f'class="interval {css}"' in figure
-    assert "<b>" not in figure
+    assert f'class="interval {css}"' in figures.interval((low + high) / 2, low, high, bound=3.0)
+
+
+def test_an_interval_stands_where_its_numbers_are():
+    """200 px wide with 6 px at each edge: 0 lies at 100, the bound 10 at 194, so 5 lies at 147."""
+    figure = figures.interval(5.0, -5.0, 10.0, bound=10.0)
+    assert 'x1="53.0" y1="9.0" x2="194.0"' in figure
+    assert 'cx="147.0"' in figure
+
+
+def warned(*warnings: str, **origins: str) -> Selection:
+    """A selection with these warnings; `sequence2="keep"`: where that threshold is from."""
+    lines = [
+        BucketThreshold.model_construct(format=name[:-1], parts=int(name[-1]), origin=origin)
+        for name, origin in origins.items()
+    ]
+    return Selection.model_construct(warnings=list(warnings), thresholds=lines)
+
+
+def test_a_format_with_many_warnings_gets_one_line():
+    inert = ["sequence of 3: the threshold 0.7 is inert, it lets ..", "sequence of 2: the threshold 0.8 is inert, it lets .."]
+    chance = "sequence of 3: the ratio does not tell right from wrong (AUROC 0.51 ..), .."
+    found = short_notes(warned(*inert, chance, "the rule 'perplexity' dropped 9 of 10", sequence2="keep", sequence3="auroc"))
+    assert found == [
+        "sequence of 2, 3: the thresholds of the table are inert and were set anew from the data; "
+        "the ratio tells wrong from right no better than chance for 3",
+        "the rule 'perplexity' dropped 9 of 10",
+    ]
+
+
+def test_warnings_of_the_selection_are_still_recognised(run_dir):
+    """`short_notes` reads them by their words: a real selection gives no line that it does not know."""
+    samples = [scored(number, "The color is blue.", 0.1 + number / 1000) for number in range(30)]
+    samples += [scored(100 + number, "The color is red.", 0.1 + number / 1000) for number in range(30)]
+    selector = Selector(SelectSettings(calibrate="auto", max_length_ratio=None, min_edit_distance=None))
+    list(selector.run(samples))
+    report = selector.report()
+    assert len(report.warnings) == 2
+    assert short_notes(report) == [
+        "sequence of 2: the thresholds of the table are inert and were set anew from the data; "
+        "the ratio tells wrong from right no better than chance"
+    ]
 
 
 def test_measurements_on_held_out_pairs_do_not_mix_with_the_training_curve(tmp_path):

@@ -55,36 +55,57 @@ def shown_rows(evaluation: Evaluation) -> list[Row]:
 def section(folder: Path) -> dict[str, Any]:
     """What the page shows of an evaluation; nothing where there is none."""
     if not (folder / EVALUATION).is_file():
-        return {"accuracy": [], "accuracy_figure": "", "anatomy": None}
-    evaluation = read_evaluation(folder)
-    rows = shown_rows(evaluation)
-    return {
-        "accuracy": [_line(row) for row in rows],
-        "accuracy_figure": figures.intervals([_interval(row) for row in rows if row.difference], "points"),
-        "anatomy": _anatomy(rows),
-    }
+        return {"accuracy": [], "anatomy": None}
+    rows = shown_rows(read_evaluation(folder))
+    bound = max((abs(edge) for row in rows if row.difference for edge in (row.difference.low, row.difference.high)), default=0)
+    return {"accuracy": [_line(row, 100 * bound) for row in rows], "anatomy": _anatomy(rows)}
 
 
-def _line(row: Row) -> dict[str, Any]:
+def facts(folder: Path) -> list[dict[str, str]]:
+    """The outcome in a line or two: several images together, and single ones."""
+    if not (folder / EVALUATION).is_file():
+        return []
+    rows = {row.name: row for row in read_evaluation(folder).rows}
+    return [_fact(rows[name], words) for name, words in ((MULTI, "Several images"), ("single", "Single image")) if name in rows]
+
+
+def _fact(row: Row, words: str) -> dict[str, str]:
+    before, after = f"{100 * row.before.rate:.1f}", f"{100 * row.after.rate:.1f}" if row.after else None
     return {
-        "label": label(row),
-        "pooled": row.parts is None or row.name == "single",
-        "n": row.before.n,
-        "before": _text(row.before),
-        "after": _text(row.after) if row.after else "-",
-        "difference": difference_text(row.difference) if row.difference else "-",
+        "name": f"{words}, right answers",
+        "value": f"{before} → {after} %" if after else f"{before} %",
+        "more": f"{difference_text(row.difference)} points" if row.difference else f"of {row.before.n} samples",
         "direction": direction(row.difference),
     }
 
 
-def _text(accuracy: Accuracy) -> str:
-    return f"{100 * accuracy.rate:.1f} % [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
+def _line(row: Row, bound: float) -> dict[str, Any]:
+    difference = row.difference
+    return {
+        "label": label(row),
+        "pooled": row.parts is None or row.name == "single",
+        "n": row.before.n,
+        "before": _parts(row.before),
+        "after": _parts(row.after),
+        "difference": dict(zip(("rate", "interval"), _split(difference_text(difference) if difference else "-"), strict=True)),
+        "direction": direction(difference),
+        "figure": figures.interval(100 * difference.mean, 100 * difference.low, 100 * difference.high, bound)
+        if difference
+        else "",
+    }
 
 
-def _interval(row: Row) -> figures.Interval:
-    if row.difference is None:
-        raise ValueError(f"{row.name} has no difference")
-    return figures.Interval(label(row), 100 * row.difference.mean, 100 * row.difference.low, 100 * row.difference.high)
+def _parts(accuracy: Accuracy | None) -> dict[str, str]:
+    """Rate and interval in percent, apart."""
+    if accuracy is None:
+        return {"rate": "-", "interval": ""}
+    return {"rate": f"{100 * accuracy.rate:.1f} %", "interval": f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"}
+
+
+def _split(text: str) -> tuple[str, str]:
+    """``+4.3 [+1.7, +6.9]`` as its number and its interval."""
+    number, _, interval = text.partition(" ")
+    return number, interval
 
 
 def _anatomy(rows: list[Row]) -> dict[str, Any]:
@@ -92,10 +113,13 @@ def _anatomy(rows: list[Row]) -> dict[str, Any]:
     kinds = [
         kind for kind in MISTAKES if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)
     ]
-    columns = ["format", *(f"{MISTAKES[kind]}, {when}" for kind in kinds for when in ("before", "after"))]
     lines = []
     for row in rows:
         after = row.mistakes_after
-        cells = [value for kind in kinds for value in (str(row.mistakes_before[kind]), str(after[kind]) if after else "-")]
+        cells = [f"{row.mistakes_before[kind]} → {after[kind]}" if after else str(row.mistakes_before[kind]) for kind in kinds]
         lines.append([label(row), *cells])
-    return {"columns": columns, "rows": lines}
+    return {
+        "columns": ["format", *(MISTAKES[kind] for kind in kinds)],
+        "rows": lines if kinds else [],
+        "after": any(row.mistakes_after for row in rows),
+    }

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.files import Manifest, read_jsonl, read_manifest
-from mia_augment.records import ScoredSample
+from mia_augment.records import Format, ScoredSample
 from mia_augment.text import same_answer
+from mia_select.evaluation import FORMATS
 from mia_select.stage import read_selection
 
 from mia_cli.layout import Folders
@@ -34,7 +35,7 @@ RULES = {
 }
 """What is true of the candidates that a rule of the selection keeps."""
 
-Bucket = tuple[str, int]
+Bucket = tuple[Format, int]
 """(format, number of parts)"""
 
 
@@ -54,6 +55,11 @@ class Step:
     label: str
     left: int
     lost: int = 0
+
+
+def in_order(buckets: Iterable[Bucket]) -> list[Bucket]:
+    """Sequences, grids, pic-in-pics, single images; fewer parts first."""
+    return sorted(buckets, key=lambda bucket: (FORMATS.index(bucket[0]), bucket[1]))
 
 
 def bucket_name(bucket: Bucket) -> str:
@@ -85,7 +91,7 @@ def ratios(folder: Path) -> dict[Bucket, Ratios]:
             entry.unmeasured += 1
         else:
             (entry.right if same_answer(sample.response, sample.answer) else entry.wrong).append(sample.attention.ratio)
-    return dict(sorted(found.items()))
+    return {bucket: found[bucket] for bucket in in_order(found)}
 
 
 def funnel(made: dict[str, Manifest], folder: Path) -> list[Step]:

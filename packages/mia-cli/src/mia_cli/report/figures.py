@@ -7,23 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 280, 130
-LEFT, RIGHT, TOP, BOTTOM = 34, 10, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 """Margins of a plot in px."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured value with its 95 % interval."""
-
-    label: str
-    value: float
-    low: float
-    high: float
 
 
 def histogram(
@@ -75,30 +64,22 @@ def curve(title: str, points: Sequence[tuple[float, float]]) -> Markup:
     parts = [Markup('<polyline class="curve" points="{}"/>').format(places)]
     label = f"{title}: from {short(finite[0][1])} to {short(finite[-1][1])}"
     ends = [(0.0, short(first)), (1.0, short(last))]
-    return _figure(label, [*parts, *_x_axis(ends), *_y_axis(short(low), short(high))])
+    lowest = short(low) if abs(low) > (high - low) / 1000 else "0"
+    return _figure(label, [*parts, *_x_axis(ends), *_y_axis(lowest, short(high))])
 
 
-def intervals(rows: Sequence[Interval], unit: str) -> Markup:
-    """Values with their 95 % intervals beside a line at 0."""
-    if not rows:
-        return Markup("")
-    width, left, right, step = 600, 150, 150, 24
-    bound = max(0.01, *(abs(edge) for row in rows for edge in (row.low, row.high)))
-    scale = (width - left - right) / (2 * bound)
-    zero = left + bound * scale
-    height = step * len(rows) + 8
-    parts = [_line("zero", zero, 0, zero, height)]
-    for index, row in enumerate(rows):
-        y = index * step + step / 2 + 4
-        css = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
-        parts += [
-            _text("y", left - 10, y + 4, row.label),
-            _line(f"interval {css}", zero + row.low * scale, y, zero + row.high * scale, y),
-            Markup('<circle class="{}" cx="{}" cy="{}" r="4"/>').format(css, f"{zero + row.value * scale:.1f}", y),
-            _text("x start", width - right + 10, y + 4, f"{row.value:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"),
-        ]
-    label = "; ".join(f"{row.label} {row.value:+.1f} {unit}, from {row.low:+.1f} to {row.high:+.1f}" for row in rows)
-    return _figure(label, parts, width, height)
+def interval(value: float, low: float, high: float, bound: float) -> Markup:
+    """A difference with its 95 % interval beside a line at 0; `bound`: what lies at either edge."""
+    width, height, edge = 200, 18, 6
+    scale = (width / 2 - edge) / max(0.01, bound)
+    middle, y = width / 2, height / 2
+    css = "better" if low > 0 else "worse" if high < 0 else "open"
+    parts = [
+        _line("zero", middle, 0, middle, height),
+        _line(f"interval {css}", middle + low * scale, y, middle + high * scale, y),
+        Markup('<circle class="{}" cx="{}" cy="{}" r="4"/>').format(css, f"{middle + value * scale:.1f}", y),
+    ]
+    return _figure(f"{value:+.1f}, from {low:+.1f} to {high:+.1f}", parts, width, height)
 
 
 def short(value: float) -> str:
@@ -107,7 +88,10 @@ def short(value: float) -> str:
     >>> short(0.00005), short(12.3456), short(1500)
     ('5e-05', '12.3', '1500')
     """
-    return f"{value:.0f}" if abs(value) >= 100 and value == round(value) else f"{value:.3g}"
+    if abs(value) >= 100 and value == round(value):
+        return f"{value:.0f}"
+    text = f"{value:.3g}"
+    return f"{value:.2g}" if "e" in text else text
 
 
 def _counted(values: Sequence[float], bins: int) -> list[int]:

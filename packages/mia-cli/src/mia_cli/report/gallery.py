@@ -22,19 +22,20 @@ from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report
 from mia_cli.layout import Folders
-from mia_cli.report.collect import RULES, Bucket, bucket_name
+from mia_cli.report.collect import RULES, Bucket, bucket_name, in_order
 from mia_cli.report.pictures import Thumbnails
 
 PAIR = "became a pair"
 DROPPED_PER_RULE = 20
 """Dropped samples shown per rule, at most."""
 KINDS = {
-    "focused": "looked at the target",
-    "sequence_confusion": "looked at another picture",
-    "element_interference": "attention scattered",
+    "focused": "none: looked at the target",
+    "sequence_confusion": "sequence confusion: looked at another picture",
+    "element_interference": "element interference: attention scattered",
     None: "not measured",
 }
-HEAT = ((0, 0, 0), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+HEAT = ((87, 16, 110), (188, 55, 84), (249, 142, 9), (255, 236, 90))
+"""Colours from little attention to the most."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _chosen_pairs(path: Path, limit: int) -> list[PreferencePair]:
         by_bucket[pair.format, len(pair.regions)].append(pair)
     for group in by_bucket.values():
         random.Random(0).shuffle(group)
-    return list(_in_turn([by_bucket[bucket] for bucket in sorted(by_bucket)], limit))
+    return list(_in_turn([by_bucket[bucket] for bucket in in_order(by_bucket)], limit))
 
 
 def _chosen_drops(path: Path) -> list[Dropped]:
@@ -111,13 +112,21 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Report | None)
         if progress is not None:
             progress(index, len(chosen))
     return {
-        "buckets": sorted({entry["bucket"] for entry in shown}),
+        "buckets": _buckets(chosen),
         "kinds": _names(entry["kind"] for entry in shown),
         "says": _names(entry["says"] for entry in shown),
         "outcomes": _names(entry["outcome"] for entry in shown),
         "heat": any(entry["heat"] for entry in shown),
         "data": {"pairs": shown, "thumbnails": thumbnails.made},
     }
+
+
+def _buckets(chosen: Sequence[Example]) -> list[str]:
+    """What the format filter offers: a format with several numbers of parts also as a whole."""
+    found = in_order({(example.sample.format, example.sample.parts) for example in chosen})
+    names = [bucket_name(bucket) for bucket in found]
+    several = [name for name, count in Counter(bucket[0] for bucket in found).items() if count > 1]
+    return [*(f"{name}, all" for name in several), *names]
 
 
 def _names(values: Iterable[str]) -> list[str]:
@@ -131,7 +140,6 @@ def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
     says = "right" if analysis.correct else "another picture's answer" if analysis.echoes is not None else "no picture's answer"
     return {
         "id": pair.id if pair else sample.id,
-        "format": sample.format,
         "bucket": bucket_name((sample.format, sample.parts)),
         "kind": KINDS[analysis.kind],
         "says": says,
@@ -149,9 +157,9 @@ def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
 
 
 def heat_png(cells: NDArray[np.float64]) -> str:
-    """Cells (rows, columns) of 0..1 as a data URI of a small picture, from dark (nothing) over red to bright yellow."""
+    """Cells (rows, columns) of 0..1 as a data URI of a small picture: from clear (nothing) over purple and red to yellow."""
     stops = np.linspace(0, 1, len(HEAT))
     channels = [np.interp(cells, stops, [color[channel] for color in HEAT]) for channel in range(3)]
     buffer = io.BytesIO()
-    Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8)).save(buffer, format="PNG")
+    Image.fromarray(np.stack([*channels, 255 * cells], axis=-1).round().astype(np.uint8)).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -41,7 +41,7 @@
       const image = make("img");
       image.src = thumbnail.src;
       image.alt = `Picture ${index + 1} of ${pair.images.length}: ${labels}`;
-      image.loading = "lazy";
+      [image.width, image.height] = thumbnail.shown;
       frame.append(image);
       const heat = pair.heat && pair.heat[index];
       if (heat) {
@@ -68,27 +68,41 @@
     return line;
   };
 
+  /* The lines that stand for the pictures are set apart from the question. */
+  const prompt = (text) => {
+    const cut = text.lastIndexOf("<image>") + "<image>".length;
+    const node = make("p", "prompt");
+    node.append(make("span", "quiet", text.slice(0, cut).replaceAll("\n", "  ")), text.slice(cut).trim());
+    return node;
+  };
+
   const show = (pair) => {
+    const kept = pair.outcome === "became a pair";
     const card = make("article", "pair");
     const header = make("header");
-    header.append(make("b", "", pair.bucket), make("span", "", pair.says), make("span", "", pair.kind), make("span", "", pair.outcome));
-    Object.entries(pair.scores).forEach(([name, value]) => {
-      header.append(make("span", "", `${name.replace("_", " ")} ${value.toFixed(3)}`));
-    });
-    header.append(make("span", "", pair.id));
+    header.append(make("b", "", pair.bucket), make("span", kept ? "chip kept" : "chip", pair.outcome));
+    header.append(make("span", "chip", pair.says), make("span", "chip", pair.kind), make("code", "", pair.id));
     const pictures = make("div", "pictures");
     pair.images.forEach((name, index) => pictures.append(picture(pair, name, index)));
     const answers = make("div", "answers");
-    answers.append(make("span", "quiet", pair.outcome === "became a pair" ? "chosen" : "truth"), marked("chosen", pair.chosen, pair.rejected));
-    answers.append(make("span", "quiet", pair.outcome === "became a pair" ? "rejected" : "answer"), marked("rejected", pair.rejected, pair.chosen));
-    card.append(header, pictures, make("p", "prompt", pair.prompt), answers);
+    answers.append(make("span", "quiet", kept ? "chosen" : "truth"), marked("chosen", pair.chosen, pair.rejected));
+    answers.append(make("span", "quiet", kept ? "rejected" : "answer"), marked("rejected", pair.rejected, pair.chosen));
+    const scores = make("p", "scores");
+    Object.entries(pair.scores).forEach(([name, value]) => {
+      scores.append(make("span", "", `${name.replaceAll("_", " ")} ${value.toFixed(name === "perplexity" ? 3 : 2)}`));
+    });
+    const words = make("div", "words");
+    words.append(prompt(pair.prompt), answers, scores);
+    const body = make("div", "body");
+    body.append(pictures, words);
+    card.append(header, body);
     return card;
   };
 
   const wanted = () => {
     const words = controls.words.value.trim().toLowerCase();
     return pairs.filter((pair) =>
-      (!controls.bucket.value || pair.bucket === controls.bucket.value || pair.format === controls.bucket.value) &&
+      (!controls.bucket.value || pair.bucket === controls.bucket.value || controls.bucket.value === `${pair.bucket.split(" ")[0]}, all`) &&
       ["says", "kind", "outcome"].every((name) => !controls[name].value || pair[name] === controls[name].value) &&
       (!words || `${pair.id} ${pair.prompt} ${pair.chosen} ${pair.rejected}`.toLowerCase().includes(words)));
   };

@@ -18,9 +18,17 @@ from mia_cli.config import ReportSettings
 from mia_cli.console import Report, counts_line, duration
 from mia_cli.layout import Folders, saved_settings
 from mia_cli.report import accuracy, collect, figures, gallery
+from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
 
 CURVES = ("loss", "accuracy", "margin", "nll", "chosen_logp", "rejected_logp", "learning_rate", "grad_norm")
+TITLES = {
+    "accuracy": "pair accuracy",
+    "nll": "NLL of chosen answers",
+    "chosen_logp": "log-prob of chosen answers",
+    "rejected_logp": "log-prob of rejected answers",
+    "grad_norm": "gradient norm",
+}
 PACKAGES = ("mia-augment", "mia-attention", "mia-select", "mia-dpo-train", "mia-cli", "torch", "transformers", "peft", "pillow")
 
 
@@ -48,12 +56,14 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
     text = environment.get_template("page.html.j2").render(
         title=settings.title,
         summary=_summary(made),
+        facts=_facts(run_dir, made, folders),
         css=Markup((here / "page.css").read_text("utf-8")),
         script=Markup((here / "page.js").read_text("utf-8")),
         funnel=_funnel(made, folders),
         by_bucket=_by_bucket(folders) if "select" in made else None,
         skipped=_skipped(made),
         histograms=_histograms(made, folders),
+        notes=_notes(folders) if "select" in made else None,
         curves=_curves(folders),
         gallery=gallery.gallery(folders, settings, progress) if "select" in made and settings.pairs else None,
         stages=_stages(run_dir, made),
@@ -74,8 +84,23 @@ def _summary(made: dict[str, Manifest]) -> str:
         parts.append(f"{rows} single-image rows became {samples} samples")
     if "select" in counts:
         parts.append(f"{counts['select'].get('pairs', 0)} preference pairs")
-    model = made["score"].inputs.get("model", "") if "score" in made else ""
+    model = made["score"].inputs.get("model", "").split(" ")[0] if "score" in made else ""
     return ", then ".join(parts) + (f", with the model {model}." if model else ".")
+
+
+def _facts(run_dir: Path, made: dict[str, Manifest], folders: Folders) -> list[dict[str, str]]:
+    """The cards at the top."""
+    found = accuracy.facts(folders.evaluated)
+    if "select" in made:
+        selection = read_selection(folders.pairs)
+        more = f"of {selection.candidates} candidates"
+        found.append({"name": "Preference pairs", "value": str(selection.pairs), "more": more, "direction": ""})
+    states = read_states(run_dir)
+    if states:
+        seconds = sum(state.seconds for state in states.values())
+        more = f"in {len(states)} stages"
+        found.append({"name": "Time", "value": duration(seconds), "more": more, "direction": ""})
+    return found
 
 
 def _funnel(made: dict[str, Manifest], folders: Folders) -> list[dict[str, Any]]:
@@ -87,10 +112,12 @@ def _funnel(made: dict[str, Manifest], folders: Folders) -> list[dict[str, Any]]
 def _by_bucket(folders: Folders) -> dict[str, Any]:
     selection = read_selection(folders.pairs)
     rules = [rule.rule for rule in selection.rules if rule.dropped]
+    buckets = {(b.format, b.parts): b for b in selection.buckets}
     columns = ["format", "candidates", *(f"not {collect.RULES.get(rule, rule)}" for rule in rules), "pairs"]
     rows = [
-        [collect.bucket_name((b.format, b.parts)), b.entered, *(b.dropped.get(rule, 0) for rule in rules), b.kept]
-        for b in selection.buckets
+        [collect.bucket_name(bucket), b.entered, *(b.dropped.get(rule, 0) for rule in rules), b.kept]
+        for bucket in collect.in_order(buckets)
+        if (b := buckets[bucket])
     ]
     return {"columns": columns, "rows": rows}
 
@@ -118,10 +145,15 @@ def _histograms(made: dict[str, Manifest], folders: Folders) -> list[dict[str, A
     return items
 
 
+def _notes(folders: Folders) -> dict[str, list[str]] | None:
+    selection = read_selection(folders.pairs)
+    return {"short": short_notes(selection), "all": selection.warnings} if selection.warnings else None
+
+
 def _curves(folders: Folders) -> list[dict[str, Any]]:
     found = collect.curves(folders.trained / "metrics.jsonl")
     drawn = [name for name in CURVES if len(found.get(name, [])) > 1]
-    return [{"title": name.replace("_", " "), "figure": figures.curve(name, found[name])} for name in drawn]
+    return [{"title": TITLES.get(name, name.replace("_", " ")), "figure": figures.curve(name, found[name])} for name in drawn]
 
 
 def _stages(run_dir: Path, made: dict[str, Manifest]) -> list[dict[str, str]]:

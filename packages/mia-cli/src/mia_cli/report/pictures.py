@@ -14,9 +14,10 @@ from PIL import Image
 
 
 class Thumbnail(TypedDict):
-    """A small copy of a picture and how large the picture is, so that boxes can be laid over it."""
+    """A small copy of a picture and how large the picture is, so that boxes can be laid over it; (width, height) px."""
 
     src: str
+    shown: tuple[int, int]
     width: int
     height: int
 
@@ -43,4 +44,4 @@ def thumbnail(picture: Image.Image, longest: int) -> Thumbnail:
     buffer = io.BytesIO()
     small.save(buffer, format="WEBP", quality=80, method=4)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return {"src": f"data:image/webp;base64,{data}", "width": picture.width, "height": picture.height}
+    return {"src": f"data:image/webp;base64,{data}", "shown": small.size, "width": picture.width, "height": picture.height}
