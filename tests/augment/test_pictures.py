@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -261,3 +262,48 @@ def test_a_reduced_picture_on_its_side_is_large_enough_too(tmp_path):
 def test_damaged_exif_does_not_cost_the_picture(tmp_path):
     path = save(halves(), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\xff\xff", quality=95)
     assert near(open_picture(path), (5, 20), RED)
+
+
+@pytest.fixture
+def apart_always(monkeypatch):
+    monkeypatch.setattr("mia_augment.pictures.WORK_PER_SECOND", 0)
+
+
+def test_a_picture_read_in_a_process_of_its_own_is_the_same(tmp_path, request):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(halves(1000, 400), tmp_path / "a.jpg", exif=exif, quality=95)
+    here = open_picture(path, fit_into=(300, 500))
+    request.getfixturevalue("apart_always")
+    there = open_picture(path, fit_into=(300, 500))
+    assert (there.size, there.mode, there.format) == ((200, 500), "RGB", "JPEG")
+    assert there.tobytes() == here.tobytes()
+
+
+def test_what_is_wrong_with_a_picture_is_told_from_there_too(tmp_path, apart_always, monkeypatch):
+    path = save(halves(), tmp_path / "a.bmp")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"broken picture: .*a\.bmp: "):
+        open_picture(path)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(DataError, match="the process that read it ended with code 1"):
+        open_picture(path)
+
+
+def slow_jpeg(path: Path) -> Path:
+    """A small file within all limits whose decoder goes over 36 million pixels 190 times."""
+    data = io.BytesIO()
+    Image.new("L", (6000, 6000), 90).save(data, "JPEG", progressive=True)
+    body = data.getvalue()
+    start = body.rindex(b"\xff\xda")
+    path.write_bytes(body[:start] + body[start:-2] * 184 + body[-2:])
+    return path
+
+
+def test_a_picture_that_takes_too_long_is_refused_when_the_time_is_up(tmp_path):
+    path = slow_jpeg(tmp_path / "a.jpg")
+    assert path.stat().st_size < 2_000_000
+    cpu = time.process_time()
+    with pytest.raises(DataError, match=r"picture too slow: .* not read within max_seconds 1\.5"):
+        open_picture(path, limits=PictureSettings(max_seconds=1.5))
+    assert time.process_time() - cpu < 0.5  # about 8 s are needed to decode it

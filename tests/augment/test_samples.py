@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mia_augment import AugmentSettings, augment
+from mia_augment.apart import TooSlow
 from mia_augment.records import IMAGE, Sample, Skipped
 from PIL import Image
 
@@ -220,6 +221,7 @@ def test_a_picture_that_cannot_be_used_costs_its_row(data, make_row, tmp_path, i
     assert len(samples) == 12
     assert [s.id for s in skipped] == ["bad"]
     assert skipped[0].reason.startswith(reason)
+    assert str(data.root) not in skipped[0].reason  # the same file on every machine
 
 
 def test_a_symlink_within_the_image_root_is_fine(data, make_row):
@@ -229,12 +231,41 @@ def test_a_symlink_within_the_image_root_is_fine(data, make_row):
     assert next(s for s in samples if s.id.startswith("linked")).source.paths.count("plain/linked.png") == 1
 
 
-def test_a_companion_that_turns_out_broken_is_replaced(data):
-    # header and end are sound, so only decoding tells
+@pytest.fixture
+def damaged(data):
+    """Header and end of the red picture are sound, so only decoding tells."""
     path = data.root / "plain/red.png"
     body = bytearray(path.read_bytes())
     body[body.index(b"IDAT") + 6] ^= 0xFF
     path.write_bytes(body)
+
+
+def test_damage_in_the_middle_is_found_at_once_where_asked_for(data, damaged):
+    assert len(run(data, formats=["sequence"])[0]) == 12
+    samples, skipped, _ = run(data, formats=["sequence"], pictures={"verify": "decode"})
+    assert len(samples) == 11
+    assert all("plain/red.png" not in sample.images for sample in samples)
+    assert [(s.id, s.reason.split(":")[0]) for s in skipped] == [("red", "broken picture")]
+
+
+def test_a_picture_that_took_too_long_is_not_tried_again(data, monkeypatch):
+    tried: list[Path] = []
+
+    def slow(path, limits, fit_into):
+        tried.append(path)
+        raise TooSlow(f"picture too slow: {path}")
+
+    data.picture("plain/red.png", data.colors["red"], size=(3000, 3000))
+    monkeypatch.setattr("mia_augment.pictures.open_apart", slow)
+    samples, skipped, _ = run(
+        data, formats=["grid"], grid={**GRID, "counts": [9]}, samples_per_row=2, pictures={"max_seconds": 1}
+    )
+    assert len(samples) == 22
+    assert [(s.id, s.reason) for s in skipped] == [("red", "picture too slow: 'plain/red.png'")] * 2
+    assert tried == [data.root / "plain/red.png"]
+
+
+def test_a_companion_that_turns_out_broken_is_replaced(data, damaged):
     samples, skipped, _ = run(data, formats=["grid"], grid={**GRID, "counts": [9]})
     assert len(samples) == 11
     assert all("plain/red.png" not in sample.source.paths for sample in samples)

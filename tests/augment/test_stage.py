@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,66 @@ def test_a_finished_folder_is_left_alone_and_changed_work_is_done_anew(data, tmp
     assert not (out / "images").exists()
     data.write(data.rows[:8])
     assert augment_dataset(data.source, data.root, out, AugmentSettings(formats={"sequence": 1})).counts["rows"] == 8
+
+
+def test_a_replaced_picture_is_noticed(data, tmp_path, tree):
+    out, settings = tmp_path / "out", AugmentSettings(formats={"sequence": 1})
+    first = augment_dataset(data.source, data.root, out, settings)
+    data.picture("plain/red.png", (1, 2, 3))
+    second = augment_dataset(data.source, data.root, out, settings)
+    assert second.inputs["pictures"] != first.inputs["pictures"]  # the stages behind look at this
+    assert {**second.inputs, "pictures": ""} == {**first.inputs, "pictures": ""}
+    data.picture("plain/red.png", data.colors["red"])
+    assert augment_dataset(data.source, data.root, out, settings).inputs == first.inputs
+
+
+def test_a_picture_that_was_missing_or_broken_is_noticed_when_it_comes(data, tmp_path, make_row):
+    data.write([*data.rows, make_row("late", "plain/late.png", ("What?", "That.")), make_row("cut", "a/cut.png", ("A?", "B."))])
+    (data.root / "a").mkdir()
+    (data.root / "a/cut.png").touch()
+    out, settings = tmp_path / "out", AugmentSettings(formats={"single": 1})
+    assert augment_dataset(data.source, data.root, out, settings).counts["skipped"] == 2
+    data.picture("plain/late.png", (1, 2, 3))
+    assert augment_dataset(data.source, data.root, out, settings).counts["skipped"] == 1
+    data.picture("a/cut.png", (4, 5, 6))
+    assert augment_dataset(data.source, data.root, out, settings).counts["samples"] == 14
+    (data.root / "plain/red.png").unlink()
+    assert augment_dataset(data.source, data.root, out, settings).counts["samples"] == 13
+
+
+def test_pictures_that_were_only_touched_or_copied_change_nothing(data, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    first = augment_dataset(data.source, data.root, out, SETTINGS)
+    stamps = [(out / name).stat().st_mtime_ns for name in ("samples.jsonl", "manifest.json")]
+    os.utime(data.root / "plain/red.png")
+    assert augment_dataset(data.source, data.root, out, SETTINGS) == first
+    (out / ".pictures").unlink()
+    assert augment_dataset(data.source, data.root, out, SETTINGS) == first
+    assert [(out / name).stat().st_mtime_ns for name in ("samples.jsonl", "manifest.json")] == stamps
+    assert not (out / ".work").exists()
+    monkeypatch.delattr("mia_augment.stage.build_index")  # now it is known by size and time alone
+    assert augment_dataset(data.source, data.root, out, SETTINGS) == first
+
+
+def test_killed_while_old_files_are_cleared_it_goes_on(data, tmp_path, tree, monkeypatch):
+    out, sequences = tmp_path / "out", AugmentSettings(formats={"sequence": 1})
+    augment_dataset(data.source, data.root, out, SETTINGS)
+    for calls in range(4):
+        with monkeypatch.context() as patch:
+            left = iter(range(calls))
+            rmtree = shutil.rmtree
+
+            def killed(*args, left=left, rmtree=rmtree, **options):
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+                rmtree(*args, **options)
+
+            patch.setattr("mia_augment.stage.shutil.rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                augment_dataset(data.source, data.root, out, sequences)
+    augment_dataset(data.source, data.root, out, sequences)
+    augment_dataset(data.source, data.root, tmp_path / "whole", sequences)
+    assert tree(out) == tree(tmp_path / "whole")
 
 
 def test_only_what_the_stage_has_made_is_cleared(data, tmp_path):

@@ -20,6 +20,10 @@ from mia_augment.errors import DataError
 from mia_augment.settings import PictureSettings
 
 
+class TooSlow(DataError):
+    """A picture was not read within the time allowed."""
+
+
 def child_environment() -> dict[str, str]:
     """Environment in which a child process finds this very package, however this process found it."""
     here = str(Path(__file__).parents[1])
@@ -30,7 +34,8 @@ def open_apart(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | 
     """What `mia_augment.pictures.open_picture` gives, within `limits.max_seconds`.
 
     Raises:
-        DataError: as `open_picture`, and where the time is up or the decoder crashes.
+        TooSlow: the time is up.
+        DataError: as `open_picture`, and where the decoder crashes.
     """
     request = json.dumps([str(path.absolute()), limits.model_dump(mode="json"), fit_into]).encode()
     command = [sys.executable, "-P", "-m", "mia_augment.apart"]
@@ -39,7 +44,7 @@ def open_apart(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | 
             command, input=request, capture_output=True, timeout=limits.max_seconds, env=child_environment(), check=False
         )
     except subprocess.TimeoutExpired:
-        raise DataError(f"picture too slow: {path}: not read within max_seconds {limits.max_seconds:g}") from None
+        raise TooSlow(f"picture too slow: {path}: not read within max_seconds {limits.max_seconds:g}") from None
     if done.returncode:
         raise DataError(f"broken picture: {path}: the process that read it ended with code {done.returncode}")
     header, pixels = done.stdout.split(b"\n", 1)

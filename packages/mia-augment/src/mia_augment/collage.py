@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mia_augment.apart import TooSlow
 from mia_augment.companions import Part
 from mia_augment.compose import RESAMPLE, Composed, compose_grid, compose_pic_in_pic
 from mia_augment.errors import DataError
@@ -31,6 +32,7 @@ class Collage:
 
     def __init__(self, pictures: PictureFolder, settings: AugmentSettings, write_image: WriteImage | None) -> None:
         self._folder, self._settings, self._write = pictures, settings, write_image
+        self._too_slow: dict[str, str] = {}
 
     def make(
         self, sample_id: str, format: Format, own: Part, target: int, count: int, others: Iterator[Part]
@@ -60,12 +62,17 @@ class Collage:
         return name, list(parts), regions
 
     def _open(self, part: Part, format: Format) -> Image.Image:
+        if part.path in self._too_slow:  # once is enough
+            raise DataError(self._too_slow[part.path])
         cell = self._settings.grid.cell
         name, path, _ = self._folder.locate(part.path)
         try:
             return open_picture(path, limits=self._settings.pictures, fit_into=(cell, cell) if format == "grid" else None)
         except DataError as error:
-            raise DataError(str(error).replace(path, repr(name))) from error
+            reason = str(error).replace(path, repr(name))
+            if isinstance(error, TooSlow):
+                self._too_slow[part.path] = reason
+            raise DataError(reason) from error
 
     def _compose(self, format: Format, pictures: list[Image.Image]) -> tuple[Composed, list[str]]:
         resample = self._resampler(pictures)
