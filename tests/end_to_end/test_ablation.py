@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from mia_augment.files import read_jsonl
 from mia_cli.config import load_config
 from mia_cli.quickstart import prepare
+from mia_select.comparison import Outcome, compare
 
 PAIRS = 6
 
@@ -36,26 +38,47 @@ def pipeline(tmp_path: Path) -> Path:
 
 
 def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callable[..., Result], pipeline: Path) -> None:
-    call = ("ablate", pipeline, "--variants", "no_attention,nll_only", "--pairs", str(PAIRS), "--json")
+    call = (
+        "ablate",
+        pipeline,
+        "--variants",
+        "no_post_selection,grid_only,nll_only",
+        "--pairs",
+        str(PAIRS),
+        "--seeds",
+        "2",
+        "--json",
+    )
     result = mia(*call)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert {row["variant"] for row in found["rows"]} == {"full", "no_attention", "nll_only"}
-    assert {(row["group"], row["n"]) for row in found["rows"] if row["group"] == "sequence"} == {("sequence", 12)}
+    table, arms = found["comparison"], {arm["variant"]: arm for arm in found["arms"]}
+    assert {row["variant"] for row in table["rows"]} == {"full", "no_post_selection", "grid_only", "nll_only"}
+    assert {(row["group"], row["n"]) for row in table["rows"] if row["group"] == "sequence"} == {("sequence", 12)}
+    assert {len(row["per_seed"]) for row in table["rows"]} == {2}
 
-    folder = load_config(pipeline).run_dir / "ablate" / "seed-0"
-    pairs = {arm: (folder / arm / "pairs.jsonl").read_text().splitlines() for arm in ("full", "no_attention", "nll_only")}
-    assert {len(lines) for lines in pairs.values()} == {PAIRS}
-    assert pairs["nll_only"] == pairs["full"]
-    base = {(folder / arm / "evaluate" / "base.jsonl").read_bytes() for arm in pairs}
-    assert len(base) == 1
+    out = load_config(pipeline).run_dir / "ablate"
+    trained = [arm for arm in arms if arms[arm]["same_as"] is None]
+    assert arms["no_post_selection"]["same_as"] == "full"  # this pipeline's drops nothing
+    pairs = {(arm, seed): (out / f"seed-{seed}" / arm / "pairs.jsonl").read_text() for arm in trained for seed in (0, 1)}
+    assert {len(lines.splitlines()) for lines in pairs.values()} == {PAIRS}
+    assert pairs["nll_only", 0] == pairs["full", 0] != pairs["full", 1]
+    assert {json.loads(line)["format"] for line in pairs["grid_only", 0].splitlines()} == {"grid"}
+    held_out = json.loads((out.parent / "held_out" / "manifest.json").read_text())
+    assert held_out["counts"]["samples"] == len((out / "outcomes.jsonl").read_text().splitlines())
+    assert len({path.read_bytes() for path in out.rglob("base.jsonl")}) == 1
 
-    nll = [json.loads(line) for line in (folder / "nll_only" / "train" / "metrics.jsonl").read_text().splitlines()]
+    nll = [json.loads(line) for line in (out / "seed-0/nll_only/train/metrics.jsonl").read_text().splitlines()]
     assert nll[-1]["loss"] == pytest.approx(nll[-1]["nll"], rel=1e-6)  # no preference loss in this arm
 
-    made = {path: path.stat().st_mtime_ns for path in folder.rglob("train/manifest.json")}
+    again = compare(
+        read_jsonl(out / "outcomes.jsonl", Outcome), {name: arm["compared_with"] or "full" for name, arm in arms.items()}
+    )
+    assert again.model_dump(mode="json") == table  # without a model
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("train/manifest.json")}
+    assert len(made) == 2 * len(trained)
     assert json.loads(mia(*call).stdout) == found
-    assert made == {path: path.stat().st_mtime_ns for path in folder.rglob("train/manifest.json")}
+    assert made == {path: path.stat().st_mtime_ns for path in out.rglob("train/manifest.json")}
 
 
 def test_an_unknown_variant_is_named(mia: Callable[..., Result], pipeline: Path) -> None:

@@ -9,9 +9,9 @@ from mia_augment.errors import DataError
 from mia_augment.files import Manifest, image_folders, read_jsonl, write_jsonl, write_manifest
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import SelectSettings
-from mia_select.ablation import VARIANTS, Arm, arms
-from mia_select.ablation_stage import write_arms
-from mia_select.comparison import compare, effect
+from mia_select.ablation import VARIANTS, Arm, Pool, arms, common_size, needed, pool
+from mia_select.ablation_stage import ArmSummary, read_pool, write_arms
+from mia_select.comparison import Outcome, compare, effect, outcomes
 from mia_select.evaluation import Prediction
 
 MakeScored = Callable[..., ScoredSample]
@@ -39,85 +39,134 @@ def scored(make_scored: MakeScored) -> list[ScoredSample]:
     return samples
 
 
+def of(scored: list[ScoredSample], settings: SelectSettings | None = None) -> list[Pool]:
+    """The pools of all variants."""
+    return [pool(scored, settings or SelectSettings(), variant) for variant in VARIANTS]
+
+
 def by_name(found: list[Arm]) -> dict[str, Arm]:
     return {arm.variant.name: arm for arm in found}
 
 
-def test_every_variant_gets_as_many_pairs_or_a_reason(scored: list[ScoredSample]) -> None:
-    found = by_name(arms(scored, least=20))
-    assert set(found) == {variant.name for variant in VARIANTS}
-    sizes = {len(arm.pairs) for arm in found.values() if arm.left_out is None}
-    assert len(sizes) == 1
-    (size,) = sizes
-    assert size == min(arm.available for arm in found.values() if arm.available >= 20) == found["pic_in_pic_only"].available
-    assert found["grid_only"].left_out == f"its selection gives 0 pairs, {size} are needed (dropped: format 180)"
+def test_variants_get_as_many_pairs_or_a_control_or_a_reason(scored: list[ScoredSample]) -> None:
+    pools = of(scored)
+    found = by_name(arms(pools, 50, least=20))
+    assert set(found) == {variant.name for variant in VARIANTS} | {"full_26", "full_39"}
+    sizes = {name: len(arm.pairs) for name, arm in found.items() if arm.left_out is None}
+    small = {"pic_in_pic_only": 26, "full_26": 26, "reversed_attention": 39, "full_39": 39}
+    assert sizes == {**dict.fromkeys(sizes, 50), **small}
+    assert found["pic_in_pic_only"].compared_with == "full_26"
+    assert found["sequence_only"].compared_with == found["full_26"].compared_with == "full"
+    assert found["full"].compared_with is None
+    assert {p.id for p in found["full_26"].pairs} < {p.id for p in found["full"].pairs}
+    assert found["grid_only"].left_out == "its selection gives 0 pairs, 20 are needed (dropped: format 180)"
     assert found["grid_only"].pairs == []
 
 
 def test_variants_do_what_they_say(scored: list[ScoredSample]) -> None:
-    found = by_name(arms(scored, least=20))
+    found = by_name(arms(of(scored), 20, least=20))
     texts = {s.id: s for s in scored}
     assert all(p.scores.ratio == 0.4 and p.scores.perplexity == 1.5 for p in found["full"].pairs)
-    assert any(p.scores.ratio == 0.9 for p in found["no_attention"].pairs)
+    assert {p.scores.ratio for p in found["no_attention"].pairs} == {0.4, 0.9}
+    assert {p.scores.ratio for p in found["reversed_attention"].pairs} == {0.9}
     assert any(p.scores.perplexity == 1.05 for p in found["no_post_selection"].pairs)
     assert {p.format for p in found["sequence_only"].pairs} == {"sequence"}
     assert {p.format for p in found["pic_in_pic_only"].pairs} == {"pic_in_pic"}
     assert all(p.id.endswith("~Image2") for p in found["confusion"].pairs)
     assert found["nll_only"].pairs == found["full"].pairs
     assert found["nll_only"].variant.train["dpo_alpha"] == 0
+    assert found["nll_only"].same_as is None  # trained otherwise
     assert [p.id for p in found["random_rejected"].pairs] == [p.id for p in found["full"].pairs]
     for pair in found["random_rejected"].pairs:
         assert pair.rejected not in (texts[pair.id].answer, texts[pair.id].response)
         assert pair.rejected in {s.response for s in scored if s.format == pair.format}
 
 
-def test_a_wanted_number_of_pairs_leaves_smaller_variants_out(scored: list[ScoredSample]) -> None:
-    found = by_name(arms(scored, pairs=50))
-    assert len(found["full"].pairs) == 50
-    assert found["pic_in_pic_only"].left_out is not None
+def test_the_reversed_rule_keeps_what_the_rule_drops(scored: list[ScoredSample]) -> None:
+    kept, reverse, both = (
+        {p.id for p in pool(scored, SelectSettings(attention=rule), VARIANTS[0]).pairs} for rule in (True, "reversed", False)
+    )
+    assert kept
+    assert reverse
+    assert not kept & reverse
+    assert kept | reverse == both
+
+
+def test_equal_pairs_are_not_trained_twice(scored: list[ScoredSample]) -> None:
+    lax = SelectSettings(min_perplexity=None, max_length_ratio=None, min_edit_distance=None)
+    found = by_name(arms(of(scored, lax), 30, least=20))
+    assert found["no_post_selection"].same_as == "full"
+    assert found["no_post_selection"].pairs == found["full"].pairs
+    assert found["no_attention"].same_as is None
 
 
 def test_the_draw_depends_on_the_seed_alone(scored: list[ScoredSample]) -> None:
-    first, again, other = (
-        by_name(arms(samples, pairs=30, seed=seed)) for samples, seed in [(scored, 1), (scored, 1), (scored, 2)]
-    )
+    pools = of(scored)
+    first, again, other = (by_name(arms(entries, 30, seed=seed)) for entries, seed in [(pools, 1), (of(scored), 1), (pools, 2)])
     assert first["full"].pairs == again["full"].pairs
     assert first["random_rejected"].pairs == again["random_rejected"].pairs
     assert first["full"].pairs != other["full"].pairs
 
 
 def test_settings_are_the_common_start(scored: list[ScoredSample]) -> None:
-    found = by_name(arms(scored, SelectSettings(min_perplexity=1.0, max_pairs=3), pairs=30))
+    pools = of(scored, SelectSettings(min_perplexity=1.0, max_pairs=3))
+    found = by_name(arms(pools, 30))
     assert any(p.scores.perplexity == 1.05 for p in found["full"].pairs)
     assert len(found["full"].pairs) == 30
 
 
 def test_a_one_shot_iterator_is_refused(scored: list[ScoredSample]) -> None:
     with pytest.raises(ValueError, match="iterated repeatedly"):
-        arms(iter(scored))
+        pool(iter(scored), SelectSettings(), VARIANTS[0])
+
+
+def test_the_size_leaves_every_seed_something_to_draw(scored: list[ScoredSample]) -> None:
+    pools = of(scored)
+    sizes = {entry.variant.name: len(entry.pairs) for entry in pools}
+    assert (sizes["full"], sizes["reversed_attention"], sizes["pic_in_pic_only"]) == (78, 39, 26)
+    assert common_size(pools) == 30  # three quarters of 39, which is half of 78
+    assert common_size(pools[:2]) == 59
+    assert common_size(pools, 78) == 78
+    with pytest.raises(ValueError, match="full: its selection gives 78 pairs, 5000 are needed"):
+        common_size(pools, 5000)
+
+
+def test_more_samples_are_asked_for_at_the_rate_seen(scored: list[ScoredSample]) -> None:
+    pools = {entry.variant.name: entry for entry in of(scored)}
+    rare = pools["pic_in_pic_only"]  # 26 pairs of 60 samples
+    assert needed(rare, 60, 52) == 121
+    assert needed(pools["grid_only"], 0, 52) is None
 
 
 def test_arms_become_folders_that_the_trainer_reads(scored: list[ScoredSample], tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "scored" / "scored.jsonl", scored)
-    manifest = Manifest(stage="score", version="0", settings={}, inputs={}, image_folders=["../photos"])
-    write_manifest(tmp_path / "scored", manifest)
-    lines = write_arms(tmp_path / "scored", tmp_path / "arms", pairs=30, seed=3)
-    kept = {line.variant: line for line in lines if line.left_out is None}
+    for place, images in (("scored", "../photos"), ("more", "../others")):
+        write_jsonl(tmp_path / place / "scored.jsonl", scored)
+        manifest = Manifest(stage="score", version="0", settings={}, inputs={}, image_folders=[images])
+        write_manifest(tmp_path / place, manifest)
+    sources = {v.name: tmp_path / ("more" if v.name == "pic_in_pic_only" else "scored") for v in VARIANTS}
+    pools = {v.name: read_pool(sources[v.name], SelectSettings(), v) for v in VARIANTS}
+
+    def write() -> list[ArmSummary]:
+        return write_arms(pools, sources, tmp_path / "arms", SelectSettings(), 30, least=10, seed=3)
+
+    kept = {line.variant: line for line in write() if line.left_out is None}
     assert {path.parent.name for path in (tmp_path / "arms").glob("*/pairs.jsonl")} == set(kept)
     assert "grid_only" not in kept
-    for name in kept:
-        assert len(list(read_jsonl(tmp_path / "arms" / name / "pairs.jsonl", PreferencePair))) == 30
-        assert image_folders(tmp_path / "arms" / name)[-1] == (tmp_path / "photos").resolve()
+    for name, line in kept.items():
+        assert len(list(read_jsonl(tmp_path / "arms" / name / "pairs.jsonl", PreferencePair))) == line.pairs
+        images = "others" if name == "pic_in_pic_only" else "photos"
+        assert image_folders(tmp_path / "arms" / name)[-1] == (tmp_path / images).resolve()
     assert kept["nll_only"].train == {"dpo_alpha": 0.0, "gamma": 1.0}
     before = {path: path.read_bytes() for path in (tmp_path / "arms").rglob("*.json*")}
-    write_arms(tmp_path / "scored", tmp_path / "arms", pairs=30, seed=3)
+    write()
     assert before == {path: path.read_bytes() for path in (tmp_path / "arms").rglob("*.json*")}
 
 
 def test_nothing_to_compare_is_an_error_that_says_why(scored: list[ScoredSample], tmp_path: Path) -> None:
     write_jsonl(tmp_path / "scored.jsonl", scored)
-    with pytest.raises(DataError, match="full: its selection gives 78 pairs, 5000 are needed"):
-        write_arms(tmp_path, tmp_path / "arms", pairs=5000)
+    pools = {v.name: read_pool(tmp_path, SelectSettings(), v) for v in VARIANTS if v.name in ("full", "grid_only")}
+    with pytest.raises(DataError, match="grid_only: its selection gives 0 pairs, 30 are needed"):
+        write_arms(pools, dict.fromkeys(pools, tmp_path), tmp_path / "arms", SelectSettings(), 30)
     assert not (tmp_path / "arms").exists()
 
 
@@ -139,16 +188,17 @@ def predictions(after: list[bool], before: list[bool], format_: str = "sequence"
     ]
 
 
-def test_a_comparison_counts_by_hand() -> None:
+def test_a_comparison_counts_by_hand(tmp_path: Path) -> None:
     before = [True, False, False, False]
     runs = {
         "full": {0: predictions([True, True, True, False], before), 1: predictions([True, True, False, False], before)},
         "nll_only": {0: predictions([True, True, False, False], before), 1: predictions([False, False, False, False], before)},
     }
-    table = compare(runs)
+    table = compare(outcomes(runs))
     full, nll = table.row("full", "sequence"), table.row("nll_only", "sequence")
-    assert (full.n, full.seeds, full.before, full.after) == (4, 2, 0.25, 0.625)
+    assert (full.n, table.seeds, full.before, full.after) == (4, 2, 0.25, 0.625)
     assert full.gain.mean == pytest.approx(0.375)
+    assert full.per_seed == [0.5, 0.25]
     assert full.over_reference is None
     assert nll.gain.mean == pytest.approx(0.0)
     assert nll.over_reference is not None
@@ -156,15 +206,29 @@ def test_a_comparison_counts_by_hand() -> None:
     assert table.groups == ["sequence", "multi_image"]
     assert table.row("full", "multi_image").gain == full.gain
 
+    write_jsonl(tmp_path / "outcomes.jsonl", outcomes(runs))  # all that the table needs
+    assert compare(read_jsonl(tmp_path / "outcomes.jsonl", Outcome)) == table
+
+
+def test_a_smaller_arm_is_compared_with_its_control() -> None:
+    before = [False] * 4
+    after = {"full": [True] * 3 + [False], "full_2": [True] + [False] * 3, "grid_only": [True, True, False, False]}
+    found = outcomes({name: {0: predictions(right, before)} for name, right in after.items()})
+    controlled, plain = compare(found, {"grid_only": "full_2"}), compare(found)
+    ours = [table.row("grid_only", "sequence").over_reference for table in (controlled, plain)]
+    assert [effect.mean for effect in ours if effect] == pytest.approx([0.25, -0.25])
+    with pytest.raises(ValueError, match="expected the arm 'full_9'"):
+        compare(found, {"grid_only": "full_9"})
+
 
 def test_different_samples_or_seeds_are_refused() -> None:
     one = predictions([True], [False])
     with pytest.raises(ValueError, match="expected the same 1 samples"):
-        compare({"full": {0: one}, "other": {0: predictions([True], [False], "grid")}})
+        outcomes({"full": {0: one}, "other": {0: predictions([True], [False], "grid")}})
     with pytest.raises(ValueError, match=r"expected the seeds \[0\], got \[1\]"):
-        compare({"full": {0: one}, "other": {1: one}})
-    with pytest.raises(ValueError, match="reference variant 'full'"):
-        compare({"other": {0: one}})
+        outcomes({"full": {0: one}, "other": {1: one}})
+    with pytest.raises(ValueError, match="expected the arm 'full'"):
+        compare(outcomes({"other": {0: one}}))
 
 
 def test_the_interval_is_the_normal_one_for_one_seed() -> None:

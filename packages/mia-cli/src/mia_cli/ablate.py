@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_augment.errors import ConfigError
-from mia_augment.files import read_jsonl, write_json
-from mia_select.ablation import VARIANTS, Variant
-from mia_select.ablation_stage import ArmSummary, write_arms
-from mia_select.comparison import Comparison, compare
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import read_jsonl, read_manifest, write_json, write_jsonl
+from mia_augment.records import Record
+from mia_select.ablation import REFERENCE, SHARE, VARIANTS, Pool, Variant, common_size, needed
+from mia_select.ablation_stage import ArmSummary, controls, read_pool, write_arms
+from mia_select.comparison import Comparison, compare, outcomes
 from mia_select.evaluation import Prediction
 
 from mia_cli.config import PipelineConfig
@@ -19,17 +21,41 @@ from mia_cli.console import Display
 from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS
 from mia_cli.layout import Folders
 from mia_cli.models import SharedModel
-from mia_cli.pipeline import check_runnable, evaluate_stage, stages, train_stage
+from mia_cli.pipeline import augment_stage, check_runnable, evaluate_stage, score_stage, stages, train_stage
 from mia_cli.runner import Runner, Stage, exclusive
 
-RESULT = "ablation.json"
+RESULT, OUTCOMES = "ablation.json", "outcomes.jsonl"
 NEEDED = ("augment", "held_out", "score")
-REFERENCE = "full"
+MORE = 3
+"""At most so many times the run's samples are scored in addition for a variant of one format."""
+
+
+class Ablation(Record):
+    """What `ablation.json` holds."""
+
+    comparison: Comparison
+    arms: list[ArmSummary]
+    """With the first seed."""
+
+
+@dataclass(frozen=True)
+class MoreFolders(Folders):
+    """Samples for one variant alone, whose format is rare in the run."""
+
+    variant: str
+
+    @property
+    def samples(self) -> Path:
+        return ablation_folder(self.run_dir) / "more" / self.variant / "augment"
+
+    @property
+    def scored(self) -> Path:
+        return ablation_folder(self.run_dir) / "more" / self.variant / "score"
 
 
 @dataclass(frozen=True)
 class ArmFolders(Folders):
-    """The folders of one variant and seed; samples and scores are the run's."""
+    """The folders of one variant and seed; held-out samples are the run's."""
 
     variant: str
     seed: int
@@ -53,13 +79,23 @@ def ablation_folder(run_dir: Path) -> Path:
 
 
 def run_ablation(
-    config: PipelineConfig, display: Display, *, seeds: int, pairs: int | None, names: Sequence[str]
-) -> tuple[Comparison, list[ArmSummary]]:
+    config: PipelineConfig,
+    display: Display,
+    *,
+    seeds: int,
+    pairs: int | None,
+    more: int | None = None,
+    names: Sequence[str] = (),
+) -> Ablation:
     """Score once, then train and evaluate every variant with every seed; resumable like a run.
 
+    Besides `ablation.json`, `outcomes.jsonl` keeps what came of every held-out question (see `compare`).
+
     Args:
-        seeds: trainings per variant, each with pairs drawn anew.
-        pairs: of each arm; None: as many as the smallest arm has.
+        seeds: trainings per variant, each in another order and with pairs drawn anew.
+        pairs: of each arm; None: see `common_size`.
+        more: samples that may be scored in addition for each variant whose format is too rare in the run; None: three times as
+            many as the run has.
         names: variants to compare, besides the whole method; empty: all.
 
     Raises:
@@ -73,23 +109,29 @@ def run_ablation(
     out = ablation_folder(config.run_dir)
     with exclusive(config.run_dir):
         shared = SharedModel(config.model)
-        runner = Runner(config.run_dir, display)
+        runner, arms_runner = Runner(config.run_dir, display), Runner(out, display)
         for stage in stages(config, shared):
             if stage.name in NEEDED:
                 runner.run(stage)
-        summaries: dict[int, list[ArmSummary]] = {}
-        for seed in range(seeds):
-            folder = out / f"seed-{seed}"
-            size = pairs if pairs is not None or not summaries else _size(summaries[0])
-            summaries[seed] = write_arms(
-                Folders(config.run_dir).scored, folder, config.select, variants=variants, pairs=size, seed=seed
-            )
-        arms_runner = Runner(out, display)
+        scored = Folders(config.run_dir).scored
+        pools = {variant.name: read_pool(scored, config.select, variant) for variant in variants}
+        size = _size(list(pools.values()), pairs)
+        sources = dict.fromkeys(pools, scored)
+        for variant in variants:
+            short = len(pools[variant.name].pairs) < size
+            number = _missing(pools[variant.name], scored, size, more) if short and "formats" in variant.select else 0
+            if number:
+                folders = MoreFolders(config.run_dir, variant.name)
+                for stage in _more_stages(config, folders, shared, variant, number):
+                    arms_runner.run(stage)
+                sources[variant.name] = folders.scored
+                pools[variant.name] = read_pool(folders.scored, config.select, variant)
+        summaries = {
+            seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
+        }
         for stage in _arm_stages(config, shared, summaries):
             arms_runner.run(stage)
-    comparison = _compared(config.run_dir, summaries)
-    write_json(out / RESULT, {**comparison.model_dump(), "arms": [line.model_dump() for line in summaries[0]]})
-    return comparison, summaries[0]
+    return _compared(config.run_dir, summaries)
 
 
 def _chosen(names: Sequence[str]) -> list[Variant]:
@@ -100,8 +142,39 @@ def _chosen(names: Sequence[str]) -> list[Variant]:
     return [variant for variant in VARIANTS if not names or variant.name in {REFERENCE, *names}]
 
 
-def _size(summaries: Sequence[ArmSummary]) -> int:
-    return max(line.pairs for line in summaries)
+def _size(pools: Sequence[Pool], pairs: int | None) -> int:
+    try:
+        return common_size(pools, pairs)
+    except ValueError as error:
+        raise DataError(f"{error}; score more samples, or take fewer with --pairs") from error
+
+
+def _missing(pool: Pool, scored: Path, size: int, more: int | None) -> int:
+    """How many samples to make and score for a variant of one format; 0: none would help."""
+    manifest = read_manifest(scored)
+    counts = manifest.counts if manifest else {}
+    formats = pool.variant.select["formats"]
+    number = needed(pool, sum(n for name, n in counts.items() if name.split("/")[0] in formats), size / SHARE)
+    limit = MORE * counts.get("samples", 0) if more is None else more
+    return min(number, limit) if number else 0
+
+
+def _more_stages(
+    config: PipelineConfig, folders: MoreFolders, shared: SharedModel, variant: Variant, number: int
+) -> Iterator[Stage]:
+    """Samples of the variant's formats alone, from the same rows; never of those held out."""
+    manifest = read_manifest(Folders(config.run_dir).samples)
+    rows = manifest.counts["rows"] if manifest else 1
+    formats = {name: share for name, share in config.augment.formats.items() if name in variant.select["formats"]}
+    augment = config.augment.model_copy(update={"formats": formats, "per_bucket": None, "samples_per_row": 1})
+    if number <= rows:
+        how = {"per_bucket": math.ceil(number / len(augment.shares()))}
+    else:
+        how = {"samples_per_row": math.ceil(number / rows)}
+    score = config.score.model_copy(update={"confusions": False})
+    wanted = config.model_copy(update={"augment": augment.model_copy(update=how), "score": score})
+    yield augment_stage(wanted, folders.samples, "train", name=f"{variant.name}: more samples")
+    yield score_stage(wanted, folders, shared, name=f"{variant.name}: score")
 
 
 def _arm_stages(config: PipelineConfig, shared: SharedModel, summaries: dict[int, list[ArmSummary]]) -> Iterator[Stage]:
@@ -109,7 +182,7 @@ def _arm_stages(config: PipelineConfig, shared: SharedModel, summaries: dict[int
     answered = Folders(config.run_dir).evaluated
     for seed, lines in summaries.items():
         for line in lines:
-            if line.left_out is not None:
+            if line.left_out is not None or line.same_as is not None:
                 continue
             folders = ArmFolders(config.run_dir, line.variant, seed)
             changed = config.train.model_validate({**config.train.model_dump(), **line.train, "seed": seed})
@@ -128,15 +201,20 @@ def _copy_base_answers(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def _compared(run_dir: Path, summaries: dict[int, list[ArmSummary]]) -> Comparison:
+def _compared(run_dir: Path, summaries: dict[int, list[ArmSummary]]) -> Ablation:
+    """Writes and returns what came of all arms that could be trained with every seed."""
     found: dict[str, dict[int, list[Prediction]]] = {}
-    complete = [line.variant for line in summaries[0] if all(_used(lines, line.variant) for lines in summaries.values())]
-    for name in complete:
-        for seed in summaries:
-            path = ArmFolders(run_dir, name, seed).evaluated / PREDICTIONS
-            found.setdefault(name, {})[seed] = list(read_jsonl(path, Prediction))
-    return compare(found, reference=REFERENCE if REFERENCE in found else complete[0])
-
-
-def _used(lines: Sequence[ArmSummary], variant: str) -> bool:
-    return any(line.variant == variant and line.left_out is None for line in lines)
+    for seed, lines in summaries.items():
+        for line in lines:
+            if line.left_out is None:
+                path = ArmFolders(run_dir, line.same_as or line.variant, seed).evaluated / PREDICTIONS
+                found.setdefault(line.variant, {})[seed] = list(read_jsonl(path, Prediction))
+    complete = {name: runs for name, runs in found.items() if len(runs) == len(summaries)}
+    questions = outcomes(complete)
+    out = ablation_folder(run_dir)
+    write_jsonl(out / OUTCOMES, questions)
+    arms = summaries[min(summaries)]
+    against = {name: control for name, control in controls(arms).items() if name in complete}
+    result = Ablation(comparison=compare(questions, against), arms=arms)
+    write_json(out / RESULT, result.model_dump(mode="json"))
+    return result

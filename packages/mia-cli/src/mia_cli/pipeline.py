@@ -52,10 +52,10 @@ def check_runnable(config: PipelineConfig) -> None:
 def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:
     """The stages of a run, in order."""
     folders = Folders(config.run_dir)
-    yield _augment(config, folders.samples, "train")
+    yield augment_stage(config, folders.samples, "train")
     if config.evaluate.per_bucket:
-        yield _augment(config, folders.held_out, "held_out")
-    yield _score(config, folders, shared)
+        yield augment_stage(config, folders.held_out, "held_out")
+    yield score_stage(config, folders, shared)
     yield _select(config, folders)
     if config.report.attention and config.report.pairs:
         yield _attention(config, folders, shared)
@@ -72,7 +72,8 @@ def held_out_settings(config: PipelineConfig) -> AugmentSettings:
     return config.augment.model_copy(update={"formats": formats, "per_bucket": config.evaluate.per_bucket})
 
 
-def _augment(config: PipelineConfig, out: Path, part: Literal["train", "held_out"]) -> Stage:
+def augment_stage(config: PipelineConfig, out: Path, part: Literal["train", "held_out"], name: str | None = None) -> Stage:
+    """Compose samples of the training rows, or of those held out."""
     data, evaluate = config.data, config.evaluate
     own_rows = evaluate.source is not None
     holdout = 0.0 if own_rows or not evaluate.per_bucket else evaluate.holdout
@@ -96,10 +97,13 @@ def _augment(config: PipelineConfig, out: Path, part: Literal["train", "held_out
     def key() -> Key:
         return {"source": str(source), "image_root": str(image_root), "settings": _dump(settings), **options}
 
-    return Stage("augment" if part == "train" else "held_out", out / MANIFEST, key, make, watches_its_inputs=True)
+    name = name or ("augment" if part == "train" else "held_out")
+    return Stage(name, out / MANIFEST, key, make, watches_its_inputs=True)
 
 
-def _score(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:
+def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, name: str = "score") -> Stage:
+    """Ask the model the samples of `folders.samples`, and see where it looks."""
+
     def make(progress: Report) -> dict[str, int]:
         from mia_attention.stage import score_samples
 
@@ -116,7 +120,7 @@ def _score(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Sta
             "version": _version("mia_attention"),
         }
 
-    return Stage("score", folders.scored / MANIFEST, key, make)
+    return Stage(name, folders.scored / MANIFEST, key, make)
 
 
 def _select(config: PipelineConfig, folders: Folders) -> Stage:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_select.ablation_stage import ArmSummary
-from mia_select.comparison import Comparison, VariantRow
+from mia_select.comparison import VariantRow
 from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row
 from mia_select.stage import read_selection
 from rich import box
@@ -16,11 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mia_cli.ablate import Ablation
 from mia_cli.console import counts_line, duration
 from mia_cli.doctor import Finding
 from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.layout import REPORT, Folders
+from mia_cli.report.ablation import arm_note, differs
 from mia_cli.report.accuracy import difference_text, direction, label, shown_rows
+from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
 from mia_cli.status import StageStatus
 
@@ -36,8 +38,11 @@ def show_results(run_dir: Path, made: set[str], console: Console) -> None:
     folders = Folders(run_dir)
     if (folders.pairs / "selection.json").is_file():
         console.print(rules_table(folders.pairs))
-        for warning in read_selection(folders.pairs).warnings:
-            console.print(Text(f"note: {warning}", "yellow"), soft_wrap=True)
+        notes = short_notes(read_selection(folders.pairs))
+        for note in notes:
+            console.print(Text(f"note: {note}", "yellow"), soft_wrap=True)
+        if notes:
+            console.print(Text("      more on this in the report, under “Where the model looked”", "dim"))
     console.print(times_table(run_dir, made))
     if (folders.evaluated / EVALUATION).is_file():
         console.print(accuracy_table(read_evaluation(folders.evaluated)))
@@ -92,10 +97,12 @@ def accuracy_text(accuracy: Accuracy) -> str:
     return f"{100 * accuracy.rate:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
 
 
-def show_ablation(comparison: Comparison, arms: Sequence[ArmSummary], console: Console) -> None:
-    """Gain of every variant per group of samples; what was left out, below."""
+def show_ablation(ablation: Ablation, console: Console) -> None:
+    """Gain of every variant per group of samples; below, what each is, what was reused and what left out."""
+    comparison, arms = ablation.comparison, ablation.arms
     table = Table(
-        title="Gain on held-out samples in points, with half its 95 % interval; * differs from the whole method's",
+        title=f"Gain on held-out samples in points, mean of {comparison.seeds} seeds, with half its 95 % interval over samples "
+        "and seeds; * differs from the arm it is compared with",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE,
@@ -110,14 +117,11 @@ def show_ablation(comparison: Comparison, arms: Sequence[ArmSummary], console: C
             table.add_row(arm.variant, str(arm.pairs), *cells)
     console.print(table)
     for arm in arms:
-        text = f"left out: {arm.left_out}" if arm.left_out else arm.title
-        console.print(Text(f"{arm.variant}: {text}", "dim" if arm.left_out is None else "yellow"), soft_wrap=True)
+        console.print(Text(f"{arm.variant}: {arm_note(arm)}", "yellow" if arm.left_out else "dim"), soft_wrap=True)
 
 
 def _effect_text(row: VariantRow) -> Text:
-    gain, other = row.gain, row.over_reference
-    mark = "*" if other is not None and (other.low > 0 or other.high < 0) else " "
-    return Text(f"{100 * gain.mean:+.1f} ±{50 * (gain.high - gain.low):.1f}{mark}")
+    return Text(f"{100 * row.gain.mean:+.1f} ±{50 * (row.gain.high - row.gain.low):.1f}{'*' if differs(row) else ' '}")
 
 
 def rules_table(pairs: Path) -> Table:

@@ -1,11 +1,12 @@
-"""Does each part of the method help *this* model? Variants of the selection with as many pairs each, and their comparison.
+"""Does each part of the method help *this* model? Variants of the selection with as many pairs each.
 
-Pure functions: from scored samples to lists of pairs, and from the predictions of the trained models to a table. Training and
-answering are somebody else's (`mia ablate`).
+Pure functions: from scored samples to lists of pairs. Training and answering are somebody else's (`mia ablate`), the table is
+`mia_select.comparison`'s.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,13 @@ from mia_augment.text import same_answer
 from mia_select.candidates import stable_key
 from mia_select.selection import Selector
 from mia_select.settings import SelectSettings
+
+REFERENCE = "full"
+"""The variant that the others are compared with."""
+LEAST = 50
+"""With fewer pairs than this a variant tells nothing and is left out."""
+SHARE = 0.75
+"""Unless told otherwise, an arm has this share of the pairs there are: every seed then draws other ones."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,9 @@ class Variant:
 
 
 VARIANTS: tuple[Variant, ...] = (
-    Variant("full", "the whole method"),
+    Variant(REFERENCE, "the whole method"),
     Variant("no_attention", "no attention rule", select={"attention": False}),
+    Variant("reversed_attention", "answers that looked at the target", select={"attention": "reversed"}),
     Variant("random_rejected", "rejected: an answer to another sample", rejected="random"),
     Variant("confusion", "rejected: the answer about a companion", select={"rejected": "confusion"}),
     Variant(
@@ -52,58 +61,112 @@ VARIANTS: tuple[Variant, ...] = (
 
 
 @dataclass(frozen=True)
+class Pool:
+    """All pairs that a variant's selection gives, from which arms are drawn."""
+
+    variant: Variant
+    pairs: list[PreferencePair]
+    dropped: str
+    """Which rule dropped how many."""
+    responses: Mapping[str, Sequence[str]]
+    """Format -> the model's answers, for `rejected: random`; else empty."""
+
+
+@dataclass(frozen=True)
 class Arm:
-    """A variant with its pairs, or why it has none."""
+    """A variant with its pairs for one seed, or why it has none."""
 
     variant: Variant
     available: int
     """Pairs that its selection could give."""
     pairs: list[PreferencePair]
-    """As many as every other arm has; empty if left out."""
+    """Empty if left out."""
+    compared_with: str | None = None
+    """Arm with as many pairs that it is to be compared with; None: it is one itself."""
+    same_as: str | None = None
+    """An arm before it with the very same pairs and training: one result serves both."""
     left_out: str | None = None
     """Why this variant cannot be compared."""
 
 
-def arms(
-    scored: Iterable[ScoredSample],
-    settings: SelectSettings | None = None,
-    *,
-    variants: Sequence[Variant] = VARIANTS,
-    pairs: int | None = None,
-    least: int = 50,
-    seed: int = 0,
-) -> list[Arm]:
-    """The pairs of every variant: the same number for all, drawn at random.
+def pool(scored: Iterable[ScoredSample], settings: SelectSettings, variant: Variant) -> Pool:
+    """What a variant's selection makes of the samples, without a limit on pairs: that is drawn later, the same way for all.
 
     Args:
         scored: samples that can be iterated repeatedly (a list, or `mia_select.stage.Samples`).
         settings: what all variants start from.
-        variants: which to compare.
-        pairs: how many for each arm; by default as many as the smallest arm with at least `least` has. A variant that has fewer
-            is left out, with the reason.
-        least: fewest pairs with which a variant still is compared when `pairs` is not given.
-        seed: decides the draw; use it as the training's seed too.
 
     Raises:
         ValueError: `scored` can be iterated only once.
     """
-    settings = settings or SelectSettings()
     if iter(scored) is scored:
         raise ValueError("expected samples that can be iterated repeatedly (a list), got an iterator")
-    found = {variant.name: _select(scored, _settings(settings, variant, seed)) for variant in variants}
-    enough = [len(selected) for selected, _ in found.values() if len(selected) >= least]
-    size = pairs if pairs is not None else min(enough, default=0)
-    result = []
-    for variant in variants:
-        selected, dropped = found[variant.name]
-        if size == 0 or len(selected) < size:
-            need = size or least
-            reason = f"its selection gives {len(selected)} pairs, {need} are needed (dropped: {dropped})"
-            result.append(Arm(variant, len(selected), [], reason))
+    changed = {**settings.model_dump(), **variant.select, "max_pairs": None}
+    selector = Selector(SelectSettings.model_validate(changed))
+    pairs = [record for record in selector.run(scored) if isinstance(record, PreferencePair)]
+    responses: dict[str, list[str]] = {}
+    if variant.rejected == "random":
+        for sample in scored:
+            if sample.response.strip():
+                responses.setdefault(sample.format, []).append(sample.response)
+    return Pool(variant, pairs, selector.funnel.explain_drops(), responses)
+
+
+def common_size(pools: Sequence[Pool], pairs: int | None = None) -> int:
+    """Pairs of each arm: `pairs`, or by default three quarters of what the smallest of the large variants gives.
+
+    Large are those with at least half of the whole method's pairs; variants of one format don't count.
+
+    Args:
+        pools: the reference's first.
+
+    Raises:
+        ValueError: the whole method gives fewer than `pairs`, or too few to tell anything.
+    """
+    reference = pools[0]
+    available = len(reference.pairs)
+    need = LEAST if pairs is None else pairs
+    if available < need:
+        raise ValueError(
+            f"{reference.variant.name}: its selection gives {available} pairs, {need} are needed (dropped: {reference.dropped})"
+        )
+    sizes = [len(entry.pairs) for entry in pools if "formats" not in entry.variant.select]
+    return math.ceil(SHARE * min(size for size in sizes if 2 * size >= available)) if pairs is None else pairs
+
+
+def needed(entry: Pool, scored: int, size: float) -> int | None:
+    """How many samples would have to be scored for `size` pairs, at the rate at which these gave some; None: not known.
+
+    Args:
+        scored: samples of the variant's formats among those the pool was made from.
+    """
+    return round(size * scored / len(entry.pairs)) + 1 if entry.pairs else None
+
+
+def arms(pools: Sequence[Pool], size: int, *, least: int = LEAST, seed: int = 0) -> list[Arm]:
+    """The pairs of every variant for one seed, drawn at random: `size` of each.
+
+    A variant that gives fewer, but at least `least`, gets all it has, and a control besides: the whole method with as many
+    pairs (`full_180`). One that gives fewer still is left out, with the reason.
+
+    Args:
+        pools: the reference's first.
+        seed: decides the draw; use it as the training's seed too.
+    """
+    reference, least = pools[0], min(least, size)
+    made: list[Arm] = []
+    for entry in pools:
+        count = min(size, len(entry.pairs))
+        if count < least:
+            reason = f"its selection gives {count} pairs, {least} are needed (dropped: {entry.dropped})"
+            made.append(Arm(entry.variant, len(entry.pairs), [], left_out=reason))
             continue
-        drawn = draw(selected, size, seed)
-        result.append(_with_rejected(Arm(variant, len(selected), drawn), scored, seed))
-    return result
+        control = None if entry is reference else _control(count, size)
+        if control is not None and control not in {arm.variant.name for arm in made}:
+            variant = Variant(control, f"{reference.variant.title}, {count} pairs only")
+            made.append(Arm(variant, len(reference.pairs), draw(reference.pairs, count, seed), REFERENCE))
+        made.append(_drawn(entry, count, control, seed))
+    return _without_repetition(made)
 
 
 def draw(pairs: Sequence[PreferencePair], size: int, seed: int) -> list[PreferencePair]:
@@ -113,21 +176,23 @@ def draw(pairs: Sequence[PreferencePair], size: int, seed: int) -> list[Preferen
     return [pair for pair in pairs if pair.id in names]
 
 
-def with_random_rejected(
-    pairs: Sequence[PreferencePair], scored: Iterable[ScoredSample], seed: int
-) -> list[PreferencePair | None]:
-    """The pairs with a rejected answer that the model gave to another sample of the same format, drawn at random.
+def _control(count: int, size: int) -> str:
+    return REFERENCE if count == size else f"{REFERENCE}_{count}"
 
-    It differs from the chosen answer after normalising; None where no such answer was found.
-    """
-    pool: dict[str, list[str]] = {}
-    for sample in scored:
-        if sample.response.strip():
-            pool.setdefault(sample.format, []).append(sample.response)
-    return [_random_rejected(pair, pool.get(pair.format, []), seed) for pair in pairs]
+
+def _drawn(entry: Pool, count: int, control: str | None, seed: int) -> Arm:
+    pairs: list[PreferencePair] = draw(entry.pairs, count, seed)
+    if entry.variant.rejected == "random":
+        replaced = [_random_rejected(pair, entry.responses.get(pair.format, []), seed) for pair in pairs]
+        pairs = [pair for pair in replaced if pair is not None]
+        if missing := len(replaced) - len(pairs):
+            reason = f"for {missing} pairs every drawn answer equals theirs"
+            return Arm(entry.variant, len(entry.pairs), [], left_out=reason)
+    return Arm(entry.variant, len(entry.pairs), pairs, control)
 
 
 def _random_rejected(pair: PreferencePair, pool: Sequence[str], seed: int, attempts: int = 100) -> PreferencePair | None:
+    """The pair with an answer to another sample as rejected that says neither of its own; None: no such answer was found."""
     generator = random.Random(stable_key(seed, pair.id, "random rejected"))
     for _ in range(attempts if pool else 0):
         response = generator.choice(pool)
@@ -136,25 +201,16 @@ def _random_rejected(pair: PreferencePair, pool: Sequence[str], seed: int, attem
     return None
 
 
-def _with_rejected(arm: Arm, scored: Iterable[ScoredSample], seed: int) -> Arm:
-    if arm.variant.rejected == "selected":
-        return arm
-    replaced = with_random_rejected(arm.pairs, scored, seed)
-    pairs = [pair for pair in replaced if pair is not None]
-    if len(pairs) < len(replaced):
-        missing = len(replaced) - len(pairs)
-        return Arm(arm.variant, arm.available, [], f"for {missing} pairs every drawn answer equals theirs")
-    return Arm(arm.variant, arm.available, pairs)
-
-
-def _settings(settings: SelectSettings, variant: Variant, seed: int) -> SelectSettings:
-    """The variant's settings without a limit on pairs: that is drawn afterwards, the same way for all."""
-    changed = {**settings.model_dump(), **variant.select, "max_pairs": None, "seed": seed}
-    return SelectSettings.model_validate(changed)
-
-
-def _select(scored: Iterable[ScoredSample], settings: SelectSettings) -> tuple[list[PreferencePair], str]:
-    """The pairs, and which rule dropped how many."""
-    selector = Selector(settings)
-    pairs = [record for record in selector.run(scored) if isinstance(record, PreferencePair)]
-    return pairs, selector.funnel.explain_drops()
+def _without_repetition(made: Sequence[Arm]) -> list[Arm]:
+    """Arms with the pairs and training of an earlier one point at that."""
+    result: list[Arm] = []
+    for arm in made:
+        twins = (
+            other
+            for other in result
+            if arm.pairs and other.same_as is None and other.variant.train == arm.variant.train and other.pairs == arm.pairs
+        )
+        twin = next(twins, None)
+        same_as = twin.variant.name if twin else None
+        result.append(Arm(arm.variant, arm.available, arm.pairs, arm.compared_with, same_as, arm.left_out))
+    return result

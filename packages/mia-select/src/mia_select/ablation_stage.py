@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from mia_augment.errors import DataError
 from mia_augment.files import Manifest, content_hash, image_folders, relative_folders, write_json, write_jsonl, write_manifest
 from mia_augment.records import Record
 
-from mia_select.ablation import VARIANTS, Arm, Variant, arms
+from mia_select.ablation import LEAST, Arm, Pool, Variant, arms, pool
 from mia_select.settings import SelectSettings
 from mia_select.stage import PAIRS, SCORED, Samples
 
@@ -28,39 +28,57 @@ class ArmSummary(Record):
     pairs: int
     train: dict[str, Any]
     """What differs in the trainer's settings."""
+    compared_with: str | None
+    """Arm with as many pairs; None: it is the reference or left out."""
+    same_as: str | None
+    """Arm with the very same pairs and training, which is not trained again."""
     left_out: str | None
 
 
+def read_pool(folder: Path, settings: SelectSettings, variant: Variant) -> Pool:
+    """What a variant's selection makes of a folder of scored samples.
+
+    Raises:
+        DataError: no scored samples there.
+    """
+    source = folder / SCORED
+    if not source.is_file():
+        raise DataError(f"{source}: no such file; expected scored samples, as `mia score` writes them")
+    return pool(Samples(source), settings, variant)
+
+
 def write_arms(
-    folder_in: Path,
+    pools: Mapping[str, Pool],
+    sources: Mapping[str, Path],
     out: Path,
-    settings: SelectSettings | None = None,
+    settings: SelectSettings,
+    size: int,
     *,
-    variants: Sequence[Variant] = VARIANTS,
-    pairs: int | None = None,
-    least: int = 50,
+    least: int = LEAST,
     seed: int = 0,
 ) -> list[ArmSummary]:
     """Write `<out>/<variant>/pairs.jsonl` with its manifest for every variant that can be compared, and `arms.json`.
 
-    All have as many pairs; called again, the same bytes come. See `arms` for the arguments.
+    Called again, the same bytes come. See `arms`.
+
+    Args:
+        pools: variant -> its pool, the reference's first.
+        sources: variant -> the folder that its pool was read from; a control has the reference's.
 
     Raises:
-        DataError: no scored samples, or fewer than two variants have enough pairs.
+        DataError: fewer than two variants have enough pairs.
     """
-    settings = settings or SelectSettings()
-    source = folder_in / SCORED
-    if not source.is_file():
-        raise DataError(f"{source}: no such file; expected scored samples, as `mia score` writes them")
-    found = arms(Samples(source), settings, variants=variants, pairs=pairs, least=least, seed=seed)
+    found = arms(list(pools.values()), size, least=least, seed=seed)
     lines = [summary_of(arm) for arm in found]
     if sum(line.left_out is None for line in lines) < 2:
         reasons = "; ".join(f"{line.variant}: {line.left_out}" for line in lines if line.left_out)
-        raise DataError(f"{source}: expected at least two variants with enough pairs to compare; left out: {reasons}")
-    digest = content_hash(source)
+        raise DataError(f"{out}: expected at least two variants with enough pairs to compare; left out: {reasons}")
+    digests = {folder: content_hash(folder / SCORED) for folder in set(sources.values())}
+    first = next(iter(pools))
     for arm in found:
-        if arm.left_out is None:
-            _write(arm, settings, seed, digest, folder_in, out / arm.variant.name)
+        if arm.left_out is None and arm.same_as is None:
+            folder = sources.get(arm.variant.name, sources[first])
+            _write(arm, settings, seed, digests[folder], folder, out / arm.variant.name)
     write_json(out / ARMS, [line.model_dump() for line in lines])
     return lines
 
@@ -73,6 +91,8 @@ def summary_of(arm: Arm) -> ArmSummary:
         available=arm.available,
         pairs=len(arm.pairs),
         train=dict(variant.train),
+        compared_with=arm.compared_with,
+        same_as=arm.same_as,
         left_out=arm.left_out,
     )
 
@@ -88,10 +108,15 @@ def _write(arm: Arm, settings: SelectSettings, seed: int, digest: str, folder_in
             "variant": arm.variant.name,
             "rejected_from": arm.variant.rejected,
             "pairs": len(arm.pairs),
-            "seed": seed,
+            "draw": seed,
         },
         inputs={SCORED: digest},
         image_folders=relative_folders(image_folders(folder_in), to=out),
         counts={"pairs": len(arm.pairs)},
     )
     write_manifest(out, manifest)
+
+
+def controls(lines: Sequence[ArmSummary]) -> dict[str, str]:
+    """Variant -> the arm that it is compared with."""
+    return {line.variant: line.compared_with for line in lines if line.compared_with is not None}

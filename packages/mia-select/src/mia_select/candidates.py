@@ -164,8 +164,10 @@ def unlikely_hallucination(candidate: Candidate, settings: SelectSettings, thres
         return "unmeasured", "no perplexity"
     if settings.attention and ratio is not None:
         threshold = thresholds[candidate.bucket]
-        if threshold is not None and not looks_elsewhere(sample.format, ratio, threshold):
-            return "attention", ratio
+        if threshold is not None:
+            elsewhere = looks_elsewhere(sample.format, ratio, threshold)
+            if elsewhere == (settings.attention == "reversed"):
+                return "attention", ratio
     if settings.min_perplexity is not None and perplexity is not None and perplexity <= settings.min_perplexity:
         return "perplexity", perplexity
     return None

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from mia_augment.records import Record
+from mia_augment.records import Format, Record
 from numpy.typing import NDArray
 
+from mia_select.ablation import REFERENCE
 from mia_select.evaluation import FORMATS, MULTI, Prediction
 
 RESAMPLES = 2000
+
+
+class Outcome(Record):
+    """One held-out question, right or wrong: all that a comparison needs, a line of `outcomes.jsonl`."""
+
+    id: str
+    format: Format
+    parts: int
+    before: bool
+    after: dict[str, list[bool]]
+    """Variant -> one for each seed, in their order."""
 
 
 class Effect(Record):
@@ -29,20 +41,22 @@ class VariantRow(Record):
     """`sequence`, `grid`, `pic_in_pic`, `multi_image` or `single`."""
     n: int
     """Samples."""
-    seeds: int
     before: float
     after: float
     """Mean over the seeds."""
     gain: Effect
     """After minus before."""
+    per_seed: list[float]
+    """The gain with each seed."""
     over_reference: Effect | None
-    """Gain minus the reference variant's gain; None for the reference itself."""
+    """Gain minus that of the arm it is compared with; None for the reference itself."""
 
 
 class Comparison(Record):
     """What `ablation.json` holds."""
 
     reference: str
+    seeds: int
     groups: list[str]
     rows: list[VariantRow]
 
@@ -58,75 +72,89 @@ class Comparison(Record):
         raise KeyError(f"no row for {variant!r} on {group!r}")
 
 
-def compare(
-    predictions: Mapping[str, Mapping[int, Sequence[Prediction]]], *, reference: str = "full", seed: int = 0
-) -> Comparison:
-    """Compare variants, each trained with one or several seeds, on the same held-out samples.
+def outcomes(predictions: Mapping[str, Mapping[int, Sequence[Prediction]]]) -> list[Outcome]:
+    """Right or wrong, question by question, in the order of the first variant's first seed.
 
     Args:
         predictions: variant -> training seed -> predictions, all of the same samples.
-        reference: the variant that others are compared with; the same seeds are paired.
+
+    Raises:
+        ValueError: variants were measured on different samples or seeds, or have no answer after training.
+    """
+    runs = next(iter(predictions.values()))
+    seeds, first = sorted(runs), runs[min(runs)]
+    order = [p.id for p in first]
+    after = {variant: _after(variant, of_variant, order, seeds) for variant, of_variant in predictions.items()}
+    return [
+        Outcome(
+            id=p.id,
+            format=p.format,
+            parts=p.parts,
+            before=p.correct_before,
+            after={variant: [found[p.id] for found in tables] for variant, tables in after.items()},
+        )
+        for p in first
+    ]
+
+
+def _after(name: str, runs: Mapping[int, Sequence[Prediction]], order: list[str], seeds: list[int]) -> list[dict[str, bool]]:
+    """For each seed: sample -> right after training."""
+    if sorted(runs) != seeds:
+        raise ValueError(f"variant {name!r}: expected the seeds {seeds}, got {sorted(runs)}")
+    tables = []
+    for seed in seeds:
+        if sorted(p.id for p in runs[seed]) != sorted(order):
+            raise ValueError(f"variant {name!r}, seed {seed}: expected the same {len(order)} samples as the reference's")
+        table = {p.id: p.correct_after for p in runs[seed]}
+        without = [sample for sample, right in table.items() if right is None]
+        if without:
+            raise ValueError(f"variant {name!r}, seed {seed}: sample {without[0]!r} has no answer after training")
+        tables.append({sample: bool(right) for sample, right in table.items()})
+    return tables
+
+
+def compare(found: Iterable[Outcome], controls: Mapping[str, str] | None = None, *, seed: int = 0) -> Comparison:
+    """Compare variants, each trained with one or several seeds, on the same held-out samples.
+
+    >>> compare(read_jsonl(Path("run/ablate/outcomes.jsonl"), Outcome))  # the table again, without a model
+
+    Args:
+        found: of every held-out question.
+        controls: variant -> the arm that it is compared with, by the same seeds; those not named: with the reference.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: the reference is missing, or variants were measured on different samples or seeds.
+        ValueError: there are no outcomes, or one is compared with an arm that is not there.
     """
-    if reference not in predictions:
-        raise ValueError(f"expected the reference variant {reference!r} among {', '.join(predictions) or 'none'}")
-    first = next(iter(predictions[reference].values()))
-    order = [p.id for p in first]
-    seeds = sorted(predictions[reference])
-    gains = {name: _gains(name, runs, order, seeds) for name, runs in predictions.items()}
-    before = np.array([p.correct_before for p in first], dtype=float)
-    groups = {name: where for name in (*FORMATS[:-1], MULTI, "single") if (where := _members(first, name)).any()}
+    table = list(found)
+    if not table:
+        raise ValueError("expected at least one outcome, got none")
+    before = np.array([line.before for line in table], dtype=float)
+    gains = {name: np.array([line.after[name] for line in table], dtype=float).T - before for name in table[0].after}
+    against = {name: (controls or {}).get(name, REFERENCE) for name in gains}
+    for name, control in against.items():
+        if control not in gains:
+            raise ValueError(f"variant {name!r}: expected the arm {control!r} to compare it with, got {', '.join(gains)}")
+    groups = {name: where for name in (*FORMATS[:-1], MULTI, "single") if (where := _members(table, name)).any()}
     rows = [
-        _row(name, group, gain[:, where], gains[reference][:, where], before[where], name == reference, seed)
+        VariantRow(
+            variant=name,
+            group=group,
+            n=int(where.sum()),
+            before=float(before[where].mean()),
+            after=float((before + gain)[:, where].mean()),
+            gain=effect(gain[:, where], seed=seed),
+            per_seed=[float(value) for value in gain[:, where].mean(axis=1)],
+            over_reference=None if against[name] == name else effect((gain - gains[against[name]])[:, where], seed=seed),
+        )
         for name, gain in gains.items()
         for group, where in groups.items()
     ]
-    return Comparison(reference=reference, groups=list(groups), rows=rows)
+    return Comparison(reference=REFERENCE, seeds=len(gains[REFERENCE]), groups=list(groups), rows=rows)
 
 
-def _gains(name: str, runs: Mapping[int, Sequence[Prediction]], order: list[str], seeds: list[int]) -> NDArray[np.float64]:
-    """After minus before, (seed, sample), samples in the given order."""
-    if sorted(runs) != seeds:
-        raise ValueError(f"variant {name!r}: expected the seeds {seeds}, got {sorted(runs)}")
-    table = np.empty((len(seeds), len(order)))
-    for index, seed in enumerate(seeds):
-        found = {p.id: p for p in runs[seed]}
-        if sorted(found) != sorted(order):
-            raise ValueError(f"variant {name!r}, seed {seed}: expected the same {len(order)} samples as the reference's")
-        for column, sample in enumerate(order):
-            prediction = found[sample]
-            if prediction.correct_after is None:
-                raise ValueError(f"variant {name!r}, seed {seed}: sample {sample!r} has no answer after training")
-            table[index, column] = float(prediction.correct_after) - float(prediction.correct_before)
-    return table
-
-
-def _members(predictions: Sequence[Prediction], group: str) -> NDArray[np.bool_]:
-    return np.array([p.format != "single" if group == MULTI else p.format == group for p in predictions], dtype=bool)
-
-
-def _row(
-    variant: str,
-    group: str,
-    gain: NDArray[np.float64],
-    reference: NDArray[np.float64],
-    before: NDArray[np.float64],
-    is_reference: bool,
-    seed: int,
-) -> VariantRow:
-    return VariantRow(
-        variant=variant,
-        group=group,
-        n=gain.shape[1],
-        seeds=gain.shape[0],
-        before=float(before.mean()),
-        after=float(before.mean() + gain.mean()),
-        gain=effect(gain, seed=seed),
-        over_reference=None if is_reference else effect(gain - reference, seed=seed),
-    )
+def _members(table: Sequence[Outcome], group: str) -> NDArray[np.bool_]:
+    return np.array([line.format != "single" if group == MULTI else line.format == group for line in table], dtype=bool)
 
 
 def effect(values: NDArray[np.float64], *, seed: int = 0) -> Effect:

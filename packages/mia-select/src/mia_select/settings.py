@@ -65,8 +65,9 @@ class SelectSettings(Settings):
 
     formats: list[Format] = ["sequence", "grid", "pic_in_pic"]
     """Formats to take pairs from."""
-    attention: bool = True
-    """Keep only answers given while looking away from the target; off: every wrong answer that passes the other rules."""
+    attention: bool | Literal["reversed"] = True
+    """Keep only answers given while looking away from the target; false: every wrong answer that passes the other rules;
+    `reversed`: only those that the rule would drop, to see what it is worth."""
     thresholds: Thresholds = Thresholds()
     """The paper's table: ratio of attention on the target, per format and number of images."""
     calibrate: Calibrate | Literal["auto"] | None = None

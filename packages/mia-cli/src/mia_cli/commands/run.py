@@ -57,7 +57,7 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("file", type=FILE, default=Path("pipeline.yaml"))
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each variant.")
-@click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: 3/4 of what the whole method gives]")
+@click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: 3/4 of what the smallest gives]")
 @click.option(
     "--more",
     type=click.IntRange(0),
