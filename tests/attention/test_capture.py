@@ -229,3 +229,31 @@ def test_nothing_captured_is_an_error(llama: Any) -> None:
         captured.attention(0)
     with pytest.raises(ModelError, match="at least one layer"), capture_attention(llama, []):
         pass
+
+
+@torch.no_grad()
+def test_rows_on_a_filled_cache_equal_those_of_one_pass(llama: Any) -> None:
+    with capture_attention(llama, [2], rows=(6, None)) as whole:
+        llama(IDS)
+    cache = hf.DynamicCache(config=llama.config)
+    llama(IDS[:, :5], past_key_values=cache)
+    with pytest.raises(ModelError, match=r"more than 0 positions .* past=cache.get_seq_length"), capture_attention(llama, [2]):
+        llama(IDS[:, 5:], past_key_values=copy.deepcopy(cache))
+    with pytest.raises(ModelError, match="rollout needs all positions"), capture_rollout(llama):
+        llama(IDS[:, 5:], past_key_values=copy.deepcopy(cache))
+    with pytest.raises(ModelError, match="expected a cache of 6 positions, got 5"), capture_attention(llama, [2], past=6):
+        llama(IDS[:, 5:], past_key_values=copy.deepcopy(cache))
+    with capture_attention(llama, [2], rows=(6, None), past=5) as captured:
+        llama(IDS[:, 5:9], past_key_values=cache)
+        llama(IDS[:, 9:], past_key_values=cache)
+    torch.testing.assert_close(captured.attention(2), whole.attention(2), atol=1e-6, rtol=0)
+    assert (captured.first, captured.rows, captured.length) == (6, 6, 12)
+
+
+@pytest.mark.parametrize("capture", [lambda model: capture_attention(model, [0]), capture_rollout])
+def test_a_second_sequence_or_a_missing_cache_is_refused(llama: Any, capture: Any) -> None:
+    with pytest.raises(ModelError, match="a second sequence began"), capture(llama):
+        [llama(IDS) for _ in range(2)]
+    with pytest.raises(ModelError, match="runs without a cache"), capture(llama):
+        llama.generate(IDS, max_new_tokens=3, min_new_tokens=3, do_sample=False, use_cache=False, pad_token_id=0)
+    assert is_untouched(llama)

@@ -69,6 +69,7 @@ def test_every_sample_is_scored_or_listed(folder: Path, tmp_path: Path, tiny: Si
         "pic_in_pic/2": 1,
         "single/1": 1,
     }
+    assert manifest.notes["attention"].startswith("while answering: the rows pass by anyway")
     assert done[0] == (0, 7)
     assert done[-1] == (7, 7)
     assert (out / manifest.image_folders[-1]).resolve() == tmp_path / "pictures"

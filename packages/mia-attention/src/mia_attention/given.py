@@ -105,6 +105,13 @@ def read_answers(
     return Reading(spread, way, reason)
 
 
+def while_answering(readout: object) -> str:
+    """Why `mia_attention.score` reads while it answers, for any rows."""
+    if readout == "rollout":
+        return "while answering: keeping all layers' queries costs less than a second pass, and no cache holds them"
+    return "while answering: the rows pass by anyway; a second pass over prompt and answer would cost more"
+
+
 def choose_way(
     model: Any, inputs: Mapping[str, Any], answers: int, readout: Readout, rows: Rows, cache: Cache | None = None
 ) -> tuple[Way, str]:

@@ -24,7 +24,12 @@ class DisturbSigma(Settings):
 
 
 class ScoreSettings(Settings):
-    """How answers are made and attention is read; the defaults are the paper's."""
+    """How answers are made and attention is read; the defaults are the paper's.
+
+    Whatever layer and rows: `score` reads while the model answers, which is right for all of them and cheaper than any second
+    pass; the stage's manifest says so. For answers given from elsewhere `attend` and `read_answers` choose among several ways
+    and say which.
+    """
 
     layer: int | list[int] | Literal["middle", "auto", "rollout"] = "middle"
     """Decoder layer, from 0. `middle`: half of the layers (the paper's 16 of 32); a list: the mean over these layers;

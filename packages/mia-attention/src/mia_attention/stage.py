@@ -31,6 +31,7 @@ from mia_augment.records import Sample, ScoredSample
 from PIL import Image
 
 from mia_attention.batching import plan, run_batches, windows
+from mia_attention.given import while_answering
 from mia_attention.journal import Journal, Line, check_complete
 from mia_attention.profiles import find_layer
 from mia_attention.ranks import Ranks
@@ -74,7 +75,7 @@ def score_samples(
 
     Returns:
         The manifest; its counts are samples, scored, skipped, without_ratio, and one per format and number of parts
-        (`sequence/3`).
+        (`sequence/3`), its note `attention` says how attention was read and why so.
 
     Raises:
         DataError: no samples, or none of them could be scored.
@@ -94,6 +95,7 @@ def score_samples(
     batches = _plan(samples, settings.batch_size)
     folders = image_folders(folder_in)
     fixed = _with_layer(samples, model, processor, settings, folders, out / JOURNAL, planned)
+    logger.info("attention is read %s", while_answering(fixed.layer))
     scorer = Scorer(model, processor, fixed, lambda name: _open(name, folders))
     _score_missing(samples, batches, scorer, journal, ranks, progress)
     ranks.wait_until(lambda: journal.count() >= len(batches) or _finished(out, planned), f"all batches of {out}")
@@ -102,7 +104,13 @@ def score_samples(
         return planned
     lines = journal.lines()
     check_complete(lines, len(samples))
-    manifest = planned.model_copy(update={"counts": _write(out, samples, lines), "seconds": time.monotonic() - started})
+    manifest = planned.model_copy(
+        update={
+            "counts": _write(out, samples, lines),
+            "seconds": time.monotonic() - started,
+            "notes": {"attention": while_answering(fixed.layer)},
+        }
+    )
     write_manifest(out, manifest)
     note = out / JOURNAL / LAYER
     if note.is_file():

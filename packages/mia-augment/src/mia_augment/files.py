@@ -101,6 +101,8 @@ class Manifest(BaseModel):
     """Where the images lie, searched in this order after the stage's own folder; relative to it, or absolute."""
     counts: dict[str, int] = {}
     seconds: float | None = None
+    notes: dict[str, str] = {}
+    """How it was made, for whoever reads it."""
 
     def same_work(self, other: Manifest) -> bool:
         """Whether both would give the same files: stage, version, settings and inputs agree."""
