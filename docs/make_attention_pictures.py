@@ -2,8 +2,8 @@
 
     uv run mia quickstart mia-quickstart && uv run python docs/make_attention_pictures.py mia-quickstart/run
 
-- before-after.png: of each format the first held-out sample whose answer training made right (questions of counting and pairs of
-  images aside), attention before and after.
+- before-after.png: of each format the first held-out sample whose answer training made right (questions of counting and
+  pairs of images aside), attention before and after.
 - attention-one.png: how the ratio of one sample comes about.
 - attention-ratios.png: the ratio of right and wrong answers, with the thresholds that were applied.
 - attention-layers.png: what each layer's ratio is, and how well it tells wrong answers from right ones.
