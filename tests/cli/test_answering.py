@@ -97,3 +97,21 @@ def test_a_journal_of_another_model_is_not_continued(tmp_path):
 def test_what_is_kept_can_be_read(tmp_path):
     ask(Model("m"), tmp_path / "base.jsonl", count=1)
     assert json.loads((tmp_path / "base.jsonl").read_text()) == {"id": "0", "response": "m 0", "perplexity": 1.5}
+
+
+def test_of_a_question_with_options_the_likeliest_is_the_answer(tmp_path, monkeypatch):
+    """C is likeliest in sample 1; in 2 two options are exactly as likely, so nothing is chosen; 0 and 3 are asked in words."""
+    logps = {"1": {"A": -3.0, "B": -2.0, "C": -1.0}, "2": {"A": -1.0, "B": -2.0, "C": -1.0}}
+
+    def likelihoods(prompts, answers, model, processor, *, open_image, batch_size):
+        for prompt, texts in zip(prompts, answers, strict=True):
+            yield [SimpleNamespace(logp=logps[prompt.id][text], tokens=1) for text in texts]
+
+    monkeypatch.setattr("mia_attention.likelihoods", likelihoods, raising=False)
+    options = {"prompt": "<image>\nWhat? A. red B. blue C. green", "answer": "B"}
+    samples = [sample(number).model_copy(update=options if number in (1, 2) else {}) for number in range(4)]
+    arguments = {"open_image": None, "batch_size": BATCH, "max_new_tokens": 5, "progress": lambda done, total: None}
+    for by_likelihood, wanted in [(True, ["m 0", "C", "", "m 3"]), (False, ["m 0", "m 1", "m 2", "m 3"])]:
+        path = tmp_path / f"{by_likelihood}.jsonl"
+        found = answer_all(samples, Model("m").load, path, {}, by_likelihood=by_likelihood, **arguments)
+        assert [(answer.id, answer.response) for answer in found] == list(zip("0123", wanted, strict=True))

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from mia_augment.files import read_jsonl
+from mia_augment.records import Sample
+from mia_cli.ablate import MoreFolders, _more_stages
 from mia_cli.config import load_config
+from mia_cli.models import SharedModel
+from mia_cli.pipeline import stages
 from mia_cli.quickstart import prepare
+from mia_cli.runner import Runner
+from mia_select.ablation import VARIANTS
 from mia_select.comparison import Outcome, compare
 
 PAIRS = 6
@@ -42,7 +48,7 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
         "ablate",
         pipeline,
         "--variants",
-        "no_post_selection,grid_only,nll_only",
+        "no_post_selection,nll_only",
         "--pairs",
         str(PAIRS),
         "--seeds",
@@ -53,7 +59,7 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     table, arms = found["comparison"], {arm["variant"]: arm for arm in found["arms"]}
-    assert {row["variant"] for row in table["rows"]} == {"full", "no_post_selection", "grid_only", "nll_only"}
+    assert {row["variant"] for row in table["rows"]} == {"full", "no_post_selection", "nll_only"}
     assert {(row["group"], row["n"]) for row in table["rows"] if row["group"] == "sequence"} == {("sequence", 12)}
     assert {len(row["per_seed"]) for row in table["rows"]} == {2}
 
@@ -63,7 +69,6 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
     pairs = {(arm, seed): (out / f"seed-{seed}" / arm / "pairs.jsonl").read_text() for arm in trained for seed in (0, 1)}
     assert {len(lines.splitlines()) for lines in pairs.values()} == {PAIRS}
     assert pairs["nll_only", 0] == pairs["full", 0] != pairs["full", 1]
-    assert {json.loads(line)["format"] for line in pairs["grid_only", 0].splitlines()} == {"grid"}
     held_out = json.loads((out.parent / "held_out" / "manifest.json").read_text())
     assert held_out["counts"]["samples"] == len((out / "outcomes.jsonl").read_text().splitlines())
     assert len({path.read_bytes() for path in out.rglob("base.jsonl")}) == 1
@@ -79,6 +84,21 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
     assert len(made) == 2 * len(trained)
     assert json.loads(mia(*call).stdout) == found
     assert made == {path: path.stat().st_mtime_ns for path in out.rglob("train/manifest.json")}
+
+
+@pytest.mark.parametrize(("number", "made"), [(20, 21), (100, 120)])
+def test_more_samples_of_a_rare_format_come_from_the_training_rows(pipeline: Path, number: int, made: int) -> None:
+    """20 fit into 60 rows: 7 for each number of cells; 100 take every row twice."""
+    config = load_config(pipeline)
+    shared = SharedModel(config.model)
+    runner = Runner(config.run_dir, Silent())  # type: ignore[arg-type]
+    runner.run(next(stages(config, shared)))
+    folders = MoreFolders(config.run_dir, "grid_only")
+    (grid_only,) = (variant for variant in VARIANTS if variant.name == "grid_only")
+    runner.run(next(_more_stages(config, folders, shared, grid_only, number)))
+    found = list(read_jsonl(folders.samples / "samples.jsonl", Sample))
+    assert (len(found), {sample.format for sample in found}) == (made, {"grid"})
+    assert {Path(path).name.split("-")[0] for sample in found for path in sample.source.paths} == {"train"}
 
 
 def test_an_unknown_variant_is_named(mia: Callable[..., Result], pipeline: Path) -> None:

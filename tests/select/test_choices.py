@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from mia_select.choices import Choices, find_choices, most_likely, same_choice
+from mia_select.choices import Alternatives, Choices, alternatives, find_choices, most_likely, same_choice
 
 ANIMALS = Choices(question="What is it?", options={"A": "a dog", "B": "a cat", "C": "an iguana"})
 
@@ -82,3 +82,19 @@ def test_missing_log_probs_are_refused(logps: list[float]) -> None:
 def test_mean_needs_lengths() -> None:
     with pytest.raises(ValueError, match="length of 1 or more"):
         most_likely([-1.0, -2.0], [1, 0], by="mean")
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        ("B", Alternatives(["A", "B", "C"], "sum")),
+        ("(B)", Alternatives(["(A)", "(B)", "(C)"], "sum")),
+        ("B.", Alternatives(["A.", "B.", "C."], "sum")),
+        ("B. a cat", Alternatives(["A", "B", "C"], "sum")),
+        ("A cat", Alternatives(["a dog", "a cat", "an iguana"], "mean")),
+        ("a horse", None),
+    ],
+)
+def test_alternatives_are_written_as_the_ground_truth(answer: str, wanted: Alternatives | None) -> None:
+    assert alternatives("What is it?\nA. a dog\nB. a cat\nC. an iguana", answer) == wanted
+    assert alternatives("What is it?", answer) is None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mia_attention.given import Reading, read_answers
     from mia_attention.inputs import Encoded
     from mia_attention.layers import LayerChoice, choose_layer
+    from mia_attention.likelihood import Likelihood, likelihoods
     from mia_attention.maps import Look, look
     from mia_attention.profiles import find_layer, layer_profile
     from mia_attention.responses import Response, respond
@@ -31,6 +32,7 @@ _HOMES = {
     "BoxCoverage": "coverage",
     "Captured": "capture",
     "LayerChoice": "layers",
+    "Likelihood": "likelihood",
     "Look": "maps",
     "Reading": "given",
     "Report": "analysis",
@@ -47,6 +49,7 @@ _HOMES = {
     "choose_layer": "layers",
     "find_layer": "profiles",
     "layer_profile": "profiles",
+    "likelihoods": "likelihood",
     "look": "maps",
     "read_answers": "given",
     "respond": "responses",
@@ -63,6 +66,7 @@ __all__ = [
     "Captured",
     "Encoded",
     "LayerChoice",
+    "Likelihood",
     "Look",
     "Reading",
     "Report",
@@ -75,6 +79,7 @@ __all__ = [
     "choose_layer",
     "find_layer",
     "layer_profile",
+    "likelihoods",
     "look",
     "read_answers",
     "register_adapter",

@@ -10,6 +10,7 @@ from typing import Any
 
 from mia_augment.files import atomic_write, read_jsonl
 from mia_augment.records import Record, Sample
+from mia_select.choices import Alternatives, alternatives, most_likely
 from PIL import Image
 
 from mia_cli.console import Report
@@ -38,6 +39,7 @@ def answer_all(
     batch_size: int,
     max_new_tokens: int,
     progress: Report,
+    by_likelihood: bool = False,
 ) -> list[Answer]:
     """Ask a model every sample, greedily, unless `path` already holds its answers.
 
@@ -45,6 +47,8 @@ def answer_all(
         load: gives (model, processor); called only if something has to be asked.
         path: JSONL of `Answer`, in the samples' order; it appears when all are there. Until then a journal beside it grows.
         key: what the answers depend on: the samples, the model, the decoding.
+        by_likelihood: of a question with options, take as the answer the one that the model holds most likely (an empty answer
+            where two are equally likely).
     """
     mark = path.with_suffix(".key")
     name = digest(key)
@@ -55,8 +59,12 @@ def answer_all(
     journal = path.with_suffix(".part")
     chunk = batch_size * BATCHES_PER_SAVE
     lines = _resume(journal, name, chunk)
-    if len(lines) < len(samples):
-        _ask(samples, lines, load, journal, chunk, open_image, batch_size, max_new_tokens, progress)
+    model, processor = load() if len(lines) < len(samples) else (None, None)
+    while len(lines) < len(samples):
+        part = samples[len(lines) : len(lines) + chunk]
+        fresh = _answers(part, model, processor, open_image, batch_size, max_new_tokens, by_likelihood)
+        lines += _appended(journal, fresh)
+        progress(len(lines), len(samples))
     with atomic_write(path) as file:
         file.write("".join(f"{line}\n" for line in lines))
     with atomic_write(mark) as file:
@@ -65,34 +73,61 @@ def answer_all(
     return list(read_jsonl(path, Answer))
 
 
-def _ask(
+def _in_words(
+    samples: Sequence[Sample], model: Any, processor: Any, open_image: OpenImage, batch_size: int, max_new_tokens: int
+) -> list[Answer]:
+    """What the model says by itself."""
+    from mia_attention import respond
+
+    said = respond(samples, model, processor, open_image=open_image, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    return [
+        Answer(id=sample.id, response=response.text, perplexity=response.perplexity)
+        for sample, response in zip(samples, said, strict=True)
+    ]
+
+
+def _by_likelihood(
+    asked: Sequence[tuple[Sample, Alternatives]], model: Any, processor: Any, open_image: OpenImage, batch_size: int
+) -> list[Answer]:
+    """The most likely option of each question."""
+    from mia_attention import likelihoods
+
+    samples, options = [sample for sample, _ in asked], [found for _, found in asked]
+    found = likelihoods(
+        samples, [option.texts for option in options], model, processor, open_image=open_image, batch_size=batch_size
+    )
+    answers = []
+    for sample, option, likely in zip(samples, options, found, strict=True):
+        best = most_likely([each.logp for each in likely], [each.tokens for each in likely], by=option.by)
+        answers.append(Answer(id=sample.id, response="" if best is None else option.texts[best], perplexity=None))
+    return answers
+
+
+def _answers(
     samples: Sequence[Sample],
-    lines: list[str],
-    load: Callable[[], tuple[Any, Any]],
-    journal: Path,
-    chunk: int,
+    model: Any,
+    processor: Any,
     open_image: OpenImage,
     batch_size: int,
     max_new_tokens: int,
-    progress: Report,
-) -> None:
-    """Append the missing answers to `lines` and, chunk by chunk, to the journal."""
-    from mia_attention import respond
+    by_likelihood: bool,
+) -> list[Answer]:
+    found = [alternatives(sample.prompt, sample.answer) if by_likelihood else None for sample in samples]
+    rest = [sample for sample, options in zip(samples, found, strict=True) if options is None]
+    asked = [(sample, options) for sample, options in zip(samples, found, strict=True) if options is not None]
+    said = iter(_in_words(rest, model, processor, open_image, batch_size, max_new_tokens))
+    chosen = iter(_by_likelihood(asked, model, processor, open_image, batch_size))
+    return [next(said if options is None else chosen) for options in found]
 
-    model, processor = load()
-    while len(lines) < len(samples):
-        part = samples[len(lines) : len(lines) + chunk]
-        said = respond(part, model, processor, open_image=open_image, batch_size=batch_size, max_new_tokens=max_new_tokens)
-        fresh = [
-            Answer(id=sample.id, response=response.text, perplexity=response.perplexity).model_dump_json()
-            for sample, response in zip(part, said, strict=True)
-        ]
-        with journal.open("a", encoding="utf-8", newline="\n") as file:
-            file.write("".join(f"{line}\n" for line in fresh))
-            file.flush()
-            os.fsync(file.fileno())
-        lines += fresh
-        progress(len(lines), len(samples))
+
+def _appended(journal: Path, answers: Sequence[Answer]) -> list[str]:
+    """The answers as lines, which are safe in the journal now."""
+    lines = [answer.model_dump_json() for answer in answers]
+    with journal.open("a", encoding="utf-8", newline="\n") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+    return lines
 
 
 def _resume(journal: Path, name: str, chunk: int) -> list[str]:

@@ -52,6 +52,8 @@ class ModelSettings(Settings):
     """`auto`: float32 on a CPU and for the embedded model, bfloat16 elsewhere."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    quantization: Literal["none", "4bit"] = "none"
+    """`4bit`: the language model in 4 bits, for `train.tuning: qlora` (needs bitsandbytes)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +78,9 @@ class EvaluateSettings(Settings):
     """Samples answered at a time."""
     max_new_tokens: int = Field(default=512, ge=1)
     """Longest answer, in tokens."""
+    choices: Literal["likelihood", "answer"] = "likelihood"
+    """Questions with lettered options (`A. ..`, `(A) ..`) whose true answer names one: `likelihood` takes the option that the
+    model holds most likely, `answer` reads which one its own answer names. Other questions are always answered in words."""
 
 
 class ReportSettings(Settings):
@@ -106,6 +111,15 @@ class PipelineConfig(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="after")
+    def _quantized_together(self) -> Self:
+        if (self.train.tuning == "qlora") != (self.model.quantization == "4bit"):
+            raise ValueError(
+                f"train.tuning is {self.train.tuning} and model.quantization is {self.model.quantization}: qlora trains "
+                "adapters on a model in 4bit, so set both or neither"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -24,6 +24,7 @@ from mia_augment.files import (
 )
 from mia_augment.pictures import open_picture
 from mia_augment.records import Sample
+from mia_select.choices import alternatives
 from mia_select.evaluation import Evaluation, Prediction, predict, summarize
 from PIL import Image
 from pydantic import ValidationError
@@ -59,7 +60,7 @@ def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, set
         "samples": made_from(samples, "samples.jsonl"),
         "model": shared.id,
         "trained": content_hash(trained) if trained else None,
-        "settings": settings.model_dump(mode="json", include={"batch_size", "max_new_tokens"}),
+        "settings": settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"}),
     }
 
 
@@ -98,10 +99,16 @@ def evaluate_samples(
     write_jsonl(out / PREDICTIONS, predictions)
     write_json(out / EVALUATION, summarize(predictions).model_dump(mode="json"))
     buckets = Counter(f"{sample.format}/{sample.parts}" for sample in samples)
-    counts = {"samples": len(samples), **dict(sorted(buckets.items()))}
+    counts = {"samples": len(samples), **_by_likelihood(samples, settings), **dict(sorted(buckets.items()))}
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     write_manifest(out, manifest)
     return manifest
+
+
+def _by_likelihood(samples: Sequence[Sample], settings: EvaluateSettings) -> dict[str, int]:
+    """How many questions have options that are judged by their likelihood; nothing where none has."""
+    count = sum(alternatives(sample.prompt, sample.answer) is not None for sample in samples)
+    return {"by_likelihood": count} if count and settings.choices == "likelihood" else {}
 
 
 def _predictions(
@@ -164,6 +171,7 @@ def _ask(
         open_image=open_image,
         batch_size=settings.batch_size,
         max_new_tokens=settings.max_new_tokens,
+        by_likelihood=settings.choices == "likelihood",
         progress=lambda done, _: progress(done),
     )
 

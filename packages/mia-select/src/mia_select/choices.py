@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from mia_augment.records import Record
@@ -56,6 +57,33 @@ def find_choices(prompt: str) -> Choices | None:
             options = {_letter(mark): text.rstrip(",;") for mark, text in zip(run, texts, strict=True)}
             return Choices(question=prompt[: run[0].start()].strip(), options=options)
     return None
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """What a model may answer to a multiple-choice question, for `most_likely`."""
+
+    texts: list[str]
+    """One for each option, from A, in the way of the ground truth."""
+    by: Literal["sum", "mean"]
+
+
+def alternatives(prompt: str, answer: str) -> Alternatives | None:
+    """The options as the ground truth would write them: spelled out, or by letter; None: it names none of the prompt's.
+
+    >>> alternatives("What is it? A. a dog B. a cat", "B")
+    Alternatives(texts=['A', 'B'], by='sum')
+    >>> alternatives("What is it? A. a dog B. a cat", "a cat")
+    Alternatives(texts=['a dog', 'a cat'], by='mean')
+    """
+    choices = find_choices(prompt)
+    named = choices.letter(answer) if choices else None
+    if choices is None or named is None:
+        return None
+    if same_answer(answer, choices.options[named]):
+        return Alternatives(list(choices.options.values()), "mean")
+    bare = re.sub(r"\W", "", answer) == named
+    return Alternatives([answer.strip().replace(named, letter) if bare else letter for letter in choices.options], "sum")
 
 
 def most_likely(

@@ -14,7 +14,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 DTYPES = ["auto", "float32", "bfloat16", "float16"]
-LAYOUTS = ["trl", "llama-factory", "ms-swift", "mia-dpo"]
+LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
 
 
 def _model_options(function: Any) -> Any:
@@ -29,11 +29,16 @@ def _model_options(function: Any) -> Any:
     return function
 
 
-def _shared(model: str, dtype: str, device: str, trust_remote_code: bool) -> SharedModel:
+QUANTIZATION = click.option(
+    "--quantization", default="none", type=click.Choice(["none", "4bit"]), show_default=True, help="4bit needs bitsandbytes."
+)
+
+
+def _shared(model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str) -> SharedModel:
     from mia_cli.config import ModelSettings, build
     from mia_cli.models import SharedModel
 
-    settings = build(ModelSettings, {"name": model, "dtype": dtype, "device": device})
+    settings = build(ModelSettings, {"name": model, "dtype": dtype, "device": device, "quantization": quantization})
     return SharedModel(settings, trust_remote_code=trust_remote_code)
 
 
@@ -79,6 +84,7 @@ def augment(
 @click.command()
 @click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment`.")
 @_model_options
+@QUANTIZATION
 @click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
 @click.option("--layer", help="A number, middle, auto or rollout.  [default: middle]")
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
@@ -89,8 +95,8 @@ def augment(
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each other part alone.")
 @click.option("--config", type=FILE, help="YAML with the settings of `score`.")
 def score(
-    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, layer: str | None,
-    config: Path | None, **options: Any,
+    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
+    layer: str | None, config: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """The model's own answers to the samples, and where it looked meanwhile."""
     from mia_attention.settings import ScoreSettings
@@ -100,7 +106,7 @@ def score(
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
-    shared = _shared(model, dtype, device, trust_remote_code)
+    shared = _shared(model, dtype, device, trust_remote_code, quantization)
     _need_stage(samples, "samples.jsonl", "mia augment")
     display = Display()
     with display.progress("score") as progress:
@@ -134,14 +140,16 @@ def select(scored: Path, out: Path, config: Path | None) -> None:
 @click.option("--config", type=FILE, help="YAML with the settings of `train`.")
 def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None) -> None:
     """DPO on the pairs; writes a PEFT adapter."""
+    from mia_dpo_train.environment import check_environment
     from mia_dpo_train.settings import TrainSettings
     from mia_dpo_train.stage import train_pairs
 
     from mia_cli.console import Display
 
     settings = _configured(TrainSettings, config, "train", {})
-    shared = _shared(model, dtype, device, trust_remote_code)
+    shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
     _need_stage(pairs, "pairs.jsonl", "mia select")
+    check_environment(settings)
     display = Display()
     with display.progress("train") as progress:
         manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.place, progress=progress)
@@ -151,14 +159,20 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
 @click.command()
 @click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw.")
 @_model_options
+@QUANTIZATION
 @click.option("--adapter", type=FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.  [default: 8]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: 512]")
+@click.option(
+    "--choices",
+    type=click.Choice(["likelihood", "answer"]),
+    help="Questions with options: the likeliest one counts, or the one its answer names.  [default: likelihood]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 def evaluate(
-    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, adapter: Path | None, out: Path,
-    as_json: bool, **options: Any,
+    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, adapter: Path | None,
+    out: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """The same questions to the model with and without the adapter: accuracy with 95 % intervals."""
     from mia_cli.config import EvaluateSettings, build
@@ -167,7 +181,7 @@ def evaluate(
     from mia_cli.tables import accuracy_table
 
     settings = build(EvaluateSettings, options)
-    shared = _shared(model, dtype, device, trust_remote_code)
+    shared = _shared(model, dtype, device, trust_remote_code, quantization)
     _need_stage(samples, "samples.jsonl", "mia augment")
     display = Display()
     with display.progress("evaluate") as progress:
@@ -201,7 +215,12 @@ def export(pairs: Path | None, layout: str | None, model: str | None, adapter: P
         from mia_cli.evaluate import trained_weights
         from mia_cli.models import model_folder
 
-        export_merged(str(model_folder(model) or model), trained_weights(adapter), out)
+        made = export_merged(str(model_folder(model) or model), trained_weights(adapter), out)
+        display.say(
+            "export",
+            f"log-prob of an answer of {made.tokens} tokens: {made.base_logp:.4f} by the model alone, {made.adapter_logp:.4f} "
+            f"with the adapter beside it, {made.merged_logp:.4f} merged",
+        )
         display.say("export", f"merged model -> {out}", "green")
         return
     if pairs is None or layout is None:
@@ -209,8 +228,8 @@ def export(pairs: Path | None, layout: str | None, model: str | None, adapter: P
     from mia_select.export import export_pairs
 
     _need_stage(pairs, "pairs.jsonl", "mia select")
-    export_pairs(pairs, layout, out)
-    display.say("export", f"{layout} -> {out}", "green")
+    file = export_pairs(pairs, layout, out)
+    display.say("export", f"{layout} -> {file}", "green")
 
 
 def _need_stage(folder: Path, file: str, command: str) -> None:

@@ -1,0 +1,57 @@
+"""Log-probs of given answers against the model's own, and against one prompt at a time without padding."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mia_attention import likelihoods, respond
+from mia_attention.views import encode_prompts
+from mia_augment.errors import DataError
+
+OPTIONS = ["a cat", "two dog on the left", "what"]
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "gemma3"])
+def test_own_answers_are_as_likely_as_when_they_were_given(tiny: SimpleNamespace, name: str) -> None:
+    build = tiny.build(name)
+    prompts = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g"), tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0)]
+    own = list(respond(prompts, build.model, build.processor, open_image=tiny.open_image, max_new_tokens=5))
+    given = [[response.tokens, response.tokens[:1]] for response in own]
+    found = likelihoods(prompts, given, build.model, build.processor, open_image=tiny.open_image, batch_size=2)
+    for response, (whole, first) in zip(own, found, strict=True):
+        assert whole.tokens == len(response.tokens)
+        assert whole.logp / whole.tokens == pytest.approx(response.mean_logp, abs=1e-5)
+        assert whole.logp <= first.logp < 0
+
+
+def test_options_in_a_batch_equal_token_after_token_alone(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    prompts = [
+        tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0),
+        tiny.single("x"),
+        tiny.sequence("s2", ["a.png", "b.png"], 1),
+    ]
+    wanted = [OPTIONS, OPTIONS[:1], OPTIONS[1:]]
+    found = list(likelihoods(prompts, wanted, build.model, build.processor, open_image=tiny.open_image, batch_size=3))
+    assert [len(answers) for answers in found] == [3, 1, 2]
+    for prompt, texts, answers in zip(prompts, wanted, found, strict=True):
+        images = [[tiny.open_image(image) for image in prompt.images]]
+        for text, answer in zip(texts, answers, strict=True):
+            inputs = dict(encode_prompts(build.model, build.processor, [prompt.prompt], images).inputs)
+            total = 0.0
+            for token in build.processor.tokenizer(text, add_special_tokens=False).input_ids:
+                with torch.no_grad():
+                    total += float(build.model(**inputs).logits[0, -1].float().log_softmax(-1)[token])
+                inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[token]])], 1)
+                inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            assert answer.logp == pytest.approx(total, abs=1e-4)
+            assert answer.tokens == len(text.split())
+
+
+def test_answers_that_cannot_be_scored_are_refused(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    for answers in ([[""]], [["a <image> cat"]], []):
+        with pytest.raises(DataError, match="expected"):
+            list(likelihoods([tiny.single("x")], answers, build.model, build.processor, open_image=tiny.open_image))
