@@ -10,32 +10,22 @@ from pathlib import Path
 
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import read_jsonl, read_manifest, write_json, write_jsonl
-from mia_augment.records import Record
 from mia_select.ablation import REFERENCE, SHARE, VARIANTS, Pool, Variant, common_size, needed
-from mia_select.ablation_stage import ArmSummary, controls, read_pool, write_arms
-from mia_select.comparison import Comparison, compare, outcomes
+from mia_select.ablation_stage import Ablation, ArmSummary, controls, read_pool, write_arms
+from mia_select.comparison import compare, outcomes
 from mia_select.evaluation import Prediction
 
 from mia_cli.config import PipelineConfig
 from mia_cli.console import Display
 from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS
-from mia_cli.layout import Folders
+from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
 from mia_cli.models import SharedModel
 from mia_cli.pipeline import augment_stage, check_runnable, evaluate_stage, score_stage, stages, train_stage
 from mia_cli.runner import Runner, Stage, exclusive
 
-RESULT, OUTCOMES = "ablation.json", "outcomes.jsonl"
 NEEDED = ("augment", "held_out", "score")
 MORE = 3
 """At most so many times the run's samples are scored in addition for a variant of one format."""
-
-
-class Ablation(Record):
-    """What `ablation.json` holds."""
-
-    comparison: Comparison
-    arms: list[ArmSummary]
-    """With the first seed."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class ArmFolders(Folders):
 
 def ablation_folder(run_dir: Path) -> Path:
     """Where the arms of a run lie."""
-    return run_dir / "ablate"
+    return run_dir / ABLATION
 
 
 def run_ablation(
@@ -89,7 +79,8 @@ def run_ablation(
 ) -> Ablation:
     """Score once, then train and evaluate every variant with every seed; resumable like a run.
 
-    Besides `ablation.json`, `outcomes.jsonl` keeps what came of every held-out question (see `compare`).
+    Besides `ablation.json`, `outcomes.jsonl` keeps what came of every held-out question (see `compare`); the run's report is
+    written anew.
 
     Args:
         seeds: trainings per variant, each in another order and with pairs drawn anew.
@@ -102,6 +93,8 @@ def run_ablation(
         ConfigError: an unknown variant, or `evaluate.per_bucket` is 0.
         MiaError: from a stage.
     """
+    from mia_cli.report import write_report
+
     check_runnable(config)
     variants = _chosen(names)
     if not config.evaluate.per_bucket:
@@ -131,7 +124,9 @@ def run_ablation(
         }
         for stage in _arm_stages(config, shared, summaries):
             arms_runner.run(stage)
-    return _compared(config.run_dir, summaries)
+        result = _compared(config.run_dir, summaries)
+        write_report(config.run_dir, config.run_dir / REPORT, config.report)
+    return result
 
 
 def _chosen(names: Sequence[str]) -> list[Variant]:

@@ -12,6 +12,10 @@ from mia_augment.errors import DataError
 CONFIG = "pipeline.json"
 """The resolved settings of the last run, in the run directory."""
 REPORT = "report.html"
+ABLATION = "ablate"
+"""Folder of an ablation within the run directory."""
+RESULT, OUTCOMES = "ablation.json", "outcomes.jsonl"
+"""What came of it."""
 
 
 @dataclass(frozen=True)

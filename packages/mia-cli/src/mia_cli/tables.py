@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_select.ablation_stage import Ablation
 from mia_select.comparison import VariantRow
 from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row
 from mia_select.stage import read_selection
@@ -15,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mia_cli.ablate import Ablation
 from mia_cli.console import counts_line, duration
 from mia_cli.doctor import Finding
 from mia_cli.evaluate import EVALUATION, read_evaluation

@@ -12,6 +12,7 @@ from mia_augment.files import Manifest, content_hash, image_folders, relative_fo
 from mia_augment.records import Record
 
 from mia_select.ablation import LEAST, Arm, Pool, Variant, arms, pool
+from mia_select.comparison import Comparison
 from mia_select.settings import SelectSettings
 from mia_select.stage import PAIRS, SCORED, Samples
 
@@ -33,6 +34,14 @@ class ArmSummary(Record):
     same_as: str | None
     """Arm with the very same pairs and training, which is not trained again."""
     left_out: str | None
+
+
+class Ablation(Record):
+    """What `ablation.json` holds."""
+
+    comparison: Comparison
+    arms: list[ArmSummary]
+    """Of the first seed; the others have as many pairs."""
 
 
 def read_pool(folder: Path, settings: SelectSettings, variant: Variant) -> Pool:

@@ -53,7 +53,7 @@ class VariantRow(Record):
 
 
 class Comparison(Record):
-    """What `ablation.json` holds."""
+    """The table: all variants on all groups."""
 
     reference: str
     seeds: int

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mia_augment.errors import DataError
+from mia_augment.files import summary
 from mia_select.ablation import REFERENCE
-from mia_select.ablation_stage import ArmSummary
-from mia_select.comparison import VariantRow
+from mia_select.ablation_stage import Ablation, ArmSummary
+from mia_select.comparison import Effect, VariantRow
+from mia_select.evaluation import MULTI
+from pydantic import ValidationError
+
+from mia_cli.layout import ABLATION, RESULT
+from mia_cli.report import figures
+
+GROUPS = {MULTI: "several images", "sequence": "sequences", "grid": "grids", "pic_in_pic": "pic-in-pic", "single": "single"}
+"""Columns in their order."""
+
+
+def section(run_dir: Path) -> dict[str, Any]:
+    """What the page shows of an ablation; nothing where there is none.
+
+    Raises:
+        DataError: its file is not what `mia ablate` writes.
+    """
+    path = run_dir / ABLATION / RESULT
+    if not path.is_file():
+        return {"ablation": None}
+    try:
+        found = Ablation.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise DataError(f"{path}: not a valid ablation: {summary(error)}; run `mia ablate` again") from error
+    return {"ablation": _content(found)}
 
 
 def differs(row: VariantRow) -> bool:
@@ -23,3 +53,54 @@ def arm_note(arm: ArmSummary) -> str:
     if arm.compared_with not in (None, REFERENCE):
         notes.append(f"compared with {arm.compared_with}")
     return "; ".join(notes)
+
+
+def _content(found: Ablation) -> dict[str, Any]:
+    table = found.comparison
+    groups = [group for group in GROUPS if group in table.groups]
+    compared = {row.variant for row in table.rows}
+    arms = [arm for arm in found.arms if arm.variant in compared]
+    rows = {arm.variant: [table.row(arm.variant, group) for group in groups] for arm in arms}
+    shown = [rows[arm.variant][0].over_reference for arm in arms]
+    bound = 100 * max((abs(edge) for effect in shown if effect for edge in (effect.low, effect.high)), default=0.01)
+    return {
+        "columns": [GROUPS[group] for group in groups],
+        "against": GROUPS[groups[0]],
+        "seeds": table.seeds,
+        "questions": sum(rows[arms[0].variant][groups.index(group)].n for group in groups if group in (MULTI, "single")),
+        "rows": [
+            {
+                "label": arm.title,
+                "pairs": arm.pairs,
+                "reference": arm.variant == table.reference,
+                "cells": [_cell(row) for row in rows[arm.variant]],
+                "figure": _figure(rows[arm.variant][0].over_reference, bound),
+                "note": arm_note(arm).removeprefix(arm.title).removeprefix("; "),
+            }
+            for arm in arms
+        ],
+        "left_out": [arm_note(arm) for arm in found.arms if arm.variant not in compared],
+        "per_seed": {
+            "columns": ["variant", *(GROUPS[group] for group in groups)],
+            "rows": [[arm.title, *(_spread(row.per_seed) for row in rows[arm.variant])] for arm in arms],
+        },
+    }
+
+
+def _cell(row: VariantRow) -> dict[str, str]:
+    """In points, coloured where it differs from what it is compared with."""
+    gain, other = row.gain, row.over_reference
+    css = "" if other is None or not differs(row) else "up" if other.low > 0 else "down"
+    return {
+        "value": f"{100 * gain.mean:+.1f}{'*' if css else ''}",
+        "interval": f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]",
+        "direction": css,
+    }
+
+
+def _figure(effect: Effect | None, bound: float) -> Any:
+    return figures.interval(100 * effect.mean, 100 * effect.low, 100 * effect.high, bound) if effect else ""
+
+
+def _spread(values: Sequence[float]) -> str:
+    return ", ".join(f"{100 * value:+.1f}" for value in values)

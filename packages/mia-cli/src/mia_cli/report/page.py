@@ -17,7 +17,7 @@ from mia_select.stage import read_selection
 from mia_cli.config import ReportSettings
 from mia_cli.console import Report, counts_line, duration
 from mia_cli.layout import Folders, saved_settings
-from mia_cli.report import accuracy, collect, figures, gallery
+from mia_cli.report import ablation, accuracy, collect, figures, gallery
 from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
 
@@ -70,6 +70,7 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         settings=_settings(run_dir, made),
         versions=_versions(),
         **accuracy.section(folders.evaluated),
+        **ablation.section(run_dir),
     )
     with atomic_write(out) as file:
         file.write(text)
