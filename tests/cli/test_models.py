@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from mia_augment.errors import ModelError
+from mia_augment.errors import ConfigError, ModelError
 from mia_cli.models import fingerprint, load, model_folder
 
 
@@ -105,3 +105,51 @@ def test_a_changed_file_changes_the_fingerprint(tmp_path):
 def test_a_device_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ModelError, match="device cuda:77"):
         load("embedded", device="cuda:77")
+
+
+def test_four_bits_without_bitsandbytes_name_the_extra(monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest))
+    with pytest.raises(ConfigError, match=r"mia-dpo-train\[qlora\]"):
+        load("embedded", quantization="4bit")
+
+
+def test_four_bits_keep_the_vision_tower(tmp_path):
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is an optional dependency (extra qlora)")
+    model, _ = load("embedded", device="cpu", quantization="4bit")
+    names = [name for name, part in model.named_modules() if isinstance(part, bitsandbytes.nn.Linear4bit)]
+    assert names
+    assert all(".language_model." in name for name in names)
+
+
+def test_quantization_makes_another_model():
+    from mia_cli.config import ModelSettings
+    from mia_cli.models import SharedModel
+
+    assert SharedModel(ModelSettings(quantization="4bit")).id == SharedModel(ModelSettings()).id + " 4bit"
+
+
+def test_quantization_and_qlora_go_together():
+    from mia_cli.config import PipelineConfig
+
+    with pytest.raises(ValueError, match=r"model\.quantization is none"):
+        PipelineConfig.model_validate({"train": {"tuning": "qlora"}})
+    PipelineConfig.model_validate({"train": {"tuning": "qlora"}, "model": {"quantization": "4bit"}})
+
+
+def test_what_training_lacks_is_said_before_the_model_loads(mia, tmp_path, monkeypatch):
+    """No model of this name exists: what is missing for training is told first."""
+    import importlib.util
+
+    from mia_augment.files import write_jsonl
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else find(name, *rest))
+    write_jsonl(tmp_path / "pairs" / "pairs.jsonl", [])
+    (tmp_path / "train.yaml").write_text("trackers: [wandb]\n")
+    command = ["train", "--pairs", tmp_path / "pairs", "--model", tmp_path / "none", "--config", tmp_path / "train.yaml"]
+    result = mia(*command, "--out", tmp_path / "out")
+    assert result.exit_code != 0
+    assert "mia-dpo-train[wandb]" in result.stderr

@@ -49,17 +49,21 @@ def fingerprint(name: str) -> str:
     return f"{EMBEDDED if name == EMBEDDED else folder.resolve().name} {digest.hexdigest()[:16]}"
 
 
-def load(name: str, dtype: str = "auto", device: str = "auto", *, trust_remote_code: bool = False) -> tuple[Any, Any]:
+def load(
+    name: str, dtype: str = "auto", device: str = "auto", *, quantization: str = "none", trust_remote_code: bool = False
+) -> tuple[Any, Any]:
     """Load a vision-language model, ready to answer, and its processor.
 
     Args:
         name: `embedded`, a folder or a Hugging Face id.
         dtype: `auto` (float32 on a CPU and for the embedded model, bfloat16 elsewhere), `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        quantization: `4bit` (the language model in NF4, for training adapters on it) or `none`.
         trust_remote_code: run code that comes with the checkpoint; off unless the user asks for it.
 
     Raises:
         ModelError: there is no such model, or it is none that answers questions about images.
+        ConfigError: 4 bits without bitsandbytes.
     """
     folder = model_folder(name)
     where = str(folder or name)
@@ -76,7 +80,10 @@ def load(name: str, dtype: str = "auto", device: str = "auto", *, trust_remote_c
     kind = getattr(torch, dtype) if dtype != "auto" else torch.float32 if exact else torch.bfloat16
     options = {"trust_remote_code": trust_remote_code}
     try:
-        model = transformers.AutoModelForImageTextToText.from_pretrained(where, dtype=kind, use_safetensors=True, **options)
+        quantized = _in_four_bits(where, kind, place, options) if quantization == "4bit" else {}
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            where, dtype=kind, use_safetensors=True, **options, **quantized
+        )
         processor = transformers.AutoProcessor.from_pretrained(where, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(f"model {name}: cannot be used as a vision-language model: {_first_lines(error)}") from error
@@ -84,7 +91,16 @@ def load(name: str, dtype: str = "auto", device: str = "auto", *, trust_remote_c
         if getattr(processor, part, None) is None:
             raise ModelError(f"model {name}: its processor ({type(processor).__name__}) has no {part.replace('_', ' ')}; "
                              "expected the checkpoint of a vision-language model with its processor files")  # fmt: skip
-    return model.to(place).eval(), processor
+    return (model if quantized else model.to(place)).eval(), processor
+
+
+def _in_four_bits(where: str, dtype: Any, place: Any, options: dict[str, bool]) -> dict[str, Any]:
+    """What `from_pretrained` has to be told."""
+    from mia_dpo_train import four_bit_config
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(where, **options)
+    return {"quantization_config": four_bit_config(config, dtype), "device_map": {"": place}}
 
 
 def _check_folder(folder: Path, name: str) -> None:
@@ -133,7 +149,8 @@ class SharedModel:
     def id(self) -> str:
         """Tells this model from another, without loading it."""
         if self._id is None:
-            self._id = f"{fingerprint(self.settings.name)} {self.settings.dtype}"
+            parts = [fingerprint(self.settings.name), self.settings.dtype]
+            self._id = " ".join(parts + [self.settings.quantization] * (self.settings.quantization != "none"))
         return self._id
 
     @property
@@ -145,7 +162,7 @@ class SharedModel:
         """(model, processor)"""
         if self._loaded is None:
             s = self.settings
-            self._loaded = load(s.name, s.dtype, s.device, trust_remote_code=self._trust)
+            self._loaded = load(s.name, s.dtype, s.device, quantization=s.quantization, trust_remote_code=self._trust)
         return self._loaded
 
     def release(self) -> None:

@@ -11,6 +11,7 @@ from mia_augment.errors import ConfigError
 from mia_augment.files import MANIFEST, content_hash, write_json
 from mia_augment.records import Format
 from mia_augment.settings import AugmentSettings
+from mia_dpo_train.environment import check_environment
 
 from mia_cli import __version__
 from mia_cli.config import PipelineConfig
@@ -37,7 +38,7 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
 
 
 def check_runnable(config: PipelineConfig) -> None:
-    """Raise ConfigError where there is no source, or a launcher started several processes."""
+    """Raise ConfigError where there is no source, training needs what is not here, or a launcher started several processes."""
     if config.data.source is None:
         raise ConfigError(
             "data.source: expected a file of single-image rows (JSON, JSONL or parquet), got nothing; set it in the YAML file"
@@ -47,6 +48,7 @@ def check_runnable(config: PipelineConfig) -> None:
             "expected one process, got several from a launcher; start `mia score` and `mia train` with it, stage by stage, "
             "for example `accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
+    check_environment(config.train)
 
 
 def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:

@@ -9,11 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mia_dpo_train.environment import check_environment as check_environment
     from mia_dpo_train.export import MergeReport as MergeReport
     from mia_dpo_train.export import export_merged as export_merged
+    from mia_dpo_train.quantize import four_bit_config as four_bit_config
     from mia_dpo_train.settings import LoraSettings as LoraSettings
     from mia_dpo_train.settings import TrainSettings as TrainSettings
-    from mia_dpo_train.setup import check_environment as check_environment
     from mia_dpo_train.stage import train_pairs as train_pairs
     from mia_dpo_train.trainer import TrainResult as TrainResult
     from mia_dpo_train.trainer import train as train
@@ -25,8 +26,9 @@ _HOMES = {
     "MergeReport": "export",
     "TrainResult": "trainer",
     "TrainSettings": "settings",
-    "check_environment": "setup",
+    "check_environment": "environment",
     "export_merged": "export",
+    "four_bit_config": "quantize",
     "train": "trainer",
     "train_pairs": "stage",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "TrainSettings",
     "check_environment",
     "export_merged",
+    "four_bit_config",
     "train",
     "train_pairs",
 ]

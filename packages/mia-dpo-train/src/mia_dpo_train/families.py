@@ -108,6 +108,11 @@ def language_model(model: nn.Module) -> tuple[str, nn.Module]:
     return module_path(base, decoder), decoder
 
 
+def linear_names(module: nn.Module) -> list[str]:
+    """Dotted names of the linear layers inside a module (also quantized ones, which derive from nn.Linear)."""
+    return [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+
+
 def vision_tower(model: nn.Module) -> tuple[str, nn.Module] | None:
     """Dotted name and module of the vision tower; None: not found under a usual name."""
     base = base_model(model)

@@ -111,5 +111,6 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def end(self) -> None:
-        if self.accelerator.log_with:
-            self.accelerator.end_training()
+        """Close the trackers, and not the process group with them (`end_training` would): more may be trained here."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()

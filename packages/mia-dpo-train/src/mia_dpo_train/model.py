@@ -14,15 +14,10 @@ import torch
 from mia_augment.errors import ConfigError, ModelError
 from torch import Tensor, nn
 
-from mia_dpo_train.families import base_model, language_model, model_facts, projector_names, vision_tower
+from mia_dpo_train.families import base_model, language_model, linear_names, model_facts, projector_names, vision_tower
 from mia_dpo_train.routes import PairLogps
 from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.setup import decay_groups, set_attention
-
-
-def linear_names(module: nn.Module) -> list[str]:
-    """Dotted names of the linear layers inside a module (also quantized ones, which derive from nn.Linear)."""
-    return [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
 
 
 def target_pattern(model: nn.Module, settings: TrainSettings) -> str:
@@ -57,6 +52,11 @@ def prepare_for_training(model: Any, settings: TrainSettings, model_id: str) -> 
     """
     if hasattr(model, "peft_config"):
         raise ModelError("the model already carries an adapter: merge it first (export_merged), then train on the merged model")
+    if getattr(model, "is_loaded_in_4bit", False) != (settings.tuning == "qlora"):
+        raise ModelError(
+            f"tuning {settings.tuning}: tuning qlora goes with a model in 4 bits, and no other does; load it with "
+            "quantization_config=four_bit_config(..) (pip install 'mia-dpo-train[qlora]'), or change tuning"
+        )
     model.requires_grad_(False)
     if settings.gradient_checkpointing:
         # Without re-entrance neither frozen inputs nor the frozen vision tower need special care.
@@ -68,11 +68,6 @@ def prepare_for_training(model: Any, settings: TrainSettings, model_id: str) -> 
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if settings.tuning == "qlora":
-        if not getattr(model, "is_loaded_in_4bit", False):
-            raise ModelError(
-                "tuning qlora expects a model loaded in 4 bits (quantization_config=BitsAndBytesConfig(load_in_4bit=True)); "
-                "load it so, with `pip install mia-dpo-train[qlora]`, or set tuning: lora"
-            )
         model = prepare_model_for_kbit_training(
             model,
             use_gradient_checkpointing=settings.gradient_checkpointing,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from mia_augment.errors import ConfigError
 from torch import nn
 
 from mia_dpo_train.families import base_model, language_model, model_device, text_config
@@ -16,27 +16,6 @@ from mia_dpo_train.settings import TrainSettings
 
 EAGER_LENGTH = 384
 """Up to this many tokens eager attention trains faster than SDPA on a CPU in bf16 (in fp32 it never did)."""
-
-
-def check_environment(settings: TrainSettings) -> None:
-    """Fail on what the settings ask for and this machine has not, before a model is loaded.
-
-    Raises:
-        ConfigError: a package or a device is missing, with how to get it.
-    """
-    if settings.tuning == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError("tuning qlora needs bitsandbytes: pip install 'mia-dpo-train[qlora]', or set tuning: lora")
-    if settings.attn_implementation == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError("attn_implementation flash_attention_2 needs the package flash-attn; install it or choose sdpa")
-    if settings.trackers != "auto":
-        for name in settings.trackers:
-            if importlib.util.find_spec(name) is None:
-                raise ConfigError(f"tracker {name} is not installed: pip install 'mia-dpo-train[{name}]', or leave it out")
-    if settings.precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        raise ConfigError("precision bf16: this GPU has no bf16; set precision: fp32")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and settings.tuning == "full" and settings.reference == "online":
-        raise ConfigError("reference online with tuning full would hold a second model in every process; set reference: stored")
 
 
 def tracker_names(settings: TrainSettings) -> list[str]:
@@ -73,6 +52,21 @@ def make_accelerator(settings: TrainSettings, model: nn.Module, out: Path) -> An
             "gradient_clipping": settings.max_grad_norm,
         }
     return accelerator
+
+
+def leave_tidily() -> None:
+    """Have the process group closed before the interpreter shuts down; for processes that have come to the end of their work.
+
+    Gloo's threads let go of tensors after a collective is over, which needs the interpreter: one that does so during its
+    shutdown aborts the process (pytorch pull request 179291).
+    """
+    atexit.unregister(_close_process_group)
+    atexit.register(_close_process_group)
+
+
+def _close_process_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _mixed_precision(settings: TrainSettings, on_cpu: bool) -> str | None:

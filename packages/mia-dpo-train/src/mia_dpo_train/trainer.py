@@ -17,12 +17,13 @@ from mia_dpo_train.check import RouteChoice, choose_route
 from mia_dpo_train.checkpoints import whole_folder
 from mia_dpo_train.data import PairSet, Progress, measure
 from mia_dpo_train.encode import OpenImage, PairEncoder, collate
+from mia_dpo_train.environment import check_environment
 from mia_dpo_train.loop import Loop
 from mia_dpo_train.model import Trained, prepare_trained, write_trained
 from mia_dpo_train.plan import length_batches
 from mia_dpo_train.reference import ReferenceSource
 from mia_dpo_train.settings import TrainSettings
-from mia_dpo_train.setup import check_environment, longest_allowed, make_accelerator, pad_token
+from mia_dpo_train.setup import leave_tidily, longest_allowed, make_accelerator, pad_token
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ def _train(
         whole_folder(folder, lambda parts: write_trained(trained.model, processor, parts, trained.dtype, state))
     accelerator.wait_for_everyone()
     loop.log.end()
+    leave_tidily()
     return TrainResult(
         folder=folder,
         steps=steps,
