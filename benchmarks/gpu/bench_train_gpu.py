@@ -88,7 +88,7 @@ def flex_attention(model: Any) -> Iterator[None]:
 
     make_block_mask = torch.compile(create_block_mask)
 
-    def block_mask(facts: ModelFacts, batch: PairBatch, *, eager: bool, dtype: torch.dtype) -> Any:
+    def block_mask(facts: ModelFacts, batch: PairBatch, dtype: torch.dtype) -> Any:
         parts = segments(batch)
 
         def visible(row: Any, head: Any, query: Any, key: Any) -> Any:

@@ -97,17 +97,20 @@ def prefix_mask(parts: Tensor, block: Tensor | None = None, window: int | None =
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where attended, the smallest number elsewhere: eager attention adds its mask (a bool one would be silently wrong)."""
+    """0 where attended, the smallest number elsewhere.
+
+    Eager attention adds its mask (a bool one would be silently wrong). SDPA takes both, but turns a bool mask into numbers
+    anew in every layer and keeps each of them for the backward pass; one made here is shared by all layers.
+    """
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def packed_masks(facts: ModelFacts, batch: PairBatch, *, eager: bool, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-    """Mask of the packed sequence, or one per kind of layer."""
+def packed_masks(facts: ModelFacts, batch: PairBatch, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+    """Mask of the packed sequence, to be added to attention scores of this type, or one per kind of layer."""
     parts, block = segments(batch), blocks(facts, batch)
 
     def mask(window: int | None) -> Tensor:
-        made = prefix_mask(parts, block, window, branch_index(batch))
-        return additive(made, dtype) if eager else made
+        return additive(prefix_mask(parts, block, window, branch_index(batch)), dtype)
 
     if facts.mask_per_layer_type:
         return {"full_attention": mask(None), "sliding_attention": mask(facts.window)}

@@ -44,8 +44,7 @@ class PairLogps(nn.Module):
 def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
     """One forward pass per pair over the shared prefix and both answers: (2, pairs)."""
     positions = packed_positions(model, facts, batch)
-    eager = text_config(model)._attn_implementation == "eager"
-    masks = packed_masks(facts, batch, eager=eager, dtype=compute_dtype(model))
+    masks = packed_masks(facts, batch, compute_dtype(model))
     start, width = batch.prompt.shape[1], batch.chosen.shape[1]
     tokens = torch.cat([batch.prompt, batch.chosen, batch.rejected], dim=1)
     keywords: dict[str, Any] = dict(batch.vision)
