@@ -56,12 +56,12 @@ def test_the_report_tells_every_arm(run_dir: Path) -> None:
     assert len(rows) == 4
     assert re.search(r"full\s+50\s+\+50\.0 \s*\[\+4\d\.\d, \+5\d\.\d\]\s+\+50\.0", rows[1])
     assert re.search(r"50\s+\+2\.5\*", rows[2])
-    assert "the same pairs and training as full" in rows[3]
+    assert "twin: the same pairs and training as &#39;full&#39;" in ours
     assert "300 held-out questions" in ours
     assert 'class="worse"' in ours  # its difference to the whole method lies below 0
     assert "+0.0, +5.0" in ours  # each seed by itself
     assert EVIL not in text
-    assert "left out: no pairs &lt;script&gt;" in ours
+    assert "grid only: left out: no pairs &lt;script&gt;" in ours
 
 
 def test_a_broken_ablation_is_named(run_dir: Path) -> None:

@@ -20,7 +20,7 @@ from mia_cli.console import counts_line, duration
 from mia_cli.doctor import Finding
 from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.layout import REPORT, Folders
-from mia_cli.report.ablation import arm_note, differs
+from mia_cli.report.ablation import arm_note, differs, titles_of
 from mia_cli.report.accuracy import difference_text, direction, label, shown_rows
 from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
@@ -117,7 +117,8 @@ def show_ablation(ablation: Ablation, console: Console) -> None:
             table.add_row(arm.variant, str(arm.pairs), *cells)
     console.print(table)
     for arm in arms:
-        console.print(Text(f"{arm.variant}: {arm_note(arm)}", "yellow" if arm.left_out else "dim"), soft_wrap=True)
+        note = arm_note(arm, titles_of(arms))
+        console.print(Text(f"{arm.variant}: {note}", "yellow" if arm.left_out else "dim"), soft_wrap=True)
 
 
 def _effect_text(row: VariantRow) -> Text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,25 @@ def differs(row: VariantRow) -> bool:
     return other is not None and (other.low > 0 or other.high < 0)
 
 
-def arm_note(arm: ArmSummary) -> str:
-    """What a variant is, and what to know of its numbers."""
+def arm_note(arm: ArmSummary, titles: Mapping[str, str]) -> str:
+    """What a variant is, and what to know of its numbers; `titles` says how to call the others."""
     if arm.left_out is not None:
-        return f"{arm.title}; left out: {arm.left_out}"
-    notes = [arm.title]
+        return f"{arm.title}: left out: {arm.left_out}"
+    notes = []
     if arm.same_as is not None:
-        notes.append(f"the same pairs and training as {arm.same_as}, whose results stand here")
+        notes.append(f"the same pairs and training as {titles[arm.same_as]!r}, whose results stand here")
     if arm.compared_with not in (None, REFERENCE):
-        notes.append(f"compared with {arm.compared_with}")
-    return "; ".join(notes)
+        notes.append(f"compared with {titles[arm.compared_with]!r}")
+    return ": ".join([arm.title, "; ".join(notes)] if notes else [arm.title])
+
+
+def titles_of(arms: Iterable[ArmSummary]) -> dict[str, str]:
+    """Variant -> title."""
+    return {arm.variant: arm.title for arm in arms}
 
 
 def _content(found: Ablation) -> dict[str, Any]:
-    table = found.comparison
+    table, titles = found.comparison, titles_of(found.arms)
     groups = [group for group in GROUPS if group in table.groups]
     compared = {row.variant for row in table.rows}
     arms = [arm for arm in found.arms if arm.variant in compared]
@@ -75,11 +80,10 @@ def _content(found: Ablation) -> dict[str, Any]:
                 "reference": arm.variant == table.reference,
                 "cells": [_cell(row) for row in rows[arm.variant]],
                 "figure": _figure(rows[arm.variant][0].over_reference, bound),
-                "note": arm_note(arm).removeprefix(arm.title).removeprefix("; "),
             }
             for arm in arms
         ],
-        "left_out": [arm_note(arm) for arm in found.arms if arm.variant not in compared],
+        "notes": [note for arm in found.arms if (note := arm_note(arm, titles)) != arm.title],
         "per_seed": {
             "columns": ["variant", *(GROUPS[group] for group in groups)],
             "rows": [[arm.title, *(_spread(row.per_seed) for row in rows[arm.variant])] for arm in arms],
