@@ -306,4 +306,4 @@ def test_a_picture_that_takes_too_long_is_refused_when_the_time_is_up(tmp_path):
     cpu = time.process_time()
     with pytest.raises(DataError, match=r"picture too slow: .* not read within max_seconds 1\.5"):
         open_picture(path, limits=PictureSettings(max_seconds=1.5))
-    assert time.process_time() - cpu < 0.5  # about 8 s are needed to decode it
+    assert time.process_time() - cpu < 0.5  # several seconds are needed to decode it

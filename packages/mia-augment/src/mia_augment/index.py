@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from io import FileIO
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic_core import from_json
 
-from mia_augment.probe import hash64
+from mia_augment.probe import hash64, read_at
 from mia_augment.questions import normal
 
 ROWS, SKIPPED, COUNTS = "rows.jsonl", "skipped.jsonl", "counts.json"
@@ -21,13 +20,6 @@ _HEAD = 512
 """Bytes in which id and path of nearly every row stand."""
 TURN_BITS = 16
 """A place in a conversation is one number: row << TURN_BITS | turn."""
-
-
-def _read_at(file: FileIO, start: int, size: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(file.fileno(), size, start)
-    file.seek(start)
-    return file.read(size)
 
 
 class StoredRow(NamedTuple):
@@ -82,7 +74,7 @@ class Index:
     def _text(self, number: int, most: int | None = None) -> bytes:
         """The text of a row, or its beginning; read, not mapped, so that a large file does not fill the memory."""
         start, end = self._start[number], self._start[number + 1]
-        return _read_at(self._file, start, end - start if most is None else min(end - start, most))
+        return read_at(self._file.fileno(), start, end - start if most is None else min(end - start, most))
 
     def _own_id(self, number: int, row_id: str) -> str:
         return f"{row_id}-{self.row_hash[number]:016x}" if self._repeated[number] else row_id

@@ -25,11 +25,20 @@ _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 
 _as_number = struct.Struct("<Q").unpack
+_two_numbers = struct.Struct(">HH").unpack_from
 
 
 def hash64(*parts: bytes) -> int:
     """A stable 64-bit hash of byte strings, the same in every process and on every machine."""
     return _as_number(blake2b(b"\0".join(parts), digest_size=8).digest())[0]  # type: ignore[no-any-return]
+
+
+def read_at(file: int, start: int, size: int) -> bytes:
+    """Bytes of a file, given by its descriptor."""
+    if hasattr(os, "pread"):
+        return os.pread(file, size, start)
+    os.lseek(file, start, os.SEEK_SET)
+    return os.read(file, size)
 
 
 class PictureFolder:
@@ -108,8 +117,7 @@ def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
                 head = os.read(file, 2 * SAMPLE)
                 return head, head[-16:], sound_size(head, head[-16:])
             head = os.read(file, SAMPLE)
-            os.lseek(file, size - SAMPLE, os.SEEK_SET)
-            tail = os.read(file, SAMPLE)
+            tail = read_at(file, size - SAMPLE, SAMPLE)
         finally:
             os.close(file)
         pixels = sound_size(head, tail)
@@ -138,9 +146,9 @@ def _jpeg_size(head: bytes) -> tuple[int, int] | None:
         if marker in (_BASELINE, _EXTENDED) or (
             marker == _PROGRESSIVE and head.endswith(_END) and head.count(_SCAN) <= MAX_SCANS
         ):
-            height, width = int.from_bytes(head[position + 5 : position + 7]), int.from_bytes(head[position + 7 : position + 9])
+            height, width = _two_numbers(head, position + 5)
             return (width, height) if width and height else None
         if 0xC2 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return None
-        position += 2 + int.from_bytes(head[position + 2 : position + 4])
+        position += 2 + (head[position + 2] << 8 | head[position + 3])
     return None

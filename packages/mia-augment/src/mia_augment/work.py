@@ -16,7 +16,7 @@ from mia_augment.indexing import kind_of
 from mia_augment.pictures import save_picture
 from mia_augment.probe import PictureFolder
 from mia_augment.questions import MOVED
-from mia_augment.records import Sample
+from mia_augment.records import Format, Sample
 from mia_augment.samples import Maker, Task
 from mia_augment.settings import AugmentSettings
 
@@ -63,17 +63,19 @@ class Worker:
         path = self._job.scratch / "chunks" / f"{name}.jsonl"
         if path.is_file() and (counts := chunk_counts(path)) is not None:
             return counts
-        counts, lines = Counter[str](samples=0, skipped=0), []
+        lines: list[str] = []
+        buckets, reasons = Counter[tuple[Format, int]](), Counter[str]()
         for task in tasks:
             made = self._maker.make(task)
             if isinstance(made, Sample):
                 lines.append("+" + made.model_dump_json())
-                counts["samples"] += 1
-                counts[f"{made.format}/{made.parts}"] += 1
+                buckets[made.format, made.parts] += 1
             else:
                 lines.append("-" + made.model_dump_json())
-                counts["skipped"] += 1
-                counts[f"skipped/{kind_of(made.reason)}"] += 1
+                reasons[kind_of(made.reason)] += 1
+        counts = Counter(samples=buckets.total(), skipped=reasons.total())
+        counts.update({f"{name}/{parts}": count for (name, parts), count in buckets.items()})
+        counts.update({f"skipped/{kind}": count for kind, count in reasons.items()})
         lines.append("=" + _Counts(counts=counts).model_dump_json())
         temporary = self._temporary("chunk")
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
