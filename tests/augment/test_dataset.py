@@ -171,7 +171,8 @@ def test_chat_messages_and_flat_rows_are_understood(tmp_path):
         ({"conversations": [{"from": "cat", "value": "Miau"}]}, "bad row: expected turn 1 to be from human or gpt, got 'cat'"),
         ({"conversations": [{"from": "human", "value": {"a": 1}}]}, "bad row: expected a text as turn 1"),
         ({"conversations": talk("<image><image>\nSame?", "No.")}, "several images: <image> stands 2 times"),
-        ({"conversations": talk("What do these two images share?", "All.")}, "several images: the question"),
+        ({"conversations": talk("What do these two images share?", "All.")}, "several images: a question"),
+        ({"conversations": talk("What is it?", "A dog.", "Which image is brighter?", "This.")}, "several images: a question"),
     ],
 )
 def test_unusable_rows_are_skipped_with_a_reason(tmp_path, changes, reason):

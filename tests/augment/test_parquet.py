@@ -80,6 +80,24 @@ def test_rows_of_a_hugging_face_data_set_can_be_passed_as_they_are(tmp_path):
         assert sample.answer == f"Color {COLORS.index(pictures[sample.images[sample.target]].getpixel((0, 0)))}."
 
 
+def test_pictures_of_any_mode_and_orientation_can_stand_in_rows(tmp_path):
+    halves = Image.new("RGB", (60, 40), COLORS[0])
+    halves.paste(COLORS[2], (30, 0, 60, 40))
+    exif, turned, printed = Image.Exif(), io.BytesIO(), io.BytesIO()
+    exif[0x0112] = 6
+    halves.save(turned, "JPEG", exif=exif, quality=95)
+    halves.convert("CMYK").save(printed, "JPEG", quality=95)
+    store = EmbeddedPictures(tmp_path).store
+    upright = open_picture(tmp_path / store(Image.open(turned)))
+    assert upright.size == (40, 60)
+    assert upright.getpixel((20, 5))[0] > 180  # what was left is above
+    assert upright.getpixel((20, 55))[2] > 180
+    assert open_picture(tmp_path / store(Image.open(printed))).getpixel((5, 20))[0] > 180
+    turned.truncate(len(turned.getvalue()) - 100)
+    with pytest.raises(DataError, match="broken picture: the row's own picture"):
+        store(Image.open(turned))
+
+
 def test_an_embedded_picture_is_written_once(tmp_path):
     store = EmbeddedPictures(tmp_path).store
     assert store(png(COLORS[0])) == store(png(COLORS[0])) != store(png(COLORS[1]))

@@ -58,6 +58,11 @@ def test_the_first_letter_is_lowered_only_where_english_would(question, expected
         "The dog is at (0.31, 0.77).",
         "(120,34),(300,400)",
         "<loc0123><loc0456>",
+        "{<25><30><55><90>}",
+        "[12 34 56 78]",
+        '{"point_2d": [120, 340]}',
+        "x1=12, y1=30, x2=50, y2=60",
+        "from (12, 34) at the top left to (56, 78)",
         "<box>12 34 56 78</box>",
         "Please provide the bounding box coordinate of the region this sentence describes: man.",
         "Give the coordinates of the cup.",
@@ -84,6 +89,8 @@ def test_other_numbers_are_no_coordinates(text):
         "What is in image1?",
         "Which of the photos is older?",
         "What differs between the images?",
+        "Compare the images.",
+        "Which image is brighter?",
     ],
 )
 def test_questions_about_several_images_are_found(question):

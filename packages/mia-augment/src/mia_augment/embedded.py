@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from mia_augment.errors import DataError
+from mia_augment.pictures import upright_rgb
 
 EMBEDDED = "embedded"
 """Folder of these pictures; the first part of their names."""
@@ -23,10 +24,10 @@ class EmbeddedPictures:
         self.folder = folder
 
     def store(self, picture: bytes | Image.Image) -> str:
-        """Write the bytes of a picture file (or a picture, as PNG) and return its name relative to the folder.
+        """Write the bytes of a picture file (or a picture, upright and as PNG) and return its name relative to the folder.
 
         Raises:
-            DataError: a picture that cannot be written as PNG.
+            DataError: a picture that cannot be decoded.
         """
         data = picture if isinstance(picture, bytes) else _as_png(picture)
         suffix = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), "img")
@@ -44,7 +45,7 @@ class EmbeddedPictures:
 def _as_png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     try:
-        picture.save(stream, "PNG", compress_level=1)
-    except (OSError, ValueError) as error:
-        raise DataError(f"broken picture: the row's own picture cannot be kept: {error}") from error
+        upright_rgb(picture.copy()).save(stream, "PNG", compress_level=1)
+    except Exception as error:  # it may only be decoded now
+        raise DataError(f"broken picture: the row's own picture cannot be kept: {error or type(error).__name__}") from error
     return stream.getvalue()

@@ -88,7 +88,7 @@ def decode(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None
                 if fit_into is not None and image.format in _JPEGS:
                     _reduce_early(image, fit_into)
                 image.load()
-                picture = _upright_rgb(image)
+                picture = upright_rgb(image)
                 picture.format = image.format
                 return picture
     except (DataError, _MuchWork):
@@ -168,7 +168,7 @@ def _why(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
     """A loaded picture as RGB with its EXIF orientation applied."""
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)

@@ -20,17 +20,21 @@ _POINT = rf"[\[(]{_GAP}\d{{1,7}}{_COMMA}\d{{1,7}}{_GAP}[\])]"
 _COORDINATES = re.compile(
     rf"[\[(<{{]{_GAP}{_NUMBER}(?:{_COMMA}{_NUMBER}){{3}}{_GAP}[\])>}}]"  # four numbers: a box
     rf"|[\[(]{_GAP}0?\.\d{{1,12}}{_COMMA}0?\.\d{{1,12}}{_GAP}[\])]"  # two fractions: a point
-    rf"|{_POINT}\s{{0,3}},?\s{{0,3}}{_POINT}"  # two points: corners
+    rf"|[\[({{]{_GAP}{_NUMBER}(?:\s{{1,3}}{_NUMBER}){{3}}{_GAP}[\])}}]"  # the same without commas
+    rf"|{_POINT}[^()\[\]]{{0,40}}{_POINT}"  # two points: corners
+    r"|<\d{1,4}>\s?<\d{1,4}>|\bx1\s?[=:]|\bpoint_2d"
     r"|<loc_?\d+>|<box>|<\|box_start\|>|<point|\bbbox|\bbounding box|\b(?:pixel )?coordinates?\b",
     re.IGNORECASE,
 )
 """Every repetition is bounded, so that no text can make the search slow."""
 _PICTURE = re.compile(r"\b(?:image|picture|photograph|photo)(s?)(?:[ #]{0,3}(\d)|\b)")
 _SEVERAL_BEFORE = re.compile(
-    r"\b(?:these|those|both|all|two|three|four|five|several|multiple|different|between the|which of the)"
+    r"\b(?:compare|these|those|both|all|two|three|four|five|several|multiple|different|between the|which of the)"
     r"(?: of)?(?: the| these)?(?: \w+)? $"
 )
-_ORDINALS = frozenset({"first", "second", "third", "fourth", "other", "another", "previous", "next"})
+_ONE_OF_SEVERAL = frozenset(
+    {"which", "either", "each", "first", "second", "third", "fourth", "other", "another", "previous", "next"}
+)
 
 
 def holds_coordinates(text: str) -> bool:
@@ -41,7 +45,7 @@ def holds_coordinates(text: str) -> bool:
     """
     if not ("[" in text or "(" in text or "<" in text or "{" in text):
         lower = text.lower()
-        if "box" not in lower and "coordinate" not in lower:
+        if "box" not in lower and "coordinate" not in lower and "x1" not in lower:
             return False  # the quick way out for nearly all texts
     return _COORDINATES.search(text) is not None
 
@@ -58,7 +62,7 @@ def speaks_of_several_images(question: str) -> bool:
         before = text[max(0, match.start() - 50) : match.start()]
         if number or (plural and _SEVERAL_BEFORE.search(before)):
             return True
-        if not plural and _ORDINALS.intersection(before.split()[-1:]):
+        if not plural and _ONE_OF_SEVERAL.intersection(before.split()[-1:]):
             return True
     return False
 

@@ -55,8 +55,9 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row
         row_id = _id(value, row_id)
         turns = _turns(value)
         image = _image(value, store)
-        if speaks_of_several_images(turns[0][0]):
-            raise _Refused(f"several images: the question already speaks of more than one: {_shown(turns[0][0])}")
+        for question, _ in turns:
+            if speaks_of_several_images(question):
+                raise _Refused(f"several images: a question already speaks of more than one: {_shown(question)}")
         return Row(id=row_id, image=image, turns=turns)
     except (_Refused, DataError) as refused:
         return Skipped(id=row_id, reason=str(refused))
