@@ -125,7 +125,7 @@ def test_the_embedded_model_is_diagnosed(tmp_path: Path, mia: Callable[..., Resu
     assert result.exit_code == 0, result.output
     found = Diagnosis.model_validate_json(result.stdout)
     assert found.samples == 12
-    assert {score.layer for score in found.readouts} == {0, 1, 2, 3, "rollout"}
+    assert {score.layer for score in found.readouts} == {0, 1, 2, 3, "rollout", "gradient"}
     assert {score.rows for score in found.readouts} == {"generated", "predicting", "question"}
     assert sum(line.right_alone for line in found.buckets) >= 11  # its single-image accuracy is 100 %
     assert json.loads((tmp_path / "run" / "diagnosis.json").read_text())["samples"] == 12

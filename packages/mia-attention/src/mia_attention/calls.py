@@ -22,6 +22,8 @@ class Call:
         causal: whether the implementation masks the future by itself where there is no 4D mask.
         flash: whether the implementation is a flash-attention kernel.
         softcap, window: of the logits and of the keys, None: no such limit.
+        output: what the implementation returned, (batch, q_len, heads, dim), within the graph that autograd keeps; None: not
+            known (models with an adapter).
     """
 
     query: Tensor
@@ -33,6 +35,7 @@ class Call:
     flash: bool = False
     softcap: float | None = None
     window: int | None = None
+    output: Tensor | None = None
 
 
 class Observer(Protocol):

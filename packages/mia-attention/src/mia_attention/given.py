@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,13 +17,15 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mia_attention.adapters import adapter_of
 from mia_attention.decoder import decoder_layers
+from mia_attention.gradients import gradient_rows, next_tokens
 from mia_attention.inputs import image_token_id
 from mia_attention.readers import Reader, Readout, reader_for
 from mia_attention.rows import answer_rows, question_rows
 
-Way = Literal["one pass", "prompt alone", "shared prompt", "generate's cache"]
+Way = Literal["one pass", "prompt alone", "shared prompt", "generate's cache", "forward and back"]
 """How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
-answer; each prompt once and then its answers on its cache; or only the answers, on the cache that `generate` has left."""
+answer; each prompt once and then its answers on its cache; or only the answers, on the cache that `generate` has left. Or
+prompt and answer together through all layers, and back."""
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 """Inputs with a value for every position of the prompt."""
@@ -67,7 +69,7 @@ def read_answers(
         model: a transformers model.
         inputs: left-padded prompts with their pictures, as for `generate`.
         answers: token ids of each answer.
-        readout: a layer, several (their mean), or ``rollout``.
+        readout: a layer, several (their mean), ``rollout`` or ``gradient`` (see `mia_attention.gradients`).
         rows: query rows.
         prompts: which prompt each answer is to, by its place in `inputs`; one answer each, in order, if None.
         cache: what `generate` has left for these `inputs`; it is not changed.
@@ -89,9 +91,11 @@ def read_answers(
     for index, answer in enumerate(answers):
         if image_token_id(model) in answer:
             raise DataError(f"answer {index} holds the token that stands for pictures; expected text only")
-    reader = reader_for(model, [readout], value_weighted=value_weighted)
     start = length - int(rows == "predicting")
     way, reason = choose_way(model, inputs, len(answers), readout, rows, cache)
+    if way == "forward and back":
+        return Reading(_by_gradient(model, inputs, owners, answers, rows, question), way, reason)
+    reader = reader_for(model, [readout], value_weighted=value_weighted)
     with torch.inference_mode():
         if way == "prompt alone" and question is not None:
             spread = _prompts_alone(model, inputs, question, reader)[owners]
@@ -107,6 +111,8 @@ def read_answers(
 
 def while_answering(readout: object) -> str:
     """Why `mia_attention.score` reads while it answers, for any rows."""
+    if readout == "gradient":
+        return "after answering, in a pass over prompt and answer and back: the gradient needs the whole answer"
     if readout == "rollout":
         return "while answering: keeping all layers' queries costs less than a second pass, and no cache holds them"
     return "while answering: the rows pass by anyway; a second pass over prompt and answer would cost more"
@@ -123,6 +129,8 @@ def choose_way(
     """
     prompts, length = inputs["input_ids"].shape
     start = length - int(rows == "predicting")
+    if readout == "gradient":
+        return "forward and back", "the gradient of the answer's log-prob"
     if rows == "question":
         return "prompt alone", "what the question looks at does not depend on the answer"
     if readout == "rollout":
@@ -157,6 +165,55 @@ def _problem(cache: Cache, prompts: int, start: int) -> str | None:
     return None
 
 
+Turn = tuple[dict[str, Any], Tensor, list[Sequence[int]], list[tuple[int, int]]]
+"""Inputs of whole sequences, the prompts' lengths, the answers, and which prompt's row belongs to which answer."""
+
+
+def _turns(inputs: Mapping[str, Any], owners: Sequence[int], answers: Sequence[Sequence[int]]) -> Iterator[Turn]:
+    """Prompts with answers behind them; several answers to a prompt take turns."""
+    count = inputs["input_ids"].shape[0]
+    numbers: list[list[int]] = [[index for index, owner in enumerate(owners) if owner == prompt] for prompt in range(count)]
+    for turn in itertools.zip_longest(*numbers):
+        said = [[] if index is None else answers[index] for index in turn]
+        whole, lengths = append_answers(inputs, said)
+        yield whole, lengths, said, [(prompt, index) for prompt, index in enumerate(turn) if index is not None]
+
+
+def _by_gradient(
+    model: Any,
+    inputs: Mapping[str, Any],
+    owners: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    rows: Rows,
+    question: Sequence[tuple[int, int]] | None,
+) -> Tensor:
+    """Gradient x attention of each answer's rows, (answers, length)."""
+    length = inputs["input_ids"].shape[1]
+    out = torch.zeros(len(answers), length)
+    for whole, lengths, said, chosen in _turns(inputs, owners, answers):
+        width = whole["input_ids"].shape[1]
+        own = _rows_of(rows, lengths, said, width, length, question)
+        targets = next_tokens(lengths.tolist(), said, width).to(lengths.device)
+        spread = _left_padded(gradient_rows(model, whole, targets, own), lengths, length)
+        out[[index for _, index in chosen]] = spread[[prompt for prompt, _ in chosen]]
+    return out
+
+
+def _rows_of(
+    rows: Rows,
+    lengths: Tensor,
+    said: Sequence[Sequence[int]],
+    width: int,
+    length: int,
+    question: Sequence[tuple[int, int]] | None,
+) -> Tensor:
+    """Query rows in sequences that begin at position 0, (batch, width)."""
+    if rows == "question":
+        spans = torch.tensor(question, device=lengths.device) - (length - lengths)[:, None]
+        return question_rows(spans, width)
+    return answer_rows(rows, lengths, torch.tensor([len(answer) for answer in said], device=lengths.device), width)
+
+
 def _one_pass(
     model: Any,
     inputs: Mapping[str, Any],
@@ -165,17 +222,11 @@ def _one_pass(
     rows: Rows,
     reader: Reader,
 ) -> Tensor:
-    """Prompts with answers behind them; several answers to a prompt take turns."""
-    count, length = inputs["input_ids"].shape
+    length = inputs["input_ids"].shape[1]
     out = torch.zeros(len(answers), length)
-    numbers: list[list[int]] = [[index for index, owner in enumerate(owners) if owner == prompt] for prompt in range(count)]
-    for turn in itertools.zip_longest(*numbers):
-        said = [[] if index is None else answers[index] for index in turn]
-        whole, lengths = append_answers(inputs, said)
-        counts = torch.tensor([len(answer) for answer in said], device=lengths.device)
-        own = answer_rows(rows, lengths, counts, whole["input_ids"].shape[1])
+    for whole, lengths, said, chosen in _turns(inputs, owners, answers):
+        own = _rows_of(rows, lengths, said, whole["input_ids"].shape[1], length, None)
         spread = _run_whole(model, whole, lengths, own, reader, length)
-        chosen = [(prompt, index) for prompt, index in enumerate(turn) if index is not None]
         out[[index for _, index in chosen]] = spread[[prompt for prompt, _ in chosen]]
     return out
 
@@ -184,16 +235,20 @@ def _prompts_alone(model: Any, inputs: Mapping[str, Any], question: Sequence[tup
     """The rows of each prompt's question, (prompts, length)."""
     count, length = inputs["input_ids"].shape
     whole, lengths = append_answers(inputs, [[]] * count)
-    width = whole["input_ids"].shape[1]
-    spans = torch.tensor(question, device=lengths.device) - (length - lengths)[:, None]
-    return _run_whole(model, whole, lengths, question_rows(spans, width), reader, length)
+    own = _rows_of("question", lengths, [[]] * count, whole["input_ids"].shape[1], length, question)
+    return _run_whole(model, whole, lengths, own, reader, length)
 
 
 def _run_whole(model: Any, whole: Mapping[str, Any], lengths: Tensor, own: Tensor, reader: Reader, length: int) -> Tensor:
     """One pass over sequences that begin at position 0; their prompts' columns at their left-padded places, on the CPU."""
     with reader.reading((0, None), stop=True):
         model(**whole, use_cache=False)
-    spread = reader.spread(own, reader.readouts[0]).float().cpu()
+    return _left_padded(reader.spread(own, reader.readouts[0]), lengths, length)
+
+
+def _left_padded(spread: Tensor, lengths: Tensor, length: int) -> Tensor:
+    """Columns of prompts that begin at position 0, (batch, >= length), at their left-padded places, on the CPU."""
+    spread = spread.float().cpu()
     out = torch.zeros(len(spread), length)
     for row, real in enumerate(lengths.tolist()):
         out[row, length - real :] = spread[row, :real]

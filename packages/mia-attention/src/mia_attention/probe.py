@@ -58,7 +58,7 @@ def probe_forward(
         raise ModelError(f"attention implementation {NAME!r} belongs to capture_attention and cannot be chosen by hand")
     _check_thread(state)
     out = _base_function(module, state.base)(module, query, key, value, attention_mask, **kwargs)
-    _observe(state, module, query, key, value, attention_mask, kwargs)
+    _observe(state, module, query, key, value, attention_mask, kwargs, out[0])
     if state.stop:
         raise StopForwardError
     return out
@@ -71,7 +71,14 @@ def _check_thread(state: _State) -> None:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _observe(
-    state: _State, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
+    state: _State,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    kwargs: dict[str, Any],
+    output: Tensor,
 ) -> None:
     for name in ("s_aux", "position_bias"):
         if kwargs.get(name) is not None:
@@ -93,6 +100,7 @@ def _observe(
                 flash="flash" in state.base,
                 softcap=kwargs.get("softcap"),
                 window=kwargs.get("sliding_window"),
+                output=output,
             )
         )
 

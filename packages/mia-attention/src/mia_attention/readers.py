@@ -13,8 +13,8 @@ from torch import Tensor
 from mia_attention.capture import Captured, RowSpan, capture_attention
 from mia_attention.rollouts import Traced, capture_rollout
 
-Readout = int | list[int] | Literal["rollout"]
-"""One layer, the mean over several, or the rollout."""
+Readout = int | list[int] | Literal["rollout", "gradient"]
+"""One layer, the mean over several, the rollout, or gradient x attention (which is read from given answers only)."""
 
 
 class Reader(Protocol):
@@ -61,7 +61,7 @@ class LayersReader:
 
     def spread(self, own: Tensor, readout: Readout) -> Tensor:
         captured = self._captured
-        if captured is None or captured.rows == 0 or readout == "rollout":
+        if captured is None or captured.rows == 0 or isinstance(readout, str):
             return torch.zeros(own.shape, device=own.device)
         layers = [readout] if isinstance(readout, int) else readout
         first = captured.first
@@ -104,6 +104,8 @@ class RolloutReader:
 
 def reader_for(model: Any, readouts: list[Readout], *, value_weighted: bool) -> Reader:
     """The reader that costs least for some readouts; rollout cannot be mixed with layers."""
+    if "gradient" in readouts:
+        raise ModelError("gradient: needs a given answer and a pass back; read it with read_answers, or score with it alone")
     if readouts == ["rollout"]:
         return RolloutReader(model, value_weighted=value_weighted)
     return LayersReader(model, readouts, value_weighted=value_weighted)

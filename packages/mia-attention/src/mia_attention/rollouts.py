@@ -71,9 +71,10 @@ class LayerTrace:
         keys = min(call.key.shape[2], self._seen)
         first_key = self._seen - keys
         if first_key == 0:  # these keys hold those of all calls so far
-            self._longest = call
+            self._longest = replace(call, output=None)
             nothing = call.key.new_empty(0)  # a slice would keep the whole cache of this step alive
             call = replace(call, key=nothing, value=nothing)
+        call = replace(call, output=None)
         self._parts.append(_Part(call, start, first_key, keys))
 
     def product(self, rows: Tensor) -> Tensor:

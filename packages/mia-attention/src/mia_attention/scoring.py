@@ -16,6 +16,7 @@ from mia_attention.columns import Columns, columns_of
 from mia_attention.confusions import ask_parts
 from mia_attention.coverage import BoxCoverage
 from mia_attention.decoder import resolve_layer
+from mia_attention.given import read_answers
 from mia_attention.inputs import Encoded
 from mia_attention.measure import measure
 from mia_attention.readers import Reader, Readout, reader_for
@@ -182,6 +183,8 @@ class Scorer:
         if encoded is None:
             return [], []
         rows = self._settings.rows
+        if self._readouts == ["gradient"]:
+            return self._by_gradient(prepared, encoded)
         reader = self.reader()
         with reader.reading(row_span(rows, encoded)):
             ids = [sample.id for sample in prepared.samples]
@@ -189,6 +192,14 @@ class Scorer:
         own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))
         spreads = [reader.spread(own, readout)[:, : encoded.prompt_length].float().cpu() for readout in self._readouts]
         return responses_of(answers, self._processor), spreads
+
+    def _by_gradient(self, prepared: Prepared, encoded: Encoded) -> tuple[list[Response], list[Tensor]]:
+        ids = [sample.id for sample in prepared.samples]
+        answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
+        responses = responses_of(answers, self._processor)
+        said = [response.tokens for response in responses]
+        rows, question = self._settings.rows, encoded.question
+        return responses, [read_answers(self._model, encoded.inputs, said, "gradient", rows=rows, question=question).spread]
 
     def reader(self) -> Reader:
         """What the readouts need of the model."""
@@ -218,8 +229,8 @@ def readout_of(model: Any, settings: ScoreSettings) -> Readout:
     """
     if settings.layer == "auto":
         raise ConfigError("layer 'auto' is chosen from answers; run the stage, or mia_attention.find_layer and pass its result")
-    if settings.layer == "rollout":
-        return "rollout"
+    if settings.layer == "rollout" or settings.layer == "gradient":
+        return settings.layer
     layers = resolve_layer(model, settings.layer)
     return layers[0] if len(layers) == 1 else layers
 

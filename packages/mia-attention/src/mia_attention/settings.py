@@ -31,10 +31,11 @@ class ScoreSettings(Settings):
     and say which.
     """
 
-    layer: int | list[int] | Literal["middle", "auto", "rollout"] = "middle"
+    layer: int | list[int] | Literal["middle", "auto", "rollout", "gradient"] = "middle"
     """Decoder layer, from 0. `middle`: half of the layers (the paper's 16 of 32); a list: the mean over these layers;
-    `rollout`: attention followed through all layers down to the input; `auto`: the layer that best tells right from wrong
-    answers on the first samples."""
+    `rollout`: attention followed through all layers down to the input; `gradient`: all layers' attention, weighted by how the
+    answer's log-prob depends on it (a pass forward and back after each answer); `auto`: the layer that best tells right from
+    wrong answers on the first samples."""
     rows: Rows = "generated"
     """Query rows: `generated` (the paper's) tokens as queries, `predicting` the positions that predict each answer token,
     or the `question`'s tokens."""

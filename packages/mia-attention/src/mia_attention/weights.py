@@ -34,30 +34,37 @@ def attention_rows(
     Returns:
         (batch, rows, keys), float32, each row sums to 1.
     """
-    batch, heads, rows, dim = query.shape
-    key_heads, keys = key.shape[1], key.shape[2]
-    groups = heads // key_heads
-    keys_transposed = key.transpose(-1, -2)
+    batch, heads, rows, _ = query.shape
+    groups, keys = heads // key.shape[1], key.shape[2]
     lengths = None if value is None else torch.linalg.vector_norm(value.float(), dim=-1)
     out = torch.empty((batch, rows, keys), dtype=torch.float32, device=query.device)
     for start in range(0, rows, row_chunk):
         part = slice(start, min(start + row_chunk, rows))
-        count = part.stop - part.start
-        grouped = query[:, :, part].reshape(batch, key_heads, groups * count, dim)
-        logits = (torch.matmul(grouped, keys_transposed) * scaling).view(batch, heads, count, keys)
-        if softcap is not None:
-            logits = torch.tanh(logits / softcap) * softcap
-        if mask is not None:
-            rows_mask = mask[:, :, part]
-            if rows_mask.dtype == torch.bool:
-                logits = logits.masked_fill(~rows_mask, torch.finfo(logits.dtype).min)
-            else:
-                logits = logits + rows_mask
-        weights = torch.softmax(logits, dim=-1, dtype=torch.float32)
+        rows_mask = None if mask is None else mask[:, :, part]
+        weights = head_rows(query[:, :, part], key, rows_mask, scaling, softcap=softcap)
         if lengths is not None:
             weights = weights * lengths.repeat_interleave(groups, dim=1)[:, :, None]
         out[:, part] = weights.mean(1)
     return out if lengths is None else out / out.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def head_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, *, softcap: float | None = None) -> Tensor:
+    """softmax(scaling * q k^T + mask) of each head; arguments as in `attention_rows`.
+
+    Returns:
+        (batch, heads, rows, keys), float32, each row sums to 1.
+    """
+    batch, heads, rows, dim = query.shape
+    key_heads, keys = key.shape[1], key.shape[2]
+    grouped = query.reshape(batch, key_heads, heads // key_heads * rows, dim)
+    logits = (torch.matmul(grouped, key.transpose(-1, -2)) * scaling).view(batch, heads, rows, keys)
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    if mask is not None and mask.dtype == torch.bool:
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    elif mask is not None:
+        logits = logits + mask
+    return torch.softmax(logits, dim=-1, dtype=torch.float32)
 
 
 def visible(

@@ -86,7 +86,7 @@ class Sample(Record):
 class Attention(Record):
     """How much of the chosen rows' attention lies where."""
 
-    layer: int | list[int] | Literal["rollout"]
+    layer: int | list[int] | Literal["rollout", "gradient"]
     rows: Rows
     region_mass: list[float]
     """Share of attention on each region's visual tokens, mean over the rows."""

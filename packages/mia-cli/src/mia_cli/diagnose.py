@@ -39,13 +39,14 @@ MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
 
 Bucket = tuple[Format, int]
+Layer = int | Literal["rollout", "gradient"]
 
 
 class ReadoutScore(Record):
     """How well one way of reading attention tells wrong answers from right ones, within each format and number of images."""
 
     rows: Rows
-    layer: int | Literal["rollout"]
+    layer: Layer
     value_weighted: bool
     auroc: float
     low: float
@@ -55,7 +56,7 @@ class ReadoutScore(Record):
     @property
     def name(self) -> str:
         """``layer 3, rows question, value-weighted``."""
-        layer = self.layer if self.layer == "rollout" else f"layer {self.layer}"
+        layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
         return f"{layer}, {self.rows} rows{', value-weighted' if self.value_weighted else ''}"
 
 
@@ -113,7 +114,7 @@ class Reading:
     """One readout's ratio of every sample."""
 
     rows: Rows
-    layer: int | Literal["rollout"]
+    layer: Layer
     value_weighted: bool
     ratios: list[float | None]
 
@@ -142,7 +143,7 @@ def run_diagnosis(
 
     Args:
         samples: how many, taken evenly from all formats and numbers of images.
-        thorough: value-weighted attention too: twice the time.
+        thorough: value-weighted attention too: two thirds more time.
 
     Raises:
         MiaError: the samples cannot be composed, or the model not be read.
@@ -200,7 +201,7 @@ def ask(
     from mia_attention.scoring import score
 
     kinds = [(rows, weighted) for weighted in ([False, True] if thorough else [False]) for rows in ROWS]
-    total, done = (2 * len(kinds) + 1) * len(samples), 0
+    total, done = (sum(2 if weighted else 3 for _, weighted in kinds) + 1) * len(samples), 0
     readings: list[Reading] = []
     answers: dict[str, str] = {}
     for rows, weighted in kinds:
@@ -211,10 +212,12 @@ def ask(
         for layer in profile[0][2] if profile else ():
             readings.append(Reading(rows, layer, weighted, [attentions[layer].ratio for _, _, attentions in profile]))
         progress(done := done + len(samples), total)
-        rollout = settings.model_copy(update={"layer": "rollout"})
-        scored = score(samples, model, processor, rollout, open_image=open_image)
-        readings.append(Reading(rows, "rollout", weighted, [entry.attention.ratio for entry in scored]))
-        progress(done := done + len(samples), total)
+        others: tuple[Layer, ...] = ("rollout",) if weighted else ("rollout", "gradient")
+        for other in others:
+            changed = settings.model_copy(update={"layer": other})
+            scored = score(samples, model, processor, changed, open_image=open_image)
+            readings.append(Reading(rows, other, weighted, [entry.attention.ratio for entry in scored]))
+            progress(done := done + len(samples), total)
     prompts = [PartPrompt(sample.id, [sample.source.paths[sample.target]], _alone(sample)) for sample in samples]
     alone = respond(
         prompts,
@@ -277,7 +280,7 @@ def _best(
 
 def configured_reading(readings: Sequence[Reading], config: PipelineConfig) -> Reading | None:
     """The readout that `score` is set to; None where its layer is a mean of several or yet to be chosen."""
-    layers = sorted({reading.layer for reading in readings if reading.layer != "rollout"})
+    layers = sorted({reading.layer for reading in readings if isinstance(reading.layer, int)})
     wanted = config.score.layer
     layer = layers[len(layers) // 2] if wanted == "middle" and layers else wanted
     for reading in readings:

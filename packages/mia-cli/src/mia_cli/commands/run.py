@@ -83,7 +83,7 @@ def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants
 @click.command()
 @click.argument("file", type=FILE, default=Path("pipeline.yaml"))
 @click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="How many to ask the model.")
-@click.option("--thorough", is_flag=True, help="Try value-weighted attention too: twice the time.")
+@click.option("--thorough", is_flag=True, help="Try value-weighted attention too: two thirds more time.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, as_json: bool) -> None:

@@ -86,7 +86,7 @@ def augment(
 @_model_options
 @QUANTIZATION
 @click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
-@click.option("--layer", help="A number, middle, auto or rollout.  [default: middle]")
+@click.option("--layer", help="A number, middle, auto, rollout or gradient.  [default: middle]")
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
 @click.option(
