@@ -2,7 +2,7 @@
 
 One random LLaVA-shaped model, the same inputs for all, on the CPU. Times are interleaved in one process and their medians
 compared, as wall and as CPU seconds (these bear a busy machine); memory is each way's peak above the loaded model, in a process
-of its own. Prints ratios.
+of its own. Then the ways to read given answers to that prompt, which `read_answers` chooses from. Prints ratios.
 
     uv run python benchmarks/bench_attention.py [--images 5] [--layers 12] [--width 512] [--tokens 16] [--repeats 3]
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mia_attention import capture_attention, capture_rollout
+from mia_attention import capture_attention, capture_rollout, read_answers
 from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 IMAGE_TOKEN, PATCH, PIXELS, TEXT_TOKENS = 9, 14, 336, 40
@@ -96,6 +96,32 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
     return chosen
 
 
+def given_answers(model: Any, inputs: dict[str, Any], args: argparse.Namespace) -> None:
+    """Time each way to read one layer's attention of answers given to the prompt."""
+    greedy = GenerationConfig(
+        do_sample=False, max_new_tokens=args.tokens, min_new_tokens=args.tokens, pad_token_id=0, suppress_tokens=[IMAGE_TOKEN]
+    )
+    out = model.generate(**inputs, generation_config=greedy, return_dict_in_generate=True)
+    answer = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    several = [[(token + shift) % 900 + 10 for token in answer] for shift in range(args.answers)]
+    layer = args.layers // 2
+    ways: dict[str, Callable[[], Any]] = {
+        "one pass": lambda: [read_answers(model, inputs, [one], layer) for one in several],
+        "shared prompt": lambda: read_answers(model, inputs, several, layer, prompts=[0] * len(several)),
+        "generate's cache": lambda: read_answers(
+            model, inputs, several, layer, prompts=[0] * len(several), cache=out.past_key_values
+        ),
+    }
+    print(f"\n{len(several)} given answers of {args.tokens} tokens to that prompt, layer {layer}:")
+    first = None
+    for name, read in ways.items():
+        start, start_cpu = time.perf_counter(), time.process_time()
+        read()
+        wall, busy = time.perf_counter() - start, time.process_time() - start_cpu
+        first = first or busy
+        print(f"{name:16} {wall:7.2f} s wall   {busy:7.2f} s CPU {busy / first:5.3f} x one pass each")
+
+
 def peak_memory(way: str, args: argparse.Namespace) -> float:
     """MB above the loaded model, from a process of its own."""
     command = [sys.executable, __file__, "--memory", way]
@@ -116,7 +142,7 @@ def forget_peak() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"images": 5, "layers": 12, "width": 512, "tokens": 16, "repeats": 3}.items():
+    for name, value in {"images": 5, "layers": 12, "width": 512, "tokens": 16, "repeats": 3, "answers": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--memory", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -152,6 +178,8 @@ def main() -> None:
             f"{way:9} {elapsed:7.2f} s wall {times:5.2f} x plain   {busy:7.2f} s CPU {busy_times:5.3f} x plain   "
             f"{memory[way]:7.0f} MB {more:5.2f} x captured"
         )
+    with torch.inference_mode():
+        given_answers(model, inputs, args)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Random weights in LLaVA-1.5-7B's shape, bf16, 2 to 5 images of 576 tokens. For each number of images every batch size is tried
 until memory runs out, and each way's best is compared: our capture should stay within 3 % of plain generation, and answer at
 least ten times as many samples a second as eager attention with `output_attentions=True`, which holds one sample at a time.
+Ends with a Markdown table: samples/s of each way at its best batch, with that batch and its peak memory above the model.
 
     PYTHONPATH=packages/mia-augment/src:packages/mia-attention/src python benchmarks/gpu/bench_attention_gpu.py [--json OUT]
 
@@ -130,6 +131,31 @@ def check(model: Any, tokens: int) -> float:
     return float((answer("captured", model, inputs, tokens) - answer("eager", model, inputs, tokens)).abs().max())
 
 
+def cell(figure: dict[str, Any]) -> str:
+    return f"{figure['per_second']:.2f}/s, batch {figure['batch']}, {figure['peak_gib']:.1f} GiB"
+
+
+def table(figures: list[dict[str, Any]], counts: list[int]) -> str:
+    """Each way's best batch for each number of images, as Markdown."""
+    lines = [
+        "",
+        "| images | plain | captured | captured takes | eager, `output_attentions=True` | captured against eager |",
+        "|---|---|---|---|---|---|",
+    ]
+    for images in counts:
+        fits = [figure for figure in figures if figure["images"] == images and "per_second" in figure]
+        best = {
+            way: max((figure for figure in fits if figure["way"] == way), key=lambda figure: figure["per_second"], default=None)
+            for way in WAYS
+        }
+        plain, captured, eager = (best[way] for way in WAYS)
+        slower = f"**{plain['per_second'] / captured['per_second']:.3f}** x plain" if plain and captured else "-"
+        faster = f"**{captured['per_second'] / eager['per_second']:.1f}** x samples/s" if captured and eager else "-"
+        plain, captured, eager = (cell(figure) if figure else "out of memory" for figure in (plain, captured, eager))
+        lines.append(f"| {images} | {plain} | {captured} | {slower} | {eager} | {faster} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[2, 3, 4, 5])
@@ -150,25 +176,15 @@ def main() -> None:
     print(f"captured against eager: largest difference {check(model, args.tokens):.1e}")
     figures = []
     for images in args.images:
-        best: dict[str, float] = {}
         for way in WAYS:
             for batch in args.batches if way != "eager" else [1]:
                 found = measure(way, model, images, batch, args.tokens, args.repeats)
-                text = (
-                    "out of memory" if found is None else f"{found['per_second']:8.2f} samples/s  {found['peak_gib']:6.1f} GiB"
-                )
-                print(f"{images} images  {way:9} batch {batch:3}  {text}", flush=True)
                 figures.append({"images": images, "way": way, "batch": batch, **(found or {})})
+                text = "out of memory" if found is None else cell(figures[-1])
+                print(f"{images} images  {way:9} batch {batch:3}  {text}", flush=True)
                 if found is None:
                     break
-                best[way] = max(best.get(way, 0.0), found["per_second"])
-        if all(way in best for way in WAYS):
-            against_plain, against_eager = best["plain"] / best["captured"], best["captured"] / best["eager"]
-            print(
-                f"{images} images: captured takes {against_plain:.3f} x plain; {against_eager:.1f} x the samples/s of eager\n"
-            )
-        else:
-            print(f"{images} images: no comparison, {', '.join(way for way in WAYS if way not in best)} did not fit\n")
+    print(table(figures, args.images))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from mia_attention.inputs import encode
+from mia_attention.inputs import encode, image_token_id
 from mia_attention.views import render_with_tail
 from mia_augment.chat import render_prompt
 from mia_augment.errors import ModelError
@@ -37,6 +37,25 @@ def render(tiny: SimpleNamespace, name: str, template: str, prompt: str = PROMPT
 def test_template_that_moves_images_to_the_front_gets_them_inline(tiny: SimpleNamespace) -> None:
     rendered = render(tiny, "llava", HOISTING)
     assert rendered == "USER: Image1:<image>\nImage2:<image>\nIn Image2, what is it? ASSISTANT:"
+
+
+def test_every_familys_processor_keeps_each_picture_behind_its_name(tiny: SimpleNamespace) -> None:
+    """Placeholders become each family's own tokens (frames, tiles, line breaks), and the text between them stays there."""
+    for name in tiny.families:
+        build = tiny.build(name)
+        prompt = "Image1 : <image> \n Image2 : <image> \n what is on the left ?"
+        pictures = [tiny.picture(100, 60, 1), tiny.picture(70, 130, 2)]
+        encoded = encode(build.model, build.processor, [render_prompt(build.processor, prompt)], [pictures])
+        words = build.processor.tokenizer.convert_ids_to_tokens(encoded.inputs["input_ids"][0].tolist())
+        token = build.processor.tokenizer.convert_ids_to_tokens(image_token_id(build.model))
+        first, second = encoded.image_tokens[0]
+        assert {words[position] for places in (first, second) for position in places.tolist()} == {token}, name
+        assert words.count(token) == len(first) + len(second), name
+        assert words.index("Image1") < first[0] < first[-1] < words.index("Image2") < second[0], name
+        assert second[-1] < words.index("what"), name
+        alone = encode(build.model, build.processor, [render_prompt(build.processor, "<image> what")], [pictures[:1]])
+        if name != "llava_onevision":  # among several pictures it drops the tiles
+            assert len(alone.image_tokens[0][0]) == len(first), name
 
 
 def test_gemma_writes_the_token_that_begins_an_image(tiny: SimpleNamespace) -> None:
