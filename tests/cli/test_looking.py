@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from importlib.metadata import metadata
 
 import pytest
 from mia_augment.files import write_jsonl
 from mia_augment.records import Dropped, Region, Sample, Source
 from mia_cli import doctor as doctor_module
+from mia_cli.console import counts_line
 
 
 def test_doctor_tells_versions_devices_and_extras(mia):
@@ -74,3 +77,15 @@ def test_a_record_is_shown_without_repeating_what_was_said(mia, run_dir):
     shown = mia("inspect", run_dir, "7").stdout
     assert shown.count("format: sequence") == 1
     assert "rule: perplexity" in shown
+
+
+def test_counts_are_told_without_the_break_downs_and_sizes_in_megabytes():
+    assert counts_line({"samples": 1600, "without_ratio": 12, "grid/2": 75}) == "1600 samples, 12 without ratio"
+    assert counts_line({"bytes": 13_575_849}) == "13.6 MB"
+
+
+def test_the_extras_that_doctor_names_exist():
+    """`pip install 'mia-dpo-train[qlora]'` must be an extra of that package."""
+    named = re.findall(r"(mia-[a-z-]+)\[(\w+)\]", " ".join(purpose for _, purpose in doctor_module.EXTRAS.values()))
+    assert len(named) >= 5
+    assert [(package, extra) for package, extra in named if extra not in metadata(package).get_all("Provides-Extra", [])] == []

@@ -104,8 +104,15 @@ def duration(seconds: float | None) -> str:
 
 
 def counts_line(counts: dict[str, int]) -> str:
-    """The counts of a manifest without the break-downs: ``1600 samples, 12 skipped``."""
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if "/" not in name and count is not None)
+    """The counts of a manifest without the break-downs.
+
+    >>> counts_line({"samples": 1600, "without_ratio": 12, "grid/2": 75}), counts_line({"bytes": 1_250_000})
+    ('1600 samples, 12 without ratio', '1.2 MB')
+    """
+    whole = ((name, count) for name, count in counts.items() if "/" not in name and count is not None)
+    return ", ".join(
+        f"{count / 1e6:.1f} MB" if name == "bytes" else f"{count} {name.replace('_', ' ')}" for name, count in whole
+    )
 
 
 def stdout() -> Console:

@@ -19,9 +19,10 @@ NEEDED = (
 EXTRAS = {
     "pyarrow": ("pyarrow", "parquet in and out: pip install 'mia-augment[parquet]'"),
     "matplotlib": ("matplotlib", "attention plots: pip install 'mia-attention[plot]'"),
-    "bitsandbytes": ("bitsandbytes", "train.tuning: qlora (4 bits): pip install bitsandbytes"),
-    "tensorboard": ("tensorboard", "training curves in tensorboard: pip install tensorboard"),
-    "wandb": ("wandb", "training curves in Weights & Biases: pip install wandb"),
+    "bitsandbytes": ("bitsandbytes", "train.tuning: qlora (4 bits): pip install 'mia-dpo-train[qlora]'"),
+    "tensorboard": ("tensorboard", "training curves in tensorboard: pip install 'mia-dpo-train[tensorboard]'"),
+    "wandb": ("wandb", "training curves in Weights & Biases: pip install 'mia-dpo-train[wandb]'"),
+    "deepspeed": ("deepspeed", "training with DeepSpeed's ZeRO: pip install 'mia-dpo-train[deepspeed]'"),
     "flash_attn": ("flash-attn", "train.attn_implementation: flash_attention_2"),
 }
 """Module -> (package, what it is for)."""

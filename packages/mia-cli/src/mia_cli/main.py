@@ -66,6 +66,7 @@ def main(verbose: bool) -> None:
     `mia quickstart` shows everything on the embedded model; `mia init` and `mia run` do it on your own data.
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints by itself: every line would come twice
 
 
 for module in (run, stages, look):

@@ -192,7 +192,8 @@ def show_record(found: Sequence[dict[str, Any]], console: Console) -> None:
         for part in ("record", "analysis"):
             for name, value in entry.get(part, {}).items():
                 label = name if part == "record" else f"analysis.{name}"
-                if value in (None, [], {}) or (name != "id" and said.get(label) == value):
+                known = said.get(label) == value or (part == "analysis" and said.get(name) == value)
+                if value in (None, [], {}) or (known and label != "id"):
                     continue
                 said[label] = value
                 shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
