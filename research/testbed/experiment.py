@@ -24,7 +24,7 @@ from mia_cli import drawing
 from mia_cli.console import Display
 from mia_cli.drawn_data import ROWS
 from mia_cli.quickstart import prepare
-from mia_select.comparison import compare
+from mia_select.comparison import compare, outcomes
 from mia_select.evaluation import Prediction
 
 HERE = Path(__file__).parent
@@ -89,6 +89,18 @@ def judged(prediction: Prediction) -> Prediction:
     return prediction.model_copy(update={"correct_before": named(prediction.before) == truth, "correct_after": after})
 
 
+def answered(folder: Path, seeds: int) -> dict[str, dict[int, list[Prediction]]]:
+    """Variant -> seed -> the answers of an experiment, judged by value."""
+    predictions: dict[str, dict[int, list[Prediction]]] = {}
+    for seed in range(seeds):
+        drawn = folder / f"run/ablate/seed-{seed}"
+        for arm in json.loads((drawn / "arms.json").read_text()):
+            path = drawn / (arm["same_as"] or arm["variant"]) / "evaluate/predictions.jsonl"
+            if arm["left_out"] is None:
+                predictions.setdefault(arm["variant"], {})[seed] = [judged(p) for p in read_jsonl(path, Prediction)]
+    return predictions
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
@@ -102,6 +114,7 @@ def main() -> None:
     parser.add_argument("--layer", type=yaml.safe_load, default=3)
     parser.add_argument("--rows", default="generated")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures; test pictures with another one are fresh")
+    parser.add_argument("--beside", help="an experiment made before on the same questions, for one table over both")
     parser.add_argument("--set", nargs="*", default=[], metavar="train.beta=0.2", help="other settings of the pipeline.yaml")
     args = parser.parse_args()
     folder = HERE / "work" / args.name
@@ -111,15 +124,12 @@ def main() -> None:
     command += ["--variants", args.variants] if args.variants else []
     started = time.time()
     table = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
-    predictions: dict[str, dict[int, list[Prediction]]] = {}
-    arms = json.loads((folder / "run/ablate/seed-0/arms.json").read_text())
-    for arm in arms:
-        for seed in range(args.seeds):
-            name = arm.get("same_as") or arm["variant"]
-            path = folder / f"run/ablate/seed-{seed}/{name}/evaluate/predictions.jsonl"
-            if path.is_file():
-                predictions.setdefault(arm["variant"], {})[seed] = [judged(p) for p in read_jsonl(path, Prediction)]
-    by_value = compare(predictions, reference="full")
+    predictions = answered(folder, args.seeds)
+    if args.beside:
+        for variant, runs in answered(HERE / "work" / args.beside, args.seeds).items():
+            predictions[f"{args.beside}: {variant}"] = runs
+    controls = {arm["variant"]: arm["compared_with"] for arm in table["arms"] if arm["compared_with"] in predictions}
+    by_value = compare(outcomes(predictions), controls)
     result = {
         "settings": vars(args) | {"model": Path(args.model).name},
         "minutes": round((time.time() - started) / 60, 1),

@@ -41,7 +41,6 @@ def readouts(names: list[str]) -> None:
     )
     for axis, (name, result) in zip(axes[0], found.items(), strict=True):
         rows = {key: value for key, value in result["by_bucket"].items() if key.endswith("/raw")}
-        rows["gradient x attention"] = result["gradient_by_bucket"]
         buckets = sorted({bucket for value in rows.values() for bucket in value})
         values = [[value.get(bucket, float("nan")) for bucket in buckets] for value in rows.values()]
         axis.imshow(values, vmin=0.2, vmax=0.8, cmap="RdBu_r", aspect="auto")
