@@ -4,20 +4,25 @@ The peer does for every sample what one would write down first: decode each part
 label, save; one process, in memory as far as possible. It gets the samples ready-made (which parts, which order), so reading
 rows, checking pictures, drawing companions and writing records are the product's extra work. Both save JPEG alike.
 
-    uv run python benchmarks/bench_augment.py [--rows 600] [--sequence-rows 60000] [--memory-rows 10000,100000]
+Peer, one worker and two workers take turns, `--repeat` times; the medians are compared.
+
+    uv run python benchmarks/bench_augment.py [--rows 600] [--repeat 3] [--sequence-rows 60000] [--memory-rows 10000,100000]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mia_augment import AugmentSettings, augment_dataset
@@ -73,6 +78,7 @@ def write_rows(root: Path, rows: int, pictures: int) -> Path:
 
 
 def peer(samples: list[Sample], root: Path, out: Path, quality: int) -> float:
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     font = ImageFont.load_default(36)
     started = time.perf_counter()
@@ -101,9 +107,15 @@ def peer(samples: list[Sample], root: Path, out: Path, quality: int) -> float:
 
 
 def product(source: Path, root: Path, out: Path, settings: AugmentSettings, workers: int) -> float:
+    shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     manifest = augment_dataset(source, root, out, settings, workers=workers)
     return manifest.counts["samples"] / (time.perf_counter() - started)
+
+
+def cpu_seconds() -> float:
+    """Of this process and its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def codec_limit(samples: list[Sample], root: Path, out: Path, quality: int) -> float:
@@ -124,25 +136,35 @@ def codec_limit(samples: list[Sample], root: Path, out: Path, quality: int) -> f
     return len(chosen) / (decoding + time.perf_counter() - started)
 
 
-def compare_composition(scratch: Path, rows: int, size: tuple[int, int], name: str) -> None:
+def compare_composition(scratch: Path, rows: int, size: tuple[int, int], name: str, repeat: int) -> None:
     settings, root = COMPOSED[name], scratch / f"{name}{size[0]}"
     write_photographs(root / "coco", max(60, rows // 2), size)
     source, quality = write_rows(root, rows, max(60, rows // 2)), settings.pictures.jpeg_quality
-    cpu = time.process_time()
-    one = product(source, root, root / "one", settings, 1)
-    cpu = time.process_time() - cpu
-    two = product(source, root, root / "two", settings, 2)
+    product(source, root, root / "one", settings, 1)
     samples = list(read_jsonl(root / "one" / "samples.jsonl", Sample))
-    peer_cpu = time.process_time()
-    straight = peer(samples, root, root / "peer", quality)
-    peer_cpu = time.process_time() - peer_cpu
-    limit = codec_limit(samples, root, root / "one", quality)
+    runs: dict[str, Callable[[], float]] = {
+        "peer": lambda: peer(samples, root, root / "peer", quality),
+        "one": lambda: product(source, root, root / "one", settings, 1),
+        "two": lambda: product(source, root, root / "two", settings, 2),
+        "limit": lambda: codec_limit(samples, root, root / "one", quality),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    cpu = dict.fromkeys(runs, math.inf)
+    for _ in range(repeat):
+        for way, measure in runs.items():
+            started = cpu_seconds()
+            rates[way].append(measure())
+            cpu[way] = min(cpu[way], cpu_seconds() - started)
+    straight, one, two, limit = (statistics.median(rates[way]) for way in runs)
     print(
         f"{name} of {size[0]}x{size[1]}: peer {straight:.1f}/s, one worker {one:.1f}/s ({one / straight:.2f}x; "
-        f"{peer_cpu / cpu:.2f}x by CPU time), two workers {two:.1f}/s ({two / straight:.2f}x; {two / one:.2f}x of one); "
-        f"decode + encode alone {limit:.1f}/s (one worker reaches {one / limit:.0%})",
+        f"{cpu['peer'] / cpu['one']:.2f}x by CPU time), "
+        f"two workers {two:.1f}/s ({two / straight:.2f}x; {two / one:.2f}x of one, with {cpu['two'] / cpu['one']:.2f} of its CPU "
+        f"time); decode + encode alone {limit:.1f}/s ({limit / straight:.2f}x; "
+        f"one worker reaches {one / limit:.0%})",
         flush=True,
     )
+    shutil.rmtree(root)
 
 
 def measure_sequences(scratch: Path, rows: int) -> None:
@@ -176,6 +198,7 @@ def measure_memory(scratch: Path, rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sequence-rows", type=int, default=60_000)
     parser.add_argument("--memory-rows", default="10000,100000")
     parser.add_argument("--scratch", type=Path, default=None)
@@ -184,7 +207,7 @@ def main() -> None:
         print(f"{os.cpu_count()} cores, Pillow {Image.__version__}")
         for size in ((640, 480), (1024, 768)):
             for name in COMPOSED:
-                compare_composition(Path(scratch), options.rows, size, name)
+                compare_composition(Path(scratch), options.rows, size, name, options.repeat)
         measure_sequences(Path(scratch), options.sequence_rows)
         for rows in options.memory_rows.split(","):
             measure_memory(Path(scratch), int(rows))
