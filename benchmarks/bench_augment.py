@@ -159,8 +159,8 @@ def compare_composition(scratch: Path, rows: int, size: tuple[int, int], name: s
     print(
         f"{name} of {size[0]}x{size[1]}: peer {straight:.1f}/s, one worker {one:.1f}/s ({one / straight:.2f}x; "
         f"{cpu['peer'] / cpu['one']:.2f}x by CPU time), "
-        f"two workers {two:.1f}/s ({two / straight:.2f}x; {two / one:.2f}x of one, with {cpu['two'] / cpu['one']:.2f} of its CPU "
-        f"time); decode + encode alone {limit:.1f}/s ({limit / straight:.2f}x; "
+        f"two workers {two:.1f}/s ({two / straight:.2f}x; {two / one:.2f}x of one, with {cpu['two'] / cpu['one']:.2f} of its "
+        f"CPU time); decode + encode alone {limit:.1f}/s ({limit / straight:.2f}x; "
         f"one worker reaches {one / limit:.0%})",
         flush=True,
     )
