@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from mia_augment import records
 from mia_cli.config import PipelineConfig
 from mia_cli.main import main as mia
@@ -103,7 +104,7 @@ def _pipeline() -> Iterator[str]:
     texts = documentation(PipelineConfig)
     top = [(name, field) for name, field in PipelineConfig.model_fields.items() if not _is_section(field.get_default())]
     yield "| key | default | |\n|---|---|---|"
-    yield from (f"| `{name}` | {_code(field.get_default())} | {_cell(texts.get(name, ''))} |" for name, field in top)
+    yield from (f"| `{name}` | {_code(_shown(field.get_default()))} | {_cell(texts.get(name, ''))} |" for name, field in top)
     yield ""
     for name, field in PipelineConfig.model_fields.items():
         if _is_section(field.get_default()):
@@ -116,6 +117,10 @@ def _pipeline() -> Iterator[str]:
             yield ""
     yield "## The commented file\n"
     yield f"```yaml\n{commented_yaml({'data': {'source': 'rows.json'}, 'model': {'name': 'embedded'}})}```"
+
+
+def _shown(default: Any) -> Any:
+    return default.as_posix() if isinstance(default, Path) else default
 
 
 def _is_section(default: Any) -> bool:
@@ -179,8 +184,9 @@ def _changes() -> Iterator[str]:
 
 
 def _code(value: Any) -> str:
-    """In code style."""
-    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    """In code style, as YAML writes it."""
+    shown = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    shown = shown.removesuffix("...\n").strip()
     return f"`{shown}`" if shown else "(empty)"
 
 
