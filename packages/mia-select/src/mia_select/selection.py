@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
 
 from mia_select.calibration import Origin, Tally, attention_warnings, calibrated, describe
@@ -16,7 +14,6 @@ from mia_select.candidates import (
     broken,
     candidates,
     is_right,
-    stable_key,
     too_far_or_too_near,
     unlikely_hallucination,
     unusable,
@@ -24,19 +21,18 @@ from mia_select.candidates import (
 )
 from mia_select.funnel import Funnel, Selection
 from mia_select.glance import glances
+from mia_select.limits import limited
 from mia_select.seen import SeenKeys
 from mia_select.settings import SelectSettings
 from mia_select.thresholds import Bucket, threshold_for
-
-Group = tuple[str | int, ...]
 
 
 def select(scored: Iterable[ScoredSample], settings: SelectSettings | None = None) -> Iterator[PreferencePair | Dropped]:
     """Yield a pair, or which rule dropped it at which value, for every candidate in the order of the samples.
 
-    Memory stays flat if `scored` can be iterated again (a list, an object that reads a file): settings that need to see all
-    samples first (`calibrate`, `balance`, `max_pairs`) go through it two or three times. A one-shot iterator is then kept in
-    memory. Use `Selector` to get the counts as well.
+    Memory stays flat if `scored` can be iterated again (a list, an object that reads a file): `calibrate` goes through it
+    twice, and keeps a one-shot iterator in memory. `balance` and `max_pairs` keep what comes before them in a temporary file.
+    Use `Selector` to get the counts as well.
     """
     yield from Selector(settings).run(scored)
 
@@ -62,23 +58,16 @@ class Selector:
     def run(self, scored: Iterable[ScoredSample]) -> Iterator[PreferencePair | Dropped]:
         """Yield a pair or a drop for every candidate; call it once."""
         settings = self.settings
-        if settings.surveys and iter(scored) is scored:
-            scored = list(scored)
         if settings.calibrates:
+            scored = list(scored) if iter(scored) is scored else scored
             self._calibrate(scored)
-        limits = self._limits(scored) if settings.balance or settings.max_pairs is not None else None
-        for sample in scored:
-            self.samples += 1
-            for candidate in candidates(sample, settings):
-                failure = self._failure(candidate, self._tally) or self._ledger.refuse(candidate)
-                if failure is None and limits is not None:
-                    failure = limits.refuse(candidate)
-                if failure is None:
-                    self.funnel.keep(candidate.bucket)
-                    yield candidate.pair()
-                else:
-                    self.funnel.drop(candidate.bucket, failure[0])
-                    yield candidate.dropped(*failure)
+        judged = self._judge(scored)
+        for record in limited(judged, settings) if settings.balance or settings.max_pairs is not None else judged:
+            if isinstance(record, PreferencePair):
+                self.funnel.keep((record.format, len(record.regions)))
+            else:
+                self.funnel.drop((record.format, record.parts), record.rule)
+            yield record
 
     def report(self) -> Selection:
         """Counts, thresholds and warnings of what `run` has yielded."""
@@ -94,15 +83,23 @@ class Selector:
             warnings=attention + self.funnel.warnings(),
         )
 
-    def _failure(self, candidate: Candidate, tally: Tally | None) -> Failure | None:
+    def _judge(self, scored: Iterable[ScoredSample]) -> Iterator[PreferencePair | Dropped]:
+        """All rules but those that compare with all other pairs."""
+        for sample in scored:
+            self.samples += 1
+            for candidate in candidates(sample, self.settings):
+                failure = self._failure(candidate) or self._ledger.refuse(candidate)
+                yield candidate.pair() if failure is None else candidate.dropped(*failure)
+
+    def _failure(self, candidate: Candidate) -> Failure | None:
         """The first rule that the candidate fails by itself; notes its ratio in the tally, right or wrong."""
         settings, sample = self.settings, candidate.sample
         if failure := unusable(candidate, settings):
             return failure
         right = is_right(sample.answer, candidate.rejected or "")
         ratio = sample.attention.ratio
-        if tally is not None and candidate.kind == "own" and ratio is not None:
-            tally.add(candidate.bucket, ratio, right)
+        if candidate.kind == "own" and ratio is not None:
+            self._tally.add(candidate.bucket, ratio, right)
         if right:
             return "correct", candidate.rejected
         return unlikely_hallucination(candidate, settings, self._thresholds) or too_far_or_too_near(candidate, settings)
@@ -117,16 +114,6 @@ class Selector:
         for bucket, (threshold, origin) in calibrated(tally, self.settings).items():
             self._thresholds[bucket] = threshold
             self._origins[bucket] = origin
-
-    def _limits(self, scored: Iterable[ScoredSample]) -> _Limits:
-        """What `balance` and `max_pairs` will let through, from all candidates that pass the other rules."""
-        keys: dict[Group, array[int]] = defaultdict(lambda: array("Q"))
-        ledger = _Ledger(self.settings)
-        for sample in scored:
-            for candidate in candidates(sample, self.settings):
-                if self._failure(candidate, None) is None and ledger.refuse(candidate) is None:
-                    keys[_group(candidate, self.settings)].append(stable_key(self.settings.seed, candidate.id))
-        return _Limits(self.settings, keys)
 
 
 class _Thresholds(dict[Bucket, float | None]):
@@ -167,37 +154,3 @@ class _Ledger:
         self._ids.add(name)
         self._contents.add(content)
         return None
-
-
-class _Limits:
-    """The largest key that each group, and the whole, may still use; keys are random numbers made of seed and id."""
-
-    def __init__(self, settings: SelectSettings, keys: dict[Group, array[int]]) -> None:
-        self._settings = settings
-        arrays = {group: np.sort(np.frombuffer(values, dtype=np.uint64)) for group, values in keys.items()}
-        if settings.balance and arrays:
-            size = min(map(len, arrays.values()))
-            arrays = {group: values[:size] for group, values in arrays.items()}
-        self._groups = {group: int(values[-1]) for group, values in arrays.items()}
-        everything = np.sort(np.concatenate(list(arrays.values()))) if arrays else np.empty(0, dtype=np.uint64)
-        cut = settings.max_pairs
-        self._last = int(everything[cut - 1]) if cut is not None and cut < len(everything) else None
-
-    def refuse(self, candidate: Candidate) -> Failure | None:
-        group = _group(candidate, self._settings)
-        key = stable_key(self._settings.seed, candidate.id)
-        if key > self._groups[group]:
-            return "balance", "/".join(map(str, group))
-        if self._last is not None and key > self._last:
-            return "max_pairs", float(self._settings.max_pairs or 0)
-        return None
-
-
-def _group(candidate: Candidate, settings: SelectSettings) -> Group:
-    format_, parts = candidate.bucket
-    values: dict[str, tuple[str | int, ...]] = {
-        "format": (format_,),
-        "parts": (format_, parts),
-        "target": (candidate.sample.target,),
-    }
-    return tuple(value for key in settings.balance for value in values[key])

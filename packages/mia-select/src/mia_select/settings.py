@@ -121,8 +121,3 @@ class SelectSettings(Settings):
     def calibrates(self) -> bool:
         """Whether thresholds are set from the data: companions' answers need none."""
         return self.attention and self.calibrate is not None and self.rejected != "confusion"
-
-    @property
-    def surveys(self) -> int:
-        """How often all samples must be looked at before the first can be decided."""
-        return int(self.calibrates) + int(bool(self.balance) or self.max_pairs is not None)

@@ -110,7 +110,7 @@ def _write(source: Path, out: Path, settings: SelectSettings, progress: Progress
     with contextlib.ExitStack() as files:
         pairs: IO[Any] = files.enter_context(atomic_write(out / PAIRS))
         dropped: IO[Any] = files.enter_context(atomic_write(out / DROPPED))
-        for record in selector.run(Samples(source, progress, passes=1 + settings.surveys)):
+        for record in selector.run(Samples(source, progress, passes=1 + int(settings.calibrates))):
             (pairs if isinstance(record, PreferencePair) else dropped).write(record.model_dump_json() + "\n")
         report = selector.report()
         if not report.pairs:
