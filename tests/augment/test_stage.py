@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mia_augment import AugmentSettings, augment_dataset
 from mia_augment.errors import ConfigError, DataError, MiaError
-from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image
+from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image, write_manifest
 from mia_augment.indexing import Choice
 from mia_augment.records import Sample, Skipped
 from PIL import Image
@@ -82,6 +82,17 @@ def test_a_replaced_picture_is_noticed(data, tmp_path, tree):
     assert {**second.inputs, "pictures": ""} == {**first.inputs, "pictures": ""}
     data.picture("plain/red.png", data.colors["red"])
     assert augment_dataset(data.source, data.root, out, settings).inputs == first.inputs
+
+
+def test_a_replaced_picture_is_noticed_where_the_last_run_was_killed_at_its_very_end(data, tmp_path, monkeypatch):
+    out, settings = tmp_path / "out", AugmentSettings(formats={"sequence": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("mia_augment.stage.write_manifest", lambda *args: [write_manifest(*args), 1 / 0])
+        with pytest.raises(ZeroDivisionError):
+            augment_dataset(data.source, data.root, out, settings)
+    old = read_manifest(out).inputs
+    data.picture("plain/red.png", (1, 2, 3))
+    assert augment_dataset(data.source, data.root, out, settings).inputs != old
 
 
 def test_a_picture_that_was_missing_or_broken_is_noticed_when_it_comes(data, tmp_path, make_row):

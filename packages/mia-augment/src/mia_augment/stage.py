@@ -56,7 +56,7 @@ def augment_dataset(
     """Write multi-image samples of a data set: ``samples.jsonl``, ``images/``, ``skipped.jsonl``, ``manifest.json``.
 
     Killed at any moment and called again, it goes on, and the files become the same. A folder already made from the same
-    source, settings and version is left as it is.
+    source, pictures, settings and version is left as it is.
 
     Args:
         source: JSON, JSONL or parquet file, or a folder of them (see `read_rows`).
@@ -161,7 +161,7 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     if key.is_file():
         with contextlib.suppress(ValueError):
             begun = json.loads(key.read_text(encoding="utf-8"))
-    if begun == mine:
+    if begun == mine and finished is None:
         log.info("%s: going on where it was interrupted", out)
         return
     if finished is not None and finished.stage != "augment":
@@ -169,7 +169,7 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     if finished is None and begun is None and _holds_something(out / IMAGES):
         raise ConfigError(f"{out}: expected a new folder or one made by augment, but it holds {IMAGES}/ of something else")
     if finished is not None:
-        log.info("%s: inputs or settings have changed, making it anew", out)
+        log.info("%s: source, pictures or settings have changed, making it anew", out)
     write_json(key, {"clearing": str(out)})  # so that a run killed from here on knows that all this is its own
     for name in ("manifest.json", SAMPLES, SKIPPED, STATES):
         (out / name).unlink(missing_ok=True)
