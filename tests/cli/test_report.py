@@ -223,6 +223,19 @@ def test_a_curve_leaves_out_what_is_no_number():
     assert figures.curve("loss", []) == ""
 
 
+def test_a_long_curve_is_drawn_by_means_of_neighbours():
+    points = [(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)]
+    assert figures.thinned(points, most=3) == [(1.5, 2.0), (3.5, 6.0), (5.0, 9.0)]
+    assert figures.thinned(points, most=5) == points
+
+
+def test_a_picture_that_has_gone_costs_no_more_than_itself(run_dir):
+    (run_dir / "score" / "b.png").unlink()
+    text, parsed = page(run_dir)
+    assert list(json.loads(parsed.data[0])["thumbnails"]) == ["a.png"]
+    assert "cannot be opened any more and are left out: 1" in text
+
+
 @pytest.mark.parametrize(("low", "high", "css"), [(1.0, 3.0, "better"), (-3.0, -1.0, "worse"), (-1.0, 1.0, "open")])
 def test_an_interval_is_coloured_by_its_side_of_zero(low, high, css):
     assert f'class="interval {css}"' in figures.interval((low + high) / 2, low, high, bound=3.0)

@@ -13,6 +13,7 @@ from mia_augment.errors import DataError
 from mia_augment.files import Manifest, write_manifest
 from mia_cli.console import Display, duration
 from mia_cli.runner import Runner, Stage, changes, read_states
+from mia_cli.status import read_status
 from rich.console import Console
 
 
@@ -121,7 +122,12 @@ def test_a_spoilt_state_file_is_told(tmp_path, text):
 
 
 def test_two_commands_do_not_work_in_one_run_directory(tmp_path):
-    """The lock belongs to the process, so a second one has to ask."""
+    """The lock belongs to the process, so a second one has to ask; `mia status` tells that the first works."""
+    (tmp_path / "augment").mkdir()
+    (tmp_path / "augment" / "samples.jsonl").touch()
+    (tmp_path / "score").mkdir()
+    (tmp_path / "score" / "scored.jsonl").touch()
+    assert [stage.state for stage in read_status(tmp_path)][:3] == ["unfinished", "not started", "unfinished"]
     code = (
         "import sys; from pathlib import Path; from mia_cli.runner import exclusive\n"
         "with exclusive(Path(sys.argv[1])):\n    print('in', flush=True); sys.stdin.read()"
@@ -131,7 +137,9 @@ def test_two_commands_do_not_work_in_one_run_directory(tmp_path):
         assert first.stdout is not None
         assert first.stdout.readline() == "in\n"
         second = subprocess.run(command, capture_output=True, text=True, input="", timeout=60)
+        states = [stage.state for stage in read_status(tmp_path)]
         first.communicate("")
+    assert states[:3] == ["running", "not started", "unfinished"]
     assert "another mia command is working in it" in second.stderr
     third = subprocess.run(command, capture_output=True, text=True, input="", timeout=60)
     assert third.stdout == "in\n"

@@ -138,6 +138,17 @@ def exclusive(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def is_busy(run_dir: Path) -> bool:
+    """Whether another process holds the run directory, see `exclusive`."""
+    if not (run_dir / LOCK).is_file():
+        return False
+    try:
+        with exclusive(run_dir):
+            return False
+    except ConfigError:
+        return True
+
+
 def made_from(folder: Path, *names: str) -> Key:
     """Hashes of an earlier stage's files, and of what it was itself made from (which covers its pictures)."""
     manifest = read_manifest(folder)

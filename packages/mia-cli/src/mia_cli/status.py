@@ -8,14 +8,14 @@ from typing import Literal
 from pydantic import BaseModel
 
 from mia_cli.layout import REPORT, Folders
-from mia_cli.runner import read_states
+from mia_cli.runner import is_busy, read_states
 
 
 class StageStatus(BaseModel):
     """One stage of a run."""
 
     name: str
-    state: Literal["done", "unfinished", "not started"]
+    state: Literal["done", "running", "unfinished", "not started"]
     seconds: float | None = None
     """Time that making it took."""
     counts: dict[str, int] = {}
@@ -37,6 +37,7 @@ def read_status(run_dir: Path) -> list[StageStatus]:
         "report": run_dir / REPORT,
     }
     states = read_states(run_dir)
+    busy = is_busy(run_dir)
     found = []
     for name, place in places.items():
         state = states.get(name)
@@ -44,5 +45,7 @@ def read_status(run_dir: Path) -> list[StageStatus]:
         if state is not None and begun:
             found.append(StageStatus(name=name, state="done", seconds=state.seconds, counts=state.counts, place=str(place)))
         else:
-            found.append(StageStatus(name=name, state="unfinished" if begun else "not started", place=str(place)))
+            running = busy and begun and not any(stage.state == "running" for stage in found)
+            word = "running" if running else "unfinished" if begun else "not started"
+            found.append(StageStatus(name=name, state=word, place=str(place)))
     return found

@@ -164,7 +164,7 @@ def times_table(run_dir: Path, made: set[str]) -> Table:
 
 def status_table(stages: Sequence[StageStatus]) -> Table:
     """How far a run is."""
-    styles = {"done": "green", "unfinished": "yellow", "not started": "dim"}
+    styles = {"done": "green", "running": "cyan", "unfinished": "yellow", "not started": "dim"}
     table = Table(box=box.SIMPLE)
     for name in ("stage", "state", "time", "result"):
         table.add_column(name, justify="right" if name == "time" else "left")

@@ -13,6 +13,8 @@ from markupsafe import Markup, escape
 WIDTH, HEIGHT = 280, 130
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 """Margins of a plot in px."""
+MOST_POINTS = 400
+"""Of a curve: more cannot be told apart at this width."""
 
 
 def histogram(
@@ -48,8 +50,8 @@ def histogram(
 
 
 def curve(title: str, points: Sequence[tuple[float, float]]) -> Markup:
-    """A line through (x, y) points; points that are no finite numbers are left out."""
-    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    """A line through (x, y) points; points that are no finite numbers are left out, of very many the means are drawn."""
+    finite = thinned([(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)])
     if not finite:
         return Markup("")
     first, last = min(x for x, _ in finite), max(x for x, _ in finite)
@@ -66,6 +68,19 @@ def curve(title: str, points: Sequence[tuple[float, float]]) -> Markup:
     ends = [(0.0, short(first)), (1.0, short(last))]
     lowest = short(low) if abs(low) > (high - low) / 1000 else "0"
     return _figure(label, [*parts, *_x_axis(ends), *_y_axis(lowest, short(high))])
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most `most` points: the means of equally many neighbours each, the last of the rest.
+
+    >>> thinned([(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)], most=3)
+    [(1.5, 2.0), (3.5, 6.0), (5.0, 9.0)]
+    """
+    step = math.ceil(len(points) / most)
+    if step <= 1:
+        return list(points)
+    groups = [points[start : start + step] for start in range(0, len(points), step)]
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
 def interval(value: float, low: float, high: float, bound: float) -> Markup:

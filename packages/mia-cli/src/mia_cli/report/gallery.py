@@ -117,6 +117,7 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Report | None)
         "says": _names(entry["says"] for entry in shown),
         "outcomes": _names(entry["outcome"] for entry in shown),
         "heat": any(entry["heat"] for entry in shown),
+        "missing": len(thumbnails.missing),
         "data": {"pairs": shown, "thumbnails": thumbnails.made},
     }
 

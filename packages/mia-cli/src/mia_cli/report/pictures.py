@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from mia_augment.errors import DataError
 from mia_augment.files import resolve_image
 from mia_augment.pictures import open_picture
 from PIL import Image
@@ -29,11 +30,18 @@ class Thumbnails:
         self._folders = folders
         self._longest = longest
         self.made: dict[str, Thumbnail] = {}
+        self.missing: set[str] = set()
+        """Pictures that cannot be opened any more: the page does without them."""
 
     def add(self, name: str, *, composed: bool = False) -> None:
         """Make the thumbnail of an entry of `images`; one that holds several pictures gets twice the size."""
-        if name not in self.made:
+        if name in self.made or name in self.missing:
+            return
+        try:
             picture = open_picture(resolve_image(name, self._folders))
+        except DataError:
+            self.missing.add(name)
+        else:
             self.made[name] = thumbnail(picture, self._longest * 2 if composed else self._longest)
 
 
