@@ -154,3 +154,17 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path.write_bytes(b"run_dir: \xff\xfe")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(path)
+
+
+def test_null_in_a_stages_file_turns_a_rule_off_and_options_come_first(tmp_path):
+    from mia_attention.settings import ScoreSettings
+    from mia_cli.commands.stages import _configured
+    from mia_select.settings import SelectSettings
+
+    path = tmp_path / "select.yaml"
+    path.write_text("min_perplexity: null\nmax_length_ratio: 9\n")
+    settings = _configured(SelectSettings, path, "select", {})
+    assert (settings.min_perplexity, settings.max_length_ratio, settings.min_edit_distance) == (None, 9, 0.02)
+    path.write_text("batch_size: 3\nmax_new_tokens: 7\n")
+    settings = _configured(ScoreSettings, path, "score", {"batch_size": 5, "max_new_tokens": None})
+    assert (settings.batch_size, settings.max_new_tokens) == (5, 7)

@@ -196,14 +196,15 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> Sett
         raise ConfigError(explain(error, kind, prefix, node, path)) from error
 
 
-def build(kind: type[SettingsT], values: dict[str, Any]) -> SettingsT:
-    """Settings from command-line options; None means: not given.
+def build(kind: type[SettingsT], values: dict[str, Any], base: dict[str, Any] | None = None) -> SettingsT:
+    """Settings from command-line options; None means: not given. `base`: from a file, where null is a value.
 
     Raises:
         ConfigError: a value is out of range.
     """
     try:
-        return kind.model_validate({name: value for name, value in values.items() if value is not None})
+        given = {name: value for name, value in values.items() if value is not None}
+        return kind.model_validate({**(base or {}), **given})
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise ConfigError("\n".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)) from error

@@ -46,9 +46,8 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
     """Settings from a YAML file (all of it, or its `section`), overridden by what the command line gives."""
     from mia_cli.config import build, parse
 
-    given = {name: value for name, value in options.items() if value is not None}
-    base = parse(kind, config, section).model_dump(mode="json", exclude_unset=True) if config else {}
-    return build(kind, {**base, **given})
+    base = parse(kind, config, section).model_dump(mode="json", exclude_unset=True) if config else None
+    return build(kind, options, base)
 
 
 @click.command()
