@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from transformers import PreTrainedTokenizerFast
 GRID_STYLE = compose.GridStyle(cell=96, gap=20, label=18)
 OBJECTS = (*drawing.ATTRIBUTES["shape"], *drawing.ATTRIBUTES["letter"])
 QUESTIONS_PER_PROMPT = 8
+Answer = Callable[[drawing.Scene, str], str]
+"""Words the ground truth of a scene's attribute."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,35 @@ def to_pixels(pictures: list[Image.Image]) -> torch.Tensor:
     return (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
-def ask(scene: drawing.Scene, attribute: str, lead: str = "") -> Question:
+OTHER_WORDING = {
+    "color": "Looking at the image, the color of the shapes is {}.",
+    "shape": "Looking at the image, the shape drawn there is {}.",
+    "count": "Looking at the image, the count of the shapes is {}.",
+    "letter": "Looking at the image, the letter written there is {}.",
+    "background": "Looking at the image, the color of the background is {}.",
+}
+"""Longer answers in words of the same vocabulary."""
+
+
+def other_answer(scene: drawing.Scene, attribute: str) -> str:
+    """The ground truth as the test-bed words it besides."""
+    return OTHER_WORDING[attribute].format(scene[attribute])
+
+
+def ask(scene: drawing.Scene, attribute: str, lead: str = "", answer: Answer = drawing.answer) -> Question:
     """The question as `mia_augment` words it, with its answer."""
     question = drawing.QUESTIONS[attribute]
     question = f"{lead}, {question[0].lower()}{question[1:]}" if lead else question
-    return Question(f"{question}\nASSISTANT:\n", drawing.answer(scene, attribute))
+    return Question(f"{question}\nASSISTANT:\n", answer(scene, attribute))
 
 
 def make_example(
-    kind: str, count: int, rng: random.Random, split: drawing.Split, questions: int = QUESTIONS_PER_PROMPT
+    kind: str,
+    count: int,
+    rng: random.Random,
+    split: drawing.Split,
+    questions: int = QUESTIONS_PER_PROMPT,
+    answer: Answer = drawing.answer,
 ) -> Example:
     """One prompt of a format (`single`, `sequence`, `grid`, `pic_in_pic`) over `count` pictures."""
     scenes = [rng.choice(drawing.scenes(split)) for _ in range(count)]
@@ -83,7 +106,7 @@ def make_example(
         "pic_in_pic": lambda _: rng.choice(prompts.PIC_IN_PIC_LEADS),
     }
     lead = leads.get(kind, lambda target: f"In {prompts.label(target)}")
-    return Example(pictures, header, [ask(scenes[target], name, lead(target)) for target, name in asked])
+    return Example(pictures, header, [ask(scenes[target], name, lead(target), answer) for target, name in asked])
 
 
 def collate(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> Batch:

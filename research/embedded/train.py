@@ -63,6 +63,8 @@ class Recipe:
     """Number of first steps with the auxiliary loss of `answer_loss`."""
     easy: int = 0
     """Number of first steps with at most three pictures a prompt."""
+    other: float = 0.0
+    """Share of prompts whose answers are in the other wording."""
 
 
 VISION_STEPS = 3000
@@ -156,9 +158,11 @@ def answer_loss(model: torch.nn.Module, batch: data.Batch, tag: torch.nn.Module 
     return loss, logits.argmax(-1) == wanted
 
 
-def value_accuracy(right: torch.Tensor, labels: torch.Tensor) -> float:
-    """Accuracy on the fourth token of each six-token answer, the one that carries the information."""
-    return right.view(-1, 6)[:, 3].float().mean().item()
+def value_accuracy(right: torch.Tensor, labels: torch.Tensor, tokenizer: object) -> float:
+    """Accuracy on the tokens that carry the information: the attributes' values."""
+    words = [f" {value}" for values in drawing.ATTRIBUTES.values() for value in values]
+    values = torch.tensor([tokenizer(word, add_special_tokens=False).input_ids[0] for word in words])
+    return right[torch.isin(labels[labels != -100], values)].float().mean().item()
 
 
 @torch.no_grad()
@@ -170,7 +174,7 @@ def accuracies(model: torch.nn.Module, tokenizer: object, split: drawing.Split, 
     for kind, number in BUCKETS:
         examples = [data.make_example(kind, number, rng, split) for _ in range(count)]
         batch = data.collate(examples, tokenizer)
-        result[f"{kind}/{number}"] = round(value_accuracy(answer_loss(model, batch, None)[1], batch.labels), 3)
+        result[f"{kind}/{number}"] = round(value_accuracy(answer_loss(model, batch, None)[1], batch.labels, tokenizer), 3)
     model.train()
     return result
 
@@ -186,13 +190,14 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
         kind = rng.choices(list(shares), list(shares.values()))[0]
         most = 3 if step < recipe.easy else {"grid": 4}.get(kind, 5)
         number = {"single": 1, "pic_in_pic": 2}.get(kind) or rng.randint(2, most)
+        answer = data.other_answer if recipe.other and rng.random() < recipe.other else drawing.answer
         if kind == "single":
-            examples = [single_example(rng) for _ in range(2 * size)]
+            examples = [single_example(rng, answer) for _ in range(2 * size)]
         else:
-            examples = [data.make_example(kind, number, rng, "train") for _ in range(size)]
+            examples = [data.make_example(kind, number, rng, "train", answer=answer) for _ in range(size)]
         batch = data.collate(examples, tokenizer)
         loss, right = answer_loss(model, batch, tag if step < recipe.tagged else None)
-        recent.setdefault(f"{kind}/{number}", []).append(value_accuracy(right, batch.labels))
+        recent.setdefault(f"{kind}/{number}", []).append(value_accuracy(right, batch.labels, tokenizer))
         if step % 100 == 99:
             means = {name: round(float(np.mean(values[-12:])), 3) for name, values in sorted(recent.items())}
             print(step + 1, f"{time.time() - started:.0f}s", f"{loss.item():.3f}", means, flush=True)
@@ -203,10 +208,10 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
     optimise([*model.parameters(), *tag.parameters()], loss_of, recipe.steps, recipe.lr, 60)
 
 
-def single_example(rng: random.Random) -> data.Example:
+def single_example(rng: random.Random, answer: data.Answer = drawing.answer) -> data.Example:
     """One picture, at times shrunk onto a frame, and all questions about it."""
     picture, scene, _ = data.placed(rng, "train")
-    return data.Example([picture], "<image>\n", [data.ask(scene, name) for name in drawing.ATTRIBUTES])
+    return data.Example([picture], "<image>\n", [data.ask(scene, name, answer=answer) for name in drawing.ATTRIBUTES])
 
 
 def save(model: torch.nn.Module, name: str) -> None:

@@ -5,9 +5,9 @@
 Runs `mia ablate` on drawn pictures under research/testbed/work/NAME and writes research/testbed/results/NAME.json: gains on
 the held-out questions. Answers are judged by the value they name (`red`), so that one wording is not preferred to another.
 
-Styles of the ground truths: `own` are the model's words ("The color is red."); `other` a longer wording that it was never
-taught, as ground truths and answers of real models differ. With `other` no answer equals its ground truth, so nothing but
-the attention rule can tell wrong answers from right ones.
+Styles of the ground truths: `own` are the model's words ("The color is red."); `other` a longer wording that it knows but
+does not use (see train.py --other), as ground truths and answers of real models differ. With `other` no answer equals its
+ground truth, so nothing but the attention rule can tell wrong answers from right ones.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,14 +28,10 @@ from mia_cli.quickstart import prepare
 from mia_select.comparison import compare, outcomes
 from mia_select.evaluation import Prediction
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "embedded"))
+import data  # research/embedded/data.py
+
 HERE = Path(__file__).parent
-OTHER = {
-    "color": "Looking at the image, the color of the shapes is {}.",
-    "shape": "Looking at the image, the shape drawn there is {}.",
-    "count": "Looking at the image, the count of the shapes is {}.",
-    "letter": "Looking at the image, the letter written there is {}.",
-    "background": "Looking at the image, the color of the background is {}.",
-}
 VALUES = {value for values in drawing.ATTRIBUTES.values() for value in values}
 
 
@@ -50,7 +47,7 @@ def other_rows(folder: Path) -> Path:
         turn = row["conversations"][1]
         (value,) = named(turn["value"])
         attribute = next(name for name, values in drawing.ATTRIBUTES.items() if value in values)
-        turn["value"] = OTHER[attribute].format(value)
+        turn["value"] = data.OTHER_WORDING[attribute].format(value)
     write_json(folder / "rows-other.json", rows)
     return folder / "rows-other.json"
 

@@ -36,19 +36,22 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=EMBEDDED, help="Hugging Face folder to start from")
     parser.add_argument("--latent-steps", type=int, default=LATENT.steps)
     parser.add_argument("--narrow-steps", type=int, nargs="*", default=list(NARROW))
+    parser.add_argument("--other", type=float, default=0.0, help="share of latent training in the other wording")
+    parser.add_argument("--name", help="of the models, instead of the seed")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     processor = AutoProcessor.from_pretrained(args.start)
     model = AutoModelForImageTextToText.from_pretrained(args.start, dtype=torch.float32, attn_implementation="eager")
 
-    latent = recipes.Recipe("", LATENT.shares, args.latent_steps, LATENT.lr, LATENT.seed + args.seed)
-    taught(model, processor, latent, f"latent-{args.seed}")
+    latent = recipes.Recipe("", LATENT.shares, args.latent_steps, LATENT.lr, LATENT.seed + args.seed, other=args.other)
+    name = args.name or str(args.seed)
+    taught(model, processor, latent, f"latent-{name}")
     start = {name: value.clone() for name, value in model.state_dict().items()}
     for steps in args.narrow_steps:
         model.load_state_dict(start)
         narrow = recipes.Recipe("", {"single": 1.0}, steps, NARROW_LR, LATENT.seed + 50 + args.seed)
-        taught(model, processor, narrow, f"{args.seed}-{steps}")
+        taught(model, processor, narrow, f"{name}-{steps}")
 
 
 def taught(model: torch.nn.Module, processor: object, recipe: recipes.Recipe, name: str) -> None:
