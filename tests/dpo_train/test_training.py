@@ -181,6 +181,25 @@ def test_gradient_checkpointing_changes_nothing(run, tmp_path):
     assert weights(without) == weights(with_it)
 
 
+def test_tensorboard_gets_what_the_metrics_file_gets(run, pairs, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is an optional dependency")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tmp_path, pairs=pairs[:6], held_out=pairs[6:], trackers="auto")
+    events = EventAccumulator(str(tmp_path / "mia"))
+    events.Reload()
+    for part in ("train", "held_out"):
+        shown = {event.step: event.value for event in events.Scalars(f"{part}/loss")}
+        assert shown == pytest.approx({row["step"]: row["loss"] for row in lines(tmp_path, part)})
+
+
+def test_wandb_writes_its_run_beside_the_adapter(run, tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="wandb is an optional dependency")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run(tmp_path, trackers=["wandb"])
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
 def test_held_out_pairs_are_measured_and_not_trained_on(run, pairs, tmp_path):
     result, _ = run(tmp_path / "a", pairs=pairs[:6], held_out=pairs[6:], evaluate_every=1)
     alone, _ = run(tmp_path / "b", pairs=pairs[:6])

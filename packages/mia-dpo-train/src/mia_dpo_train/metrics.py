@@ -87,7 +87,8 @@ class MetricsLog:
         self.path.write_bytes(b"".join(lines))
         if self.accelerator.log_with:
             flat = {name: value for name, value in settings.model_dump().items() if isinstance(value, str | int | float)}
-            self.accelerator.init_trackers("mia", config=flat)
+            here = {"wandb": {"dir": str(self.path.parent)}}  # tensorboard's folder is the accelerator's
+            self.accelerator.init_trackers("mia", config=flat, init_kwargs=here)
 
     def add(self, step: int, values: dict[str, float | int | None], part: str = "train") -> None:
         """One line: step, part (`train` or `held_out`) and values."""
