@@ -86,7 +86,7 @@ def _summary(made: dict[str, Manifest]) -> str:
     if "select" in counts:
         parts.append(f"{counts['select'].get('pairs', 0)} preference pairs")
     model = made["score"].inputs.get("model", "").split(" ")[0] if "score" in made else ""
-    return ", then ".join(parts) + (f", with the model {model}." if model else ".")
+    return ", then ".join(parts) + (f". Model: {model}." if model else ".")
 
 
 def _facts(run_dir: Path, made: dict[str, Manifest], folders: Folders) -> list[dict[str, str]]:
