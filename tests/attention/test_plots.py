@@ -55,6 +55,18 @@ def test_figure_of_one_answer_names_parts_masses_and_ratio(tiny: SimpleNamespace
     assert f"ratio: {seen.scored.attention.ratio:.2f}" in shown
 
 
+def test_a_long_question_stays_within_its_figure(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    sample = tiny.pic_in_pic("p").model_copy(update={"prompt": "<image>\n" + "what costs $ 1 and $ 2 ? " * 8})
+    seen = look(sample, build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
+    figure = plot_look(seen)
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.width
+    assert title.y1 <= figure.bbox.height
+
+
 def test_figures_of_many_answers_count_them(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     samples = [tiny.sequence(f"s{i}", ["a.png", "b.png"], i % 2) for i in range(4)] + [tiny.single("x"), tiny.grid("g")]

@@ -5,6 +5,7 @@ Each function returns a matplotlib figure and shows or saves nothing.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from mia_attention.maps import Look
 
 TARGET, OTHER, ACCENT = "#d95f02", "#7570b3", "#1b9e77"
 BINS = 20
+LETTERS = 11
+"""Of a title that fit into an inch."""
 
 
 def _pyplot() -> Any:
@@ -46,7 +49,9 @@ def plot_look(look: Look, *, title: str | None = None) -> Any:
     ratio = "none" if scored.attention.ratio is None else f"{scored.attention.ratio:.2f}"
     question = scored.prompt.split("<image>")[-1].strip()
     text = f"{question}\nanswer: {scored.response or '(empty)'}\ntruth: {scored.answer}   ratio: {ratio}"
-    figure.suptitle(title or text, fontsize=10)
+    width = int(figure.get_figwidth() * LETTERS)
+    lines = [line for whole in (title or text).splitlines() for line in textwrap.wrap(whole, width) or [""]]
+    figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     return figure
 
 
