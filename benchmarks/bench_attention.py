@@ -99,9 +99,14 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
 def given_answers(model: Any, inputs: dict[str, Any], args: argparse.Namespace) -> None:
     """Time each way to read one layer's attention of answers given to the prompt."""
     greedy = GenerationConfig(
-        do_sample=False, max_new_tokens=args.tokens, min_new_tokens=args.tokens, pad_token_id=0, suppress_tokens=[IMAGE_TOKEN]
+        do_sample=False,
+        max_new_tokens=args.tokens,
+        min_new_tokens=args.tokens,
+        pad_token_id=0,
+        suppress_tokens=[IMAGE_TOKEN],
+        return_dict_in_generate=True,
     )
-    out = model.generate(**inputs, generation_config=greedy, return_dict_in_generate=True)
+    out = model.generate(**inputs, generation_config=greedy)
     answer = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     several = [[(token + shift) % 900 + 10 for token in answer] for shift in range(args.answers)]
     layer = args.layers // 2
