@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +16,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 DTYPES = ["auto", "float32", "bfloat16", "float16"]
 LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_OUT = click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+
+
+def _config(stage: str) -> Callable[[FunctionT], FunctionT]:
+    return click.option("--config", type=FILE, help=f"YAML with the settings of `{stage}`.")
 
 
 def _model_options(function: Any) -> Any:
@@ -53,13 +62,13 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.command()
 @click.option("--source", type=FILE, required=True, help="LLaVA-style rows: JSON, JSONL or parquet.")
 @click.option("--image-root", type=FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@_OUT
 @click.option("--formats", help="Comma-separated: sequence, grid, pic_in_pic, single.  [default: the paper's three]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Read at most so many rows.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
 @click.option("--per-bucket", type=click.IntRange(1), help="Exactly so many samples for each format and number of images.")
-@click.option("--config", type=FILE, help="YAML with the settings of `augment`.")
+@_config("augment")
 def augment(
     source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
     per_bucket: int | None, config: Path | None,
@@ -84,7 +93,7 @@ def augment(
 @click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment`.")
 @_model_options
 @QUANTIZATION
-@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@_OUT
 @click.option("--layer", help="A number, middle, auto, rollout or gradient.  [default: middle]")
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
@@ -92,7 +101,7 @@ def augment(
     "--disturb/--no-disturb", default=None, help="Noise on the model's view of grids and pic-in-pics.  [default: yes]"
 )
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each other part alone.")
-@click.option("--config", type=FILE, help="YAML with the settings of `score`.")
+@_config("score")
 def score(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
     layer: str | None, config: Path | None, **options: Any,
@@ -115,8 +124,8 @@ def score(
 
 @click.command()
 @click.option("--scored", type=FOLDER, required=True, help="Folder of `mia score`.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
-@click.option("--config", type=FILE, help="YAML with the settings of `select`.")
+@_OUT
+@_config("select")
 def select(scored: Path, out: Path, config: Path | None) -> None:
     """Scored samples -> preference pairs, and why each other one was dropped."""
     from mia_select.settings import SelectSettings
@@ -135,8 +144,8 @@ def select(scored: Path, out: Path, config: Path | None) -> None:
 @click.command()
 @click.option("--pairs", type=FOLDER, required=True, help="Folder of `mia select`.")
 @_model_options
-@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
-@click.option("--config", type=FILE, help="YAML with the settings of `train`.")
+@_OUT
+@_config("train")
 def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None) -> None:
     """DPO on the pairs; writes a PEFT adapter."""
     from mia_dpo_train.environment import check_environment
@@ -160,7 +169,7 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
 @_model_options
 @QUANTIZATION
 @click.option("--adapter", type=FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+@_OUT
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.  [default: 8]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: 512]")
 @click.option(
