@@ -39,26 +39,6 @@ RECORDS = (
     records.Region, records.Source, records.Turn, records.Sample, records.Attention, records.ScoredSample,
     records.PreferencePair, records.Skipped, records.Dropped,
 )  # fmt: skip
-LATER = ("does-it-work.md",)
-"""Pages that may be missing: they are left out of the navigation then."""
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave missing pages of `LATER` out of the navigation."""
-    missing = {page for page in LATER if not (Path(config.docs_dir) / page).is_file()}
-    config.nav = [_without(entry, missing) for entry in config.nav or []]
-    return config
-
-
-def _without(entry: Any, pages: set[str]) -> Any:
-    match entry:
-        case dict():
-            return {title: _without(inner, pages) for title, inner in entry.items()}
-        case list():
-            kept = [inner for inner in entry if not (isinstance(inner, dict) and set(inner.values()) & pages)]
-            return [_without(inner, pages) for inner in kept]
-        case _:
-            return entry
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("packages/*/*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("docs/*.md")]
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
-MADE_BY_THE_SITE = ("packages/", "reference/", "measured.md", "embedded-model.md", "benchmarks.md", "does-it-work.md")
+MADE_BY_THE_SITE = ("packages/", "reference/", "measured.md", "embedded-model.md", "benchmarks.md")
 """Pages that `docs/generated_pages.py` adds; mkdocs checks links to them."""
 
 
