@@ -26,7 +26,7 @@ class DisturbSigma(Settings):
 class ScoreSettings(Settings):
     """How answers are made and attention is read; the defaults are the paper's.
 
-    Whatever layer and rows: `score` reads while the model answers, which is right for all of them and cheaper than any second
+    Whatever layers and rows (but for `gradient`): `score` reads while the model answers, which is right for all of them and cheaper than any second
     pass; the stage's manifest says so. For answers given from elsewhere `attend` and `read_answers` choose among several ways
     and say which.
     """
