@@ -26,9 +26,9 @@ class DisturbSigma(Settings):
 class ScoreSettings(Settings):
     """How answers are made and attention is read; the defaults are the paper's.
 
-    Whatever layers and rows (but for `gradient`): `score` reads while the model answers, which is right for all of them and cheaper than any second
-    pass; the stage's manifest says so. For answers given from elsewhere `attend` and `read_answers` choose among several ways
-    and say which.
+    Whatever layers and rows (but for `gradient`): `score` reads while the model answers, which is right for all of them and
+    cheaper than any second pass; the stage's manifest says so. For answers given from elsewhere `attend` and `read_answers`
+    choose among several ways and say which.
     """
 
     layer: int | list[int] | Literal["middle", "auto", "rollout", "gradient"] = "middle"
