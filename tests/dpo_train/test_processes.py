@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 SETTINGS = {
     "lora": {"r": 4, "alpha": 8},
     "epochs": 2,
-    "learning_rate": 1e-2,
+    "learning_rate": 1e-3,
     "gradient_checkpointing": False,
     "group_by_length": False,
     "checkpoint_every": 2,
@@ -25,7 +25,7 @@ SETTINGS = {
 }
 
 RUNNER = """
-import importlib.util, json, os, shutil, sys, torch
+import importlib.util, json, shutil, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 spec = importlib.util.spec_from_file_location("fixtures", sys.argv[1])
@@ -62,12 +62,6 @@ if PartialState().is_main_process:
 PartialState().wait_for_everyone()
 model, processor = fixtures.build("llava")
 train_pairs(Path(sys.argv[2]), model, processor, out, settings, model_id="tiny")
-
-# Leave together: a process that ends while its peer still holds the connection may be aborted.
-PartialState().wait_for_everyone()
-PartialState().destroy_process_group()
-sys.stdout.flush()
-os._exit(0)
 """
 
 
@@ -92,7 +86,11 @@ def launch(pairs_folder, out, settings, kind):
         )
         for rank in range(2)
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     codes = [process.returncode for process in processes]
     assert codes == [0, 0], f"exit codes {codes}\n" + "\n".join(outputs)
 
@@ -111,11 +109,11 @@ def test_two_processes_train_as_one_and_go_on_when_interrupted(kind, build, pair
     two, out = {**SETTINGS, "per_device_batch_size": 1, "accumulation": 2}, tmp_path / "two"
     launch(pairs_folder, out, two, kind)
     for first, second in zip(losses(tmp_path / "one"), losses(out), strict=True):
-        assert first == pytest.approx(second, abs=2e-6)
+        assert first == pytest.approx(second, abs=1e-6, rel=1e-6)
     first, second = (load_file(path / "adapter" / "adapter_model.safetensors") for path in (tmp_path / "one", out))
     assert first.keys() == second.keys()
     for name, weights in first.items():
-        assert (weights - second[name]).abs().max() < 5e-6, name
+        assert (weights - second[name]).abs().max() < 1e-6, name
     assert (out / "checkpoints" / "step-00000004" / "accelerate").exists() == (kind == "fsdp2")
     before, after = (path / "adapter_model.safetensors" for path in (out / "before", out / "adapter"))
     assert before.read_bytes() == after.read_bytes()
