@@ -294,7 +294,7 @@ def test_measurements_on_held_out_pairs_do_not_mix_with_the_training_curve(tmp_p
 
 
 def test_the_command_writes_where_it_is_told(mia, run_dir, tmp_path):
-    write_json(run_dir / "stages.json", {})
+    """Also of folders that were made stage by stage, without `mia run`."""
     result = mia("report", run_dir, "--out", tmp_path / "page.html")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "page.html").is_file()

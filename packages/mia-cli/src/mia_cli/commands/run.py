@@ -189,6 +189,7 @@ def embedded(directory: Path) -> None:
 def run_folder(path: Path) -> Path:
     """The run directory that a folder or a pipeline.yaml stands for."""
     from mia_augment.errors import DataError
+    from mia_augment.files import MANIFEST
 
     from mia_cli.config import load_config
     from mia_cli.runner import STATE
@@ -196,7 +197,7 @@ def run_folder(path: Path) -> Path:
     if path.is_file():
         return load_config(path).run_dir
     for folder in (path, path / "run"):
-        if (folder / STATE).is_file():
+        if (folder / STATE).is_file() or any(folder.glob(f"*/{MANIFEST}")):  # the latter: made stage by stage
             return folder
     raise DataError(f"{path}: no run there (no {STATE}); expected the run_dir of a `mia run`, or its pipeline.yaml")
 
