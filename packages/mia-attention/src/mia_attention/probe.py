@@ -78,7 +78,7 @@ def _observe(
     value: Tensor,
     mask: Tensor | None,
     kwargs: dict[str, Any],
-    output: Tensor,
+    output: Tensor | None = None,
 ) -> None:
     for name in ("s_aux", "position_bias"):
         if kwargs.get(name) is not None:
