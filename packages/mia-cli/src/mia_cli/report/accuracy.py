@@ -87,7 +87,7 @@ def _line(row: Row, bound: float) -> dict[str, Any]:
         "n": row.before.n,
         "before": _parts(row.before),
         "after": _parts(row.after),
-        "difference": dict(zip(("rate", "interval"), _split(difference_text(difference) if difference else "-"), strict=True)),
+        "difference": _split(difference_text(difference) if difference else "-"),
         "direction": direction(difference),
         "figure": figures.interval(100 * difference.mean, 100 * difference.low, 100 * difference.high, bound)
         if difference
@@ -102,10 +102,10 @@ def _parts(accuracy: Accuracy | None) -> dict[str, str]:
     return {"rate": f"{100 * accuracy.rate:.1f} %", "interval": f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"}
 
 
-def _split(text: str) -> tuple[str, str]:
+def _split(text: str) -> dict[str, str]:
     """``+4.3 [+1.7, +6.9]`` as its number and its interval."""
     number, _, interval = text.partition(" ")
-    return number, interval
+    return {"rate": number, "interval": interval}
 
 
 def _anatomy(rows: list[Row]) -> dict[str, Any]:
