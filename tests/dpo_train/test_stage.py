@@ -80,7 +80,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_bytes(stage, tmp_path, pairs
     stage("whole")
     out = tmp_path / "killed"
     fixtures = Path(__file__).with_name("conftest.py")
-    settings = TrainSettings.model_validate(SETTINGS).model_dump_json()
+    settings = TrainSettings.model_validate({**SETTINGS, "workers": 1}).model_dump_json()
     command = [sys.executable, "-c", RUNNER, str(fixtures), str(pairs_folder), str(out), settings]
     process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
     checkpoint = out / "checkpoints" / "step-00000004"
