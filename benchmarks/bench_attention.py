@@ -23,7 +23,7 @@ from mia_attention import capture_attention, capture_rollout, read_answers
 from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 IMAGE_TOKEN, PATCH, PIXELS, TEXT_TOKENS = 9, 14, 336, 40
-WAYS = ("plain", "captured", "rollout", "eager")
+WAYS = ("plain", "captured", "rollout", "gradient", "eager")
 
 
 def build(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -64,6 +64,7 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
         max_new_tokens=args.tokens,
         min_new_tokens=args.tokens,
         pad_token_id=0,
+        suppress_tokens=[IMAGE_TOKEN],
         output_attentions=way == "eager",
         return_dict_in_generate=way == "eager",
     )
@@ -84,6 +85,10 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
         start[:, prompt:] = 1 / (traced.length - prompt)
         return traced.rollout(start)
 
+    def gradient() -> Any:
+        answer = plain()[0, prompt:].tolist()
+        return read_answers(model, inputs, [answer], "gradient").spread
+
     def eager() -> Any:
         model.set_attn_implementation("eager")
         try:
@@ -92,8 +97,14 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
             model.set_attn_implementation("sdpa")
         return torch.stack([step[layer][..., :prompt].mean(1)[:, 0] for step in out.attentions[1:]]).mean(0)
 
-    chosen: Callable[[], Any] = {"plain": plain, "captured": captured, "rollout": rollout, "eager": eager}[way]
-    return chosen
+    ways: dict[str, Callable[[], Any]] = {
+        "plain": plain,
+        "captured": captured,
+        "rollout": rollout,
+        "gradient": gradient,
+        "eager": eager,
+    }
+    return ways[way]
 
 
 def given_answers(model: Any, inputs: dict[str, Any], args: argparse.Namespace) -> None:

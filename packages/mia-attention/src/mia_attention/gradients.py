@@ -58,7 +58,8 @@ def gradient_rows(model: Any, inputs: Mapping[str, Any], targets: Tensor, own: T
         raise ModelError("gradient: models with an adapter give no attention outputs; expected transformers' interface")
     modules = check_readable(model, list(decoder_layers(model)), warn=False)
     observers = {layer: LastCall() for layer in modules}
-    with torch.enable_grad(), _only(model, modules[min(modules)]), probing(observers, modules):
+    begin = _only(model, modules[min(modules)])
+    with torch.inference_mode(False), torch.enable_grad(), begin, probing(observers, modules):
         logits = model(**inputs, use_cache=False).logits
         asked = targets != -100
         logps = logits[asked].float().log_softmax(-1).gather(1, targets[asked][:, None])

@@ -42,7 +42,7 @@ class Display:
 
     def say(self, name: str, text: str, style: str = "") -> None:
         """One line: the stage's name, then what happened."""
-        line = Text.assemble((f"{name:<{NAME_WIDTH}}", "bold"), (text, style))
+        line = Text.assemble((f"{name:<{NAME_WIDTH - 1}} ", "bold"), (text, style))
         self.console.print(line, soft_wrap=True)
 
     @contextlib.contextmanager
