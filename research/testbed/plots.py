@@ -43,16 +43,23 @@ def readouts(names: list[str]) -> None:
         rows = {key: value for key, value in result["by_bucket"].items() if key.endswith("/raw")}
         buckets = sorted({bucket for value in rows.values() for bucket in value})
         values = [[value.get(bucket, float("nan")) for bucket in buckets] for value in rows.values()]
-        axis.imshow(values, vmin=0.2, vmax=0.8, cmap="RdBu_r", aspect="auto")
+        axis.imshow(values, vmin=0, vmax=1, cmap="RdBu_r", aspect="auto")
         for y, line in enumerate(values):
             for x, value in enumerate(line):
                 if value == value:
-                    axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7)
+                    axis.text(
+                        x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color="w" if abs(value - 0.5) > 0.3 else "k"
+                    )
         axis.set_xticks(range(len(buckets)), [bucket.replace("_", "-") for bucket in buckets], rotation=60, ha="right")
-        axis.set_yticks(range(len(rows)), [key.removesuffix("/raw").replace("/", ", layer ") for key in rows])
+        axis.set_yticks(range(len(rows)), [_readable(key) for key in rows])
         axis.set_title(name)
     figure.suptitle("Does a low ratio mean a wrong answer? AUROC, 0.5 is chance")
     save(figure, "readouts")
+
+
+def _readable(key: str) -> str:
+    rows, layer, _ = key.split("/")
+    return f"{rows} rows, {f'layer {layer}' if layer.isdecimal() else layer}"
 
 
 def gains(names: dict[str, str]) -> None:
@@ -92,8 +99,8 @@ def save(figure: Any, name: str) -> None:
 
 
 def main() -> None:
-    readouts(["embedded", "1-300", "1-600"])
-    gains({"embedded-own": "own wording", "embedded-other": "another wording"})
+    readouts(["embedded", "1-300"])
+    gains({"embedded-own": "embedded"})
 
 
 if __name__ == "__main__":
