@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+from mia_augment.errors import ModelError
 from mia_augment.records import Region, Sample, Source
 from mia_cli.config import PipelineConfig
 from mia_cli.console import Display
@@ -131,3 +132,16 @@ def test_the_embedded_model_is_diagnosed(tmp_path: Path, mia: Callable[..., Resu
     assert json.loads((tmp_path / "run" / "diagnosis.json").read_text())["samples"] == 12
     show_diagnosis(found, console := Console(record=True, width=200, file=io.StringIO()))
     assert "right with the picture alone" in console.export_text()
+
+
+def test_a_readout_the_model_cannot_give_is_left_out_by_name(
+    tmp_path: Path, mia: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ModelError("no parameters in floating point")
+
+    monkeypatch.setattr("mia_attention.given.gradient_rows", refuse)
+    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded")
+    found = Diagnosis.model_validate_json(mia("diagnose", file, "--samples", 8, "--json").stdout)
+    assert {score.layer for score in found.readouts} <= {0, 1, 2, 3, "rollout"}
+    assert "readout gradient is left out: no parameters in floating point" in caplog.text

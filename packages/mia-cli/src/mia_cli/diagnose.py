@@ -6,11 +6,12 @@ thresholds decide anything? Asked of some hundred samples, before a day is spent
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mia_augment.errors import DataError
+from mia_augment.errors import DataError, ModelError
 from mia_augment.files import image_folders, read_jsonl, resolve_image, write_json
 from mia_augment.pictures import open_picture
 from mia_augment.prompts import single_header
@@ -28,6 +29,8 @@ from mia_cli.layout import Folders
 from mia_cli.models import SharedModel
 from mia_cli.pipeline import augment_stage, check_runnable
 from mia_cli.runner import Runner, exclusive
+
+logger = logging.getLogger(__name__)
 
 RESULT = "diagnosis.json"
 ROWS: tuple[Rows, ...] = ("generated", "predicting", "question")
@@ -215,8 +218,11 @@ def ask(
         others: tuple[Layer, ...] = ("rollout",) if weighted else ("rollout", "gradient")
         for other in others:
             changed = settings.model_copy(update={"layer": other})
-            scored = score(samples, model, processor, changed, open_image=open_image)
-            readings.append(Reading(rows, other, weighted, [entry.attention.ratio for entry in scored]))
+            try:
+                ratios = [s.attention.ratio for s in score(samples, model, processor, changed, open_image=open_image)]
+                readings.append(Reading(rows, other, weighted, ratios))
+            except ModelError as error:  # quantized models and adapters give no gradient, some no rollout
+                logger.warning("readout %s is left out: %s", other, error)
             progress(done := done + len(samples), total)
     prompts = [PartPrompt(sample.id, [sample.source.paths[sample.target]], _alone(sample)) for sample in samples]
     alone = respond(
