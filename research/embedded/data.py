@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from mia_augment import compose, prompts
 from mia_cli import drawing
-from model import GRID, MEAN, PATCH, STD
+from model import MEAN, STD
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
@@ -109,9 +109,12 @@ def make_example(
     return Example(pictures, header, [ask(scenes[target], name, lead(target), answer) for target, name in asked])
 
 
-def collate(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> Batch:
-    """Lay out header and questions in one row each, and say who may attend to whom."""
-    rows = [_row(example, tokenizer) for example in examples]
+def collate(examples: list[Example], tokenizer: PreTrainedTokenizerFast, visual_tokens: int) -> Batch:
+    """Lay out header and questions in one row each, and say who may attend to whom.
+
+    `visual_tokens` is the number for each picture.
+    """
+    rows = [_row(example, tokenizer, visual_tokens) for example in examples]
     length = max(len(row["ids"]) for row in rows)
     shape = (len(rows), length)
     ids, position = torch.full(shape, tokenizer.pad_token_id), torch.zeros(shape, dtype=torch.long)
@@ -122,14 +125,14 @@ def collate(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> Batc
     return Batch(ids, position, _mask(segment), labels, image, to_pixels([p for e in examples for p in e.pictures]))
 
 
-def _row(example: Example, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
+def _row(example: Example, tokenizer: PreTrainedTokenizerFast, visual_tokens: int) -> dict[str, list[int]]:
     visual = tokenizer.convert_tokens_to_ids("<image>")
     header = tokenizer(f"<s>USER:\n{example.header}", add_special_tokens=False).input_ids
     ids: list[int] = []
     image: list[int] = []
     seen = 0
     for token in header:
-        repeat = GRID * GRID if token == visual else 1
+        repeat = visual_tokens if token == visual else 1
         ids += [token] * repeat
         image += [seen if token == visual else -100] * repeat
         seen += token == visual
@@ -158,14 +161,14 @@ def _mask(segment: torch.Tensor) -> torch.Tensor:
 
 
 def dense_labels(
-    contents: list[tuple[str, tuple[int, int, int, int]]], transform: tuple[float, float, float, float]
+    contents: list[tuple[str, tuple[int, int, int, int]]], transform: tuple[float, float, float, float], patch: int
 ) -> np.ndarray:
-    """Per patch: 0 outside the picture, 1 its background, else 2 + the object there; (GRID, GRID).
+    """Per patch: 0 outside the picture, 1 its background, else 2 + the object there; (SIZE // patch, SIZE // patch).
 
     `transform` is (left, top, width, height) of the picture within the frame, in pixels.
     """
     left, top, width, height = transform
-    centre = (np.arange(GRID) + 0.5) * PATCH
+    centre = (np.arange(drawing.SIZE // patch) + 0.5) * patch
     x, y = (centre - left) / width * drawing.SIZE, (centre - top) / height * drawing.SIZE
     inside = ((y >= 0) & (y < drawing.SIZE))[:, None] & ((x >= 0) & (x < drawing.SIZE))[None]
     labels = inside.astype(np.int64)
@@ -174,16 +177,18 @@ def dense_labels(
     return labels
 
 
-def placed(rng: random.Random, split: drawing.Split, smallest: float = 0.36) -> tuple[Image.Image, drawing.Scene, np.ndarray]:
+def placed(
+    rng: random.Random, split: drawing.Split, patch: int, smallest: float = 0.36
+) -> tuple[Image.Image, drawing.Scene, np.ndarray]:
     """A picture, often shrunk somewhere onto a plain frame, with its scene and dense labels."""
     scene = rng.choice(drawing.scenes(split))
     picture, contents = drawing.draw(scene, rng)
     if rng.random() < 0.4:
-        return picture, scene, dense_labels(contents, (0, 0, drawing.SIZE, drawing.SIZE))
+        return picture, scene, dense_labels(contents, (0, 0, drawing.SIZE, drawing.SIZE), patch)
     width, height = (round(drawing.SIZE * rng.uniform(smallest, 1)) for _ in range(2))
     if rng.random() < 0.5:
         height = width
     left, top = rng.randint(0, drawing.SIZE - width), rng.randint(0, drawing.SIZE - height)
     frame = Image.new("RGB", (drawing.SIZE, drawing.SIZE), tuple(rng.randint(0, 255) for _ in range(3)))
     frame.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (left, top))
-    return frame, scene, dense_labels(contents, (left, top, width, height))
+    return frame, scene, dense_labels(contents, (left, top, width, height), patch)

@@ -1,8 +1,9 @@
-"""Tokenizer, processor and untrained model of the embedded checkpoint: LLaVA's architecture, 1.6 million parameters."""
+"""Tokenizer, processor and untrained model of the embedded checkpoint: LLaVA's architecture, 1.5 million parameters."""
 
 from __future__ import annotations
 
 import string
+from dataclasses import dataclass
 
 import torch
 from mia_augment import prompts
@@ -18,9 +19,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-PATCH = 12
-GRID = drawing.SIZE // PATCH
-WIDTH = 128
 MEAN, STD = 0.5, 0.27
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PIECE = r" ?[A-Za-z]+| ?[0-9]|[^A-Za-z0-9]"
@@ -38,6 +36,17 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:\n{% endif %}"
 )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What may differ between models of the family; the defaults are the embedded model's."""
+
+    width: int = 128
+    layers: int = 4
+    """Of the language model."""
+    patch: int = 12
+    """Side of a patch in pixels: the picture's resolution in visual tokens."""
 
 
 def corpus() -> list[str]:
@@ -72,7 +81,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_processor() -> LlavaProcessor:
+def build_processor(shape: Shape = Shape()) -> LlavaProcessor:
     image_processor = CLIPImageProcessor(
         size={"height": drawing.SIZE, "width": drawing.SIZE},
         do_center_crop=False,
@@ -82,14 +91,14 @@ def build_processor() -> LlavaProcessor:
     return LlavaProcessor(
         image_processor=image_processor,
         tokenizer=build_tokenizer(),
-        patch_size=PATCH,
+        patch_size=shape.patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForConditionalGeneration:
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0, shape: Shape = Shape()) -> LlavaForConditionalGeneration:
     torch.manual_seed(seed)
     tokens = {
         "pad_token_id": tokenizer.pad_token_id,
@@ -97,19 +106,19 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForCo
         "eos_token_id": tokenizer.eos_token_id,
     }
     vision = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
+        hidden_size=shape.width,
+        intermediate_size=3 * shape.width,
         num_hidden_layers=3,
         num_attention_heads=2,
         image_size=drawing.SIZE,
-        patch_size=PATCH,
-        projection_dim=WIDTH,
+        patch_size=shape.patch,
+        projection_dim=shape.width,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=4,
+        hidden_size=shape.width,
+        intermediate_size=3 * shape.width,
+        num_hidden_layers=shape.layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=4096,
@@ -123,7 +132,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForCo
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
-        image_seq_length=GRID * GRID,
+        image_seq_length=(drawing.SIZE // shape.patch) ** 2,
         tie_word_embeddings=False,
         **tokens,
     )

@@ -102,14 +102,15 @@ def optimise(
 def train_vision(model: torch.nn.Module, steps: int, lr: float, seed: int) -> None:
     """Dense patch classes and picture attributes, through heads that are thrown away."""
     tower = model.model.vision_tower
+    width, patch = tower.config.hidden_size, tower.config.patch_size
     rng = random.Random(seed)
-    dense = torch.nn.Linear(embedded.WIDTH, 2 + len(data.OBJECTS))
-    heads = torch.nn.ModuleDict({name: torch.nn.Linear(embedded.WIDTH, len(v)) for name, v in drawing.ATTRIBUTES.items()})
-    norm = torch.nn.LayerNorm(embedded.WIDTH)
+    dense = torch.nn.Linear(width, 2 + len(data.OBJECTS))
+    heads = torch.nn.ModuleDict({name: torch.nn.Linear(width, len(v)) for name, v in drawing.ATTRIBUTES.items()})
+    norm = torch.nn.LayerNorm(width)
     started, recent = time.time(), []
 
     def loss_of(step: int) -> torch.Tensor:
-        pictures, scenes, patches = zip(*(data.placed(rng, "train") for _ in range(64)), strict=True)
+        pictures, scenes, patches = zip(*(data.placed(rng, "train", patch) for _ in range(64)), strict=True)
         with torch.autocast(**AUTOCAST):
             hidden = tower(pixel_values=data.to_pixels(list(pictures))).last_hidden_state[:, 1:]
         hidden = norm(hidden.float())
@@ -173,7 +174,7 @@ def accuracies(model: torch.nn.Module, tokenizer: object, split: drawing.Split, 
     result = {}
     for kind, number in BUCKETS:
         examples = [data.make_example(kind, number, rng, split) for _ in range(count)]
-        batch = data.collate(examples, tokenizer)
+        batch = data.collate(examples, tokenizer, model.config.image_seq_length)
         result[f"{kind}/{number}"] = round(value_accuracy(answer_loss(model, batch, None)[1], batch.labels, tokenizer), 3)
     model.train()
     return result
@@ -183,7 +184,8 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
     """Answer questions about prompts of several formats, `size` prompts a step."""
     rng = random.Random(recipe.seed)
     shares = recipe.shares
-    tag = torch.nn.Linear(embedded.WIDTH, 9)
+    tag = torch.nn.Linear(model.config.text_config.hidden_size, 9)
+    visual_tokens, patch = model.config.image_seq_length, model.config.vision_config.patch_size
     started, recent = time.time(), {}
 
     def loss_of(step: int) -> torch.Tensor:
@@ -192,10 +194,10 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
         number = {"single": 1, "pic_in_pic": 2}.get(kind) or rng.randint(2, most)
         answer = data.other_answer if recipe.other and rng.random() < recipe.other else drawing.answer
         if kind == "single":
-            examples = [single_example(rng, answer) for _ in range(2 * size)]
+            examples = [single_example(rng, patch, answer) for _ in range(2 * size)]
         else:
             examples = [data.make_example(kind, number, rng, "train", answer=answer) for _ in range(size)]
-        batch = data.collate(examples, tokenizer)
+        batch = data.collate(examples, tokenizer, visual_tokens)
         loss, right = answer_loss(model, batch, tag if step < recipe.tagged else None)
         recent.setdefault(f"{kind}/{number}", []).append(value_accuracy(right, batch.labels, tokenizer))
         if step % 100 == 99:
@@ -208,9 +210,9 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
     optimise([*model.parameters(), *tag.parameters()], loss_of, recipe.steps, recipe.lr, 60)
 
 
-def single_example(rng: random.Random, answer: data.Answer = drawing.answer) -> data.Example:
+def single_example(rng: random.Random, patch: int, answer: data.Answer = drawing.answer) -> data.Example:
     """One picture, at times shrunk onto a frame, and all questions about it."""
-    picture, scene, _ = data.placed(rng, "train")
+    picture, scene, _ = data.placed(rng, "train", patch)
     return data.Example([picture], "<image>\n", [data.ask(scene, name, answer=answer) for name in drawing.ATTRIBUTES])
 
 
