@@ -47,7 +47,7 @@ class Source(Record):
     """Picture of each region, relative to the image root."""
     question: str
     """The question as it stood in the target's row."""
-    answers: list[str | None] = []
+    answers: list[str | None] = Field(default_factory=list)
     """Per region, what that picture's own row answers to this very question; None where no row asks it."""
 
 
@@ -69,7 +69,7 @@ class Sample(Record):
     target: int = Field(ge=0)
     """Index into `regions`: the part the question is about."""
     source: Source
-    followups: list[Turn] = []
+    followups: list[Turn] = Field(default_factory=list)
     """Later turns of the same conversation; each names the target by itself. Not scored."""
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class Attention(Record):
     """Share of attention on each region's visual tokens, mean over the rows."""
     image_mass: list[float]
     """Share of attention on each image's visual tokens, mean over the rows."""
-    region_tokens: list[float] = []
+    region_tokens: list[float] = Field(default_factory=list)
     """How many visual tokens see each region, parts of tokens counted; empty: not known."""
     ratio: float | None = None
     """Target against all (0..1); None: nothing could be measured, see `reason`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -55,10 +56,10 @@ class Tally:
     """Collects the ratios of all buckets, for thresholds and for what `selection.json` says about them."""
 
     def __init__(self) -> None:
-        self.buckets: dict[Bucket, Ratios] = {}
+        self.buckets: defaultdict[Bucket, Ratios] = defaultdict(Ratios)
 
     def add(self, bucket: Bucket, ratio: float, right: bool) -> None:
-        self.buckets.setdefault(bucket, Ratios()).add(ratio, right)
+        self.buckets[bucket].add(ratio, right)
 
 
 def calibrated(tally: Tally, settings: SelectSettings) -> dict[Bucket, tuple[float, Origin]]:

@@ -54,6 +54,8 @@ class Selector:
         self._thresholds = _Thresholds(self.settings)
         self._origins: dict[Bucket, Origin] = {}
         self._ledger = _Ledger(self.settings)
+        self._verdicts = bytearray()
+        """What calibration found, a byte per sample: 1 where its response is right."""
 
     def run(self, scored: Iterable[ScoredSample]) -> Iterator[PreferencePair | Dropped]:
         """Yield a pair or a drop for every candidate; call it once."""
@@ -92,26 +94,35 @@ class Selector:
                 yield candidate.pair() if failure is None else candidate.dropped(*failure)
 
     def _failure(self, candidate: Candidate) -> Failure | None:
-        """The first rule that the candidate fails by itself; notes its ratio in the tally, right or wrong."""
-        settings, sample = self.settings, candidate.sample
+        """The first rule that the candidate fails by itself."""
+        settings = self.settings
         if failure := unusable(candidate, settings):
             return failure
-        right = is_right(sample.answer, candidate.rejected or "")
-        ratio = sample.attention.ratio
-        if candidate.kind == "own" and ratio is not None:
-            self._tally.add(candidate.bucket, ratio, right)
-        if right:
+        if self._is_right(candidate):
             return "correct", candidate.rejected
         return unlikely_hallucination(candidate, settings, self._thresholds) or too_far_or_too_near(candidate, settings)
 
+    def _is_right(self, candidate: Candidate) -> bool:
+        """Whether the candidate is right; notes the ratio of a model's own answer in the tally, unless calibration did."""
+        sample = candidate.sample
+        ratio = sample.attention.ratio if candidate.kind == "own" else None
+        if ratio is not None and self._verdicts:
+            return bool(self._verdicts[self.samples - 1])
+        right = is_right(sample.answer, candidate.rejected or "")
+        if ratio is not None:
+            self._tally.add(candidate.bucket, ratio, right)
+        return right
+
     def _calibrate(self, scored: Iterable[ScoredSample]) -> None:
-        tally = Tally()
         for sample in glances(scored):
             ratio = sample.attention.ratio
             if ratio is None or wrong_kind(sample, self.settings) or broken(sample.answer, sample.response, self.settings):
+                self._verdicts.append(False)  # never asked for
                 continue
-            tally.add((sample.format, len(sample.regions)), ratio, is_right(sample.answer, sample.response))
-        for bucket, (threshold, origin) in calibrated(tally, self.settings).items():
+            right = is_right(sample.answer, sample.response)
+            self._verdicts.append(right)
+            self._tally.add((sample.format, len(sample.regions)), ratio, right)
+        for bucket, (threshold, origin) in calibrated(self._tally, self.settings).items():
             self._thresholds[bucket] = threshold
             self._origins[bucket] = origin
 
