@@ -55,7 +55,7 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
         "2",
         "--json",
     )
-    result = mia(*call)
+    result = mia(*call, "--jobs", "2")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     table, arms = found["comparison"], {arm["variant"]: arm for arm in found["arms"]}

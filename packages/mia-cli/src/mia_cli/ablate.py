@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from mia_select.ablation import REFERENCE, SHARE, VARIANTS, Pool, Variant, commo
 from mia_select.ablation_stage import Ablation, ArmSummary, controls, read_pool, write_arms
 from mia_select.comparison import compare, outcomes
 from mia_select.evaluation import Prediction
+from rich.console import Console
 
 from mia_cli.config import PipelineConfig
 from mia_cli.console import Display
@@ -76,6 +80,7 @@ def run_ablation(
     pairs: int | None,
     more: int | None = None,
     names: Sequence[str] = (),
+    jobs: int = 1,
 ) -> Ablation:
     """Score once, then train and evaluate every variant with every seed; resumable like a run.
 
@@ -88,6 +93,7 @@ def run_ablation(
         more: samples that may be scored in addition for each variant whose format is too rare in the run; None: three times as
             many as the run has.
         names: variants to compare, besides the whole method; empty: all.
+        jobs: arms trained at the same time, each in a process of its own with its share of the cores.
 
     Raises:
         ConfigError: an unknown variant, or `evaluate.per_bucket` is 0.
@@ -127,8 +133,7 @@ def run_ablation(
         summaries = {
             seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
         }
-        for stage in _arm_stages(config, shared, summaries):
-            arms_runner.run(stage)
+        _make_arms(config, shared, display, summaries, jobs)
         result = _compared(config.run_dir, summaries)
         write_report(config.run_dir, config.run_dir / REPORT, config.report)
     return result
@@ -177,20 +182,56 @@ def _more_stages(
     yield score_stage(wanted, folders, shared, name=f"{variant.name}: score")
 
 
-def _arm_stages(config: PipelineConfig, shared: SharedModel, summaries: dict[int, list[ArmSummary]]) -> Iterator[Stage]:
-    """Training and evaluation of every arm; the base model is asked only once."""
+def _make_arms(
+    config: PipelineConfig, shared: SharedModel, display: Display, summaries: dict[int, list[ArmSummary]], jobs: int
+) -> None:
+    """Train and evaluate every arm. The first one asks the base model too, all others take its answers from there."""
+    todo = [(line, seed) for seed, lines in summaries.items() for line in lines if line.left_out is None and not line.same_as]
+    first = ArmFolders(config.run_dir, todo[0][0].variant, todo[0][1]).evaluated
     answered = Folders(config.run_dir).evaluated
-    for seed, lines in summaries.items():
-        for line in lines:
-            if line.left_out is not None or line.same_as is not None:
-                continue
-            folders = ArmFolders(config.run_dir, line.variant, seed)
-            changed = config.train.model_validate({**config.train.model_dump(), **line.train, "seed": seed})
-            arm = config.model_copy(update={"train": changed})
-            yield train_stage(arm, folders, shared, name=f"{line.variant}/{seed}")
-            _copy_base_answers(answered, folders.evaluated)
-            yield evaluate_stage(arm, folders, shared, name=f"{line.variant}/{seed} asked")
-            answered = folders.evaluated
+    alone = 1 if jobs > 1 else len(todo)
+    for line, seed in todo[:alone]:
+        _make_arm(config, shared, display, line, seed, answered)
+        answered = first
+    if todo[alone:]:
+        shared.release()
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(config, threads)) as pool:
+            arms = [pool.submit(_make_arm_in_worker, line, seed, first) for line, seed in todo[alone:]]
+            try:
+                for arm in arms:
+                    arm.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _make_arm(
+    config: PipelineConfig, shared: SharedModel, display: Display, line: ArmSummary, seed: int, answered: Path
+) -> None:
+    folders = ArmFolders(config.run_dir, line.variant, seed)
+    changed = config.train.model_validate({**config.train.model_dump(), **line.train, "seed": seed})
+    arm = config.model_copy(update={"train": changed})
+    runner = Runner(folders.pairs, display)
+    runner.run(train_stage(arm, folders, shared, name=f"{line.variant}/{seed}"))
+    _copy_base_answers(answered, folders.evaluated)
+    runner.run(evaluate_stage(arm, folders, shared, name=f"{line.variant}/{seed} asked"))
+
+
+_worker: tuple[PipelineConfig, SharedModel, Display]
+"""What a worker process keeps from one arm to the next."""
+
+
+def _start_worker(config: PipelineConfig, threads: int) -> None:
+    import torch
+
+    global _worker
+    torch.set_num_threads(threads)
+    _worker = config, SharedModel(config.model), Display(Console(stderr=True, highlight=False, force_terminal=False))
+
+
+def _make_arm_in_worker(line: ArmSummary, seed: int, answered: Path) -> None:
+    _make_arm(*_worker, line, seed, answered)
 
 
 def _copy_base_answers(source: Path, target: Path) -> None:

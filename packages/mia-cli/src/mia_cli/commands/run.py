@@ -64,8 +64,15 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     help="At most so many more samples to score for a variant of one format.  [default: 3 times the run's]",
 )
 @click.option("--variants", default="", help="Variants to compare with the whole method, by comma.  [default: all]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Trainings at the same time, each with its share of the cores and its own copy of the model.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, as_json: bool) -> None:
+def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, jobs: int, as_json: bool) -> None:
     """Which parts of the method help your model? Trains and measures variants of a pipeline.yaml with equal pairs and steps."""
     from mia_cli.ablate import run_ablation
     from mia_cli.config import load_config
@@ -73,7 +80,7 @@ def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants
     from mia_cli.tables import show_ablation
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
-    result = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, more=more, names=names)
+    result = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, more=more, names=names, jobs=jobs)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
