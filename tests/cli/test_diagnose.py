@@ -14,8 +14,10 @@ from mia_augment.errors import ModelError
 from mia_augment.records import Region, Sample, Source
 from mia_cli.config import PipelineConfig
 from mia_cli.console import Display
-from mia_cli.diagnose import Asked, Diagnosis, Reading, choose_samples, diagnose
+from mia_cli.diagnose import choose_samples
+from mia_cli.diagnosis import Asked, Reading, diagnose
 from mia_cli.diagnosis_tables import show_diagnosis
+from mia_cli.findings import Diagnosis
 from mia_cli.quickstart import prepare
 from rich.console import Console
 from sklearn.metrics import roc_auc_score

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mia_cli.diagnose import Diagnosis, ReadoutScore
+from mia_cli.findings import Diagnosis, ReadoutScore
 
 MARKS = {True: ("good", "green"), False: ("mind", "yellow"), None: ("note", "")}
 SHOWN = 8

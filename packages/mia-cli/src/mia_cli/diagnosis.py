@@ -1,0 +1,143 @@
+"""From a model's answers and the attention it paid to what `mia diagnose` says about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mia_augment.records import Format, Rows, Sample
+from mia_augment.text import same_answer
+from mia_select.calibration import Ratios, is_inert
+from mia_select.metrics import auroc_interval
+from mia_select.thresholds import Bucket, looks_elsewhere, threshold_for
+
+from mia_cli.config import PipelineConfig
+from mia_cli.findings import BucketFindings, Diagnosis, Layer, ReadoutScore, advice, findings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One readout's ratio of every sample."""
+
+    rows: Rows
+    layer: Layer
+    value_weighted: bool
+    ratios: list[float | None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample with the model's answers to it."""
+
+    sample: Sample
+    response: str
+    alone: str
+
+    @property
+    def bucket(self) -> Bucket:
+        return self.sample.format, self.sample.parts
+
+    @property
+    def right(self) -> bool:
+        return same_answer(self.response, self.sample.answer)
+
+
+def diagnose(asked: Sequence[Asked], readings: Sequence[Reading], config: PipelineConfig, *, model: str) -> Diagnosis:
+    """What the answers and ratios say, reading by reading, and what follows from it."""
+    from mia_attention.layers import score_layer
+
+    wrong = [not entry.right for entry in asked]
+    groups = [f"{format_}/{parts}" for format_, parts in (entry.bucket for entry in asked)]
+
+    def scored(reading: Reading, part: Sequence[int]) -> ReadoutScore | None:
+        found = score_layer(
+            reading.layer, [reading.ratios[i] for i in part], [wrong[i] for i in part], [groups[i] for i in part]
+        )
+        if found is None:
+            return None
+        values = {name: getattr(found, name) for name in ("auroc", "low", "high", "samples")}
+        return ReadoutScore(rows=reading.rows, layer=reading.layer, value_weighted=reading.value_weighted, **values)
+
+    every = range(len(asked))
+    readouts = [score for reading in readings if (score := scored(reading, every)) is not None]
+    best = _best(readings, scored, len(asked))
+    current = configured_reading(readings, config)
+    buckets = [_bucket(bucket, asked, current, config) for bucket in sorted({entry.bucket for entry in asked})]
+    configured = None if current is None else scored(current, every)
+    return Diagnosis(
+        model=model,
+        samples=len(asked),
+        buckets=buckets,
+        configured=configured,
+        best=best,
+        readouts=sorted(readouts, key=lambda score: -score.auroc),
+        findings=findings(buckets, configured, best),
+        advice=advice(buckets, configured, best),
+    )
+
+
+def _best(
+    readings: Sequence[Reading], scored: Callable[[Reading, Sequence[int]], ReadoutScore | None], count: int
+) -> ReadoutScore | None:
+    """Chosen on the samples of even index, measured on the others: the best of thirty is good by luck, too."""
+    first = [(score.auroc, index) for index, reading in enumerate(readings) if (score := scored(reading, range(0, count, 2)))]
+    return scored(readings[max(first)[1]], range(1, count, 2)) if first else None
+
+
+def configured_reading(readings: Sequence[Reading], config: PipelineConfig) -> Reading | None:
+    """The readout that `score` is set to; None where its layer is a mean of several or yet to be chosen."""
+    layers = sorted({reading.layer for reading in readings if isinstance(reading.layer, int)})
+    wanted = config.score.layer
+    layer = layers[len(layers) // 2] if wanted == "middle" and layers else wanted
+    for reading in readings:
+        here = (reading.layer, reading.rows, reading.value_weighted)
+        if here == (layer, config.score.rows, config.score.value_weighted):
+            return reading
+    return None
+
+
+def _bucket(bucket: Bucket, asked: Sequence[Asked], reading: Reading | None, config: PipelineConfig) -> BucketFindings:
+    format_, parts = bucket
+    mine = [(index, entry) for index, entry in enumerate(asked) if entry.bucket == bucket]
+    ratios = Ratios()
+    for index, entry in mine:
+        ratio = reading.ratios[index] if reading else None
+        if ratio is not None:
+            ratios.add(ratio, entry.right)
+    threshold = threshold_for(format_, parts, config.select.thresholds)
+    values = [*ratios.wrong, *ratios.right]
+    return BucketFindings(
+        format=format_,
+        parts=parts,
+        n=len(mine),
+        right=sum(entry.right for _, entry in mine),
+        right_alone=sum(same_answer(entry.alone, entry.sample.answer) for _, entry in mine),
+        told_another=_told_another([entry for _, entry in mine]),
+        mean_ratio_right=_mean(ratios.right),
+        mean_ratio_wrong=_mean(ratios.wrong),
+        auroc=auroc_interval([-value for value in values], [i < len(ratios.wrong) for i in range(len(values))]),
+        threshold=threshold,
+        right_passed=_passed(format_, ratios.right, threshold),
+        wrong_passed=_passed(format_, ratios.wrong, threshold),
+        inert=threshold is not None and is_inert(format_, ratios, threshold),
+    )
+
+
+def _told_another(asked: Sequence[Asked]) -> int | None:
+    others = [[a for i, a in enumerate(entry.sample.source.answers) if i != entry.sample.target and a] for entry in asked]
+    if not any(others):
+        return None
+    return sum(
+        not entry.right and any(same_answer(entry.response, other) for other in theirs)
+        for entry, theirs in zip(asked, others, strict=True)
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _passed(format_: Format, ratios: Sequence[float], threshold: float | None) -> float | None:
+    if threshold is None or not ratios:
+        return None
+    return sum(looks_elsewhere(format_, ratio, threshold) for ratio in ratios) / len(ratios)

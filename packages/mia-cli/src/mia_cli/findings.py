@@ -1,0 +1,165 @@
+"""What a diagnosis says: records of what was found, the sentences about it and the settings that follow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from mia_augment.records import Format, Record, Rows
+from mia_select.calibration import ENOUGH
+from mia_select.metrics import Auroc
+
+ROOM = 0.05
+"""Fewer points than this lost against the picture alone, and there is little to mend."""
+TELLS = 0.6
+"""An area under the curve below this is little use for choosing answers."""
+MATCHES = 0.2
+"""With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
+
+Layer = int | Literal["rollout", "gradient"]
+
+
+class ReadoutScore(Record):
+    """How well one way of reading attention tells wrong answers from right ones, within each format and number of images."""
+
+    rows: Rows
+    layer: Layer
+    value_weighted: bool
+    auroc: float
+    low: float
+    high: float
+    samples: int
+
+    @property
+    def name(self) -> str:
+        """``layer 3, rows question, value-weighted``."""
+        layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
+        return f"{layer}, {self.rows} rows{', value-weighted' if self.value_weighted else ''}"
+
+
+class BucketFindings(Record):
+    """One format and number of images."""
+
+    format: Format
+    parts: int
+    n: int
+    right: int
+    right_alone: int
+    """Of the same questions, asked about the target's own picture alone."""
+    told_another: int | None
+    """Wrong answers that equal another picture's answer; None: the data do not say."""
+    mean_ratio_right: float | None
+    mean_ratio_wrong: float | None
+    auroc: Auroc | None
+    """Of the configured readout."""
+    threshold: float | None
+    right_passed: float | None
+    """Share of the right answers that the threshold would take for wrong-looking."""
+    wrong_passed: float | None
+    inert: bool
+    """The threshold treats right and wrong answers alike."""
+
+
+class Finding(Record):
+    """One sentence for the user."""
+
+    name: Literal["matching", "room", "confusion", "attention", "readout", "thresholds"]
+    good: bool | None
+    """None: cannot be told."""
+    text: str
+
+
+class Diagnosis(Record):
+    """All that `mia diagnose` found."""
+
+    model: str
+    samples: int
+    buckets: list[BucketFindings]
+    configured: ReadoutScore | None
+    """The readout of `score`; None: right and wrong answers never meet in a bucket."""
+    best: ReadoutScore | None
+    """The readout that is best on one half of the samples, measured on the other half."""
+    readouts: list[ReadoutScore]
+    """All that were tried, on all samples, best first. The first one is flattered by being chosen: see `best`."""
+    findings: list[Finding]
+    advice: dict[str, dict[str, Any]]
+    """Settings to try in the pipeline.yaml."""
+
+
+def findings(buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None) -> list[Finding]:
+    """The sentences, most important first."""
+    n = sum(bucket.n for bucket in buckets)
+    right, alone = (sum(getattr(bucket, name) for bucket in buckets) for name in ("right", "right_alone"))
+    if alone < MATCHES * n:
+        text = (
+            f"only {alone} of {n} answers equal the ground truth even with the picture alone: free answers, where equality "
+            "does not tell right from wrong, so nothing is known about the attention rule; diagnose rows with short answers too"
+        )
+        return [Finding(name="matching", good=False, text=text), _thresholds(buckets)]
+    lost = (alone - right) / n
+    text = f"{alone / n:.0%} right with the picture alone, {right / n:.0%} among several: {100 * lost:.0f} points to win back"
+    lines = [Finding(name="room", good=lost >= ROOM, text=text + ("" if lost >= ROOM else ", so there is little to mend"))]
+    told = [bucket for bucket in buckets if bucket.told_another is not None]
+    wrong = sum(bucket.n - bucket.right for bucket in told)
+    if wrong:
+        share = sum(bucket.told_another or 0 for bucket in told) / wrong
+        lines.append(
+            Finding(
+                name="confusion",
+                good=None,
+                text=f"{share:.0%} of {wrong} wrong answers are right about another of the pictures",
+            )
+        )
+    lines.append(_attention(configured))
+    if best is not None and _tells_more(best, configured):
+        text = f"{best.name} tells more: {best.auroc:.2f} [{best.low:.2f}, {best.high:.2f}] on samples it was not chosen on"
+        lines.append(Finding(name="readout", good=best.low > 0.5, text=text))
+    return [*lines, _thresholds(buckets)]
+
+
+def _tells_more(best: ReadoutScore, configured: ReadoutScore | None) -> bool:
+    return configured is None or best.low > configured.auroc
+
+
+def _attention(configured: ReadoutScore | None) -> Finding:
+    if configured is None:
+        text = "whether the ratio tells wrong from right is not known: they never meet in a format and number of images"
+        return Finding(name="attention", good=None, text=text)
+    told = f"AUROC {configured.auroc:.2f} [{configured.low:.2f}, {configured.high:.2f}] with {configured.name}"
+    if configured.low <= 0.5:
+        text = f"low attention on the target does not tell wrong answers from right ones here ({told}; 0.5 is chance)"
+    elif configured.auroc < TELLS:
+        text = f"low attention on the target tells little about wrong answers ({told})"
+    else:
+        text = f"low attention on the target goes with wrong answers ({told})"
+    return Finding(name="attention", good=configured.low > 0.5 and configured.auroc >= TELLS, text=text)
+
+
+def _thresholds(buckets: Sequence[BucketFindings]) -> Finding:
+    with_one = [bucket for bucket in buckets if bucket.threshold is not None]
+    inert = [f"{bucket.format} of {bucket.parts}" for bucket in with_one if bucket.inert]
+    if not inert:
+        return Finding(
+            name="thresholds", good=True, text="the thresholds divide the answers in every format and number of images"
+        )
+    everywhere = len(inert) == len(with_one)
+    where = "everywhere" if everywhere else f"in {len(inert)} of {len(with_one)} ({', '.join(inert)})"
+    text = f"the thresholds are inert {where}: they let nearly all answers through or nearly none, right or wrong"
+    return Finding(name="thresholds", good=False, text=text)
+
+
+def advice(
+    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None
+) -> dict[str, dict[str, Any]]:
+    """Settings that follow from the findings; empty: keep what is set."""
+    result: dict[str, dict[str, Any]] = {}
+    told = best is not None and best.low > 0.5
+    if best is not None and told and _tells_more(best, configured):
+        result["score"] = {"layer": best.layer, "rows": best.rows}
+        if best.value_weighted:
+            result["score"]["value_weighted"] = True
+    if any(bucket.inert for bucket in buckets):
+        result["select"] = {"calibrate": "auto"}
+    if not told and sum(bucket.n - bucket.right for bucket in buckets) >= ENOUGH:
+        result["select"] = {"attention": False}
+    return result
