@@ -50,6 +50,32 @@ def test_options_in_a_batch_equal_token_after_token_alone(tiny: SimpleNamespace)
             assert answer.tokens == len(text.split())
 
 
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "gemma3", "idefics3"])
+def test_a_prompt_run_once_gives_the_same_as_once_per_answer(
+    tiny: SimpleNamespace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = tiny.build(name)
+    prompts = [tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0), tiny.grid("g"), tiny.sequence("s2", ["a.png", "b.png"], 1)]
+    wanted = [OPTIONS, OPTIONS[:1], OPTIONS[1:]]
+    pictures: list[int] = []
+    build.model.register_forward_pre_hook(
+        lambda _, args, kwargs: pictures.append(kwargs.get("pixel_values") is not None), with_kwargs=True
+    )
+
+    def run() -> tuple[list[list[float]], int]:
+        pictures.clear()
+        found = likelihoods(prompts, wanted, build.model, build.processor, open_image=tiny.open_image, batch_size=3)
+        return [[likelihood.logp for likelihood in row] for row in found], sum(pictures)
+
+    shared, times = run()
+    monkeypatch.setattr("mia_attention.likelihood.why_not_shared", lambda *_: "for the test")
+    apart, times_apart = run()
+    assert [len(row) for row in shared] == [3, 1, 2]
+    for row, expected in zip(shared, apart, strict=True):
+        assert row == pytest.approx(expected, abs=1e-5)
+    assert (times, times_apart) == (1, 3)
+
+
 def test_answers_that_cannot_be_scored_are_refused(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     for answers in ([[""]], [["a <image> cat"]], []):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from mia_augment.errors import DataError, ModelError
 from mia_augment.records import Rows
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import Cache
 
-from mia_attention.adapters import adapter_of
-from mia_attention.decoder import decoder_layers
 from mia_attention.gradients import gradient_rows, next_tokens
 from mia_attention.inputs import image_token_id
+from mia_attention.prompt_cache import append_answers, cut, empty_cache, fill, go_on, why_not_cut, why_not_shared
 from mia_attention.readers import Reader, Readout, reader_for
 from mia_attention.rows import answer_rows, question_rows
 
@@ -26,9 +24,6 @@ Way = Literal["one pass", "prompt alone", "shared prompt", "generate's cache", "
 """How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
 answer; each prompt once and then its answers on its cache; or only the answers, on the cache that `generate` has left. Or
 prompt and answer together through all layers, and back."""
-
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-"""Inputs with a value for every position of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +89,17 @@ def read_answers(
     start = length - int(rows == "predicting")
     way, reason = choose_way(model, inputs, len(answers), readout, rows, cache)
     if way == "forward and back":
-        return Reading(_by_gradient(model, inputs, owners, answers, rows, question), way, reason)
+        return Reading(_in_turns(inputs, owners, answers, rows, question, partial(_by_gradient, model)), way, reason)
     reader = reader_for(model, [readout], value_weighted=value_weighted)
+    one_pass = partial(_one_pass, model, reader)
     with torch.inference_mode():
-        if way == "prompt alone" and question is not None:
-            spread = _prompts_alone(model, inputs, question, reader)[owners]
+        if way == "prompt alone":
+            spread = _in_turns(inputs, range(count), [[]] * count, rows, question, one_pass)[owners]
         elif way == "one pass":
-            spread = _one_pass(model, inputs, owners, answers, rows, reader)
+            spread = _in_turns(inputs, owners, answers, rows, question, one_pass)
         else:
-            filled = (
-                _cut(cache, start) if way == "generate's cache" and cache is not None else _fill(model, inputs, start, reader)
-            )
-            spread = _on_cache(model, inputs, owners, answers, rows, reader, filled, start)
+            usable = cache if way == "generate's cache" else None
+            spread = _on_cache(model, inputs, owners, answers, rows, reader, usable, start)
     return Reading(spread, way, reason)
 
 
@@ -135,11 +129,9 @@ def choose_way(
         return "prompt alone", "what the question looks at does not depend on the answer"
     if readout == "rollout":
         return "one pass", "rollout needs the queries of all positions, which no cache holds"
-    if adapter_of(model) is not None or not _only_attention(model):
-        return "one pass", "a cache can be read on only in models all of whose layers are transformers' attention"
-    if bool((inputs["input_ids"][:, start:] == image_token_id(model)).any()):
-        return "one pass", "a prompt ends with its picture, whose last token is to be read"
-    problem = None if cache is None else _problem(cache, prompts, start)
+    if (unshared := why_not_shared(model, inputs, start)) is not None:
+        return "one pass", unshared
+    problem = None if cache is None else why_not_cut(cache, prompts, start)
     if cache is not None and problem is None:
         return "generate's cache", "only the answers are run, no picture is encoded again"
     but = "" if problem is None else f"; the cache given cannot be used: {problem}"
@@ -148,55 +140,44 @@ def choose_way(
     return "one pass", "a prompt with one answer gains nothing from a cache" + but
 
 
-def _only_attention(model: Any) -> bool:
-    layers = decoder_layers(model)
-    return len(layers) == max(layers) + 1
+Run = Callable[[Mapping[str, Any], Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
+"""Spread of each sequence's rows, (batch, width): of a model's inputs, the rows, the prompts' lengths and the answers."""
 
 
-def _problem(cache: Cache, prompts: int, start: int) -> str | None:
-    """Why a cache cannot be cut back to its first `start` positions; None if it can."""
-    for index, layer in enumerate(cache.layers):
-        if not isinstance(layer, DynamicLayer) or type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-            return f"layer {index} is a {type(layer).__name__}, expected one that grows"
-        if layer.keys is None or layer.get_seq_length() < start or layer.keys.shape[0] != prompts:
-            return f"layer {index} does not hold {prompts} prompts of {start} positions"
-        if isinstance(layer, DynamicSlidingWindowLayer) and layer.get_seq_length() >= layer.sliding_window:
-            return f"layer {index} has a sliding window and has dropped its first keys"
-    return None
-
-
-Turn = tuple[dict[str, Any], Tensor, list[Sequence[int]], list[tuple[int, int]]]
-"""Inputs of whole sequences, the prompts' lengths, the answers, and which prompt's row belongs to which answer."""
-
-
-def _turns(inputs: Mapping[str, Any], owners: Sequence[int], answers: Sequence[Sequence[int]]) -> Iterator[Turn]:
-    """Prompts with answers behind them; several answers to a prompt take turns."""
-    count = inputs["input_ids"].shape[0]
-    numbers: list[list[int]] = [[index for index, owner in enumerate(owners) if owner == prompt] for prompt in range(count)]
-    for turn in itertools.zip_longest(*numbers):
-        said = [[] if index is None else answers[index] for index in turn]
-        whole, lengths = append_answers(inputs, said)
-        yield whole, lengths, said, [(prompt, index) for prompt, index in enumerate(turn) if index is not None]
-
-
-def _by_gradient(
-    model: Any,
+def _in_turns(
     inputs: Mapping[str, Any],
     owners: Sequence[int],
     answers: Sequence[Sequence[int]],
     rows: Rows,
     question: Sequence[tuple[int, int]] | None,
+    run: Run,
 ) -> Tensor:
-    """Gradient x attention of each answer's rows, (answers, length)."""
-    length = inputs["input_ids"].shape[1]
+    """Prompts with answers behind them, (answers, length); several answers to a prompt take turns."""
+    count, length = inputs["input_ids"].shape
     out = torch.zeros(len(answers), length)
-    for whole, lengths, said, chosen in _turns(inputs, owners, answers):
-        width = whole["input_ids"].shape[1]
-        own = _rows_of(rows, lengths, said, width, length, question)
-        targets = next_tokens(lengths.tolist(), said, width).to(lengths.device)
-        spread = _left_padded(gradient_rows(model, whole, targets, own), lengths, length)
-        out[[index for _, index in chosen]] = spread[[prompt for prompt, _ in chosen]]
+    numbers: list[list[int]] = [[index for index, owner in enumerate(owners) if owner == prompt] for prompt in range(count)]
+    for turn in itertools.zip_longest(*numbers):
+        said: list[Sequence[int]] = [[] if index is None else answers[index] for index in turn]
+        whole, lengths = append_answers(inputs, said)
+        own = _rows_of(rows, lengths, said, whole["input_ids"].shape[1], length, question)
+        spread = _left_padded(run(whole, own, lengths, said), lengths, length)
+        for index, row in zip(turn, spread, strict=True):
+            if index is not None:
+                out[index] = row
     return out
+
+
+def _one_pass(
+    model: Any, reader: Reader, whole: Mapping[str, Any], own: Tensor, lengths: Tensor, said: Sequence[Sequence[int]]
+) -> Tensor:
+    with reader.reading((0, None), stop=True):
+        model(**whole, use_cache=False)
+    return reader.spread(own, reader.readouts[0])
+
+
+def _by_gradient(model: Any, whole: Mapping[str, Any], own: Tensor, lengths: Tensor, said: Sequence[Sequence[int]]) -> Tensor:
+    targets = next_tokens(lengths.tolist(), said, own.shape[1]).to(lengths.device)
+    return gradient_rows(model, whole, targets, own)
 
 
 def _rows_of(
@@ -214,38 +195,6 @@ def _rows_of(
     return answer_rows(rows, lengths, torch.tensor([len(answer) for answer in said], device=lengths.device), width)
 
 
-def _one_pass(
-    model: Any,
-    inputs: Mapping[str, Any],
-    owners: Sequence[int],
-    answers: Sequence[Sequence[int]],
-    rows: Rows,
-    reader: Reader,
-) -> Tensor:
-    length = inputs["input_ids"].shape[1]
-    out = torch.zeros(len(answers), length)
-    for whole, lengths, said, chosen in _turns(inputs, owners, answers):
-        own = _rows_of(rows, lengths, said, whole["input_ids"].shape[1], length, None)
-        spread = _run_whole(model, whole, lengths, own, reader, length)
-        out[[index for _, index in chosen]] = spread[[prompt for prompt, _ in chosen]]
-    return out
-
-
-def _prompts_alone(model: Any, inputs: Mapping[str, Any], question: Sequence[tuple[int, int]], reader: Reader) -> Tensor:
-    """The rows of each prompt's question, (prompts, length)."""
-    count, length = inputs["input_ids"].shape
-    whole, lengths = append_answers(inputs, [[]] * count)
-    own = _rows_of("question", lengths, [[]] * count, whole["input_ids"].shape[1], length, question)
-    return _run_whole(model, whole, lengths, own, reader, length)
-
-
-def _run_whole(model: Any, whole: Mapping[str, Any], lengths: Tensor, own: Tensor, reader: Reader, length: int) -> Tensor:
-    """One pass over sequences that begin at position 0; their prompts' columns at their left-padded places, on the CPU."""
-    with reader.reading((0, None), stop=True):
-        model(**whole, use_cache=False)
-    return _left_padded(reader.spread(own, reader.readouts[0]), lengths, length)
-
-
 def _left_padded(spread: Tensor, lengths: Tensor, length: int) -> Tensor:
     """Columns of prompts that begin at position 0, (batch, >= length), at their left-padded places, on the CPU."""
     spread = spread.float().cpu()
@@ -255,54 +204,6 @@ def _left_padded(spread: Tensor, lengths: Tensor, length: int) -> Tensor:
     return out
 
 
-def append_answers(inputs: Mapping[str, Any], answers: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Tensor]:
-    """Prompts with answers behind them, padded on the right, so that positions count from 0 in every row.
-
-    Returns:
-        The model's inputs, and (batch,) how long each prompt is.
-    """
-    lengths = inputs["attention_mask"].sum(1)
-    whole = dict(inputs)
-    for name in PER_TOKEN:
-        if name in whole:
-            rows = [
-                torch.cat([row[row.shape[0] - int(length) :], _filled(name, answer, row)])
-                for row, length, answer in zip(whole[name], lengths, answers, strict=True)
-            ]
-            whole[name] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return whole, lengths
-
-
-def _filled(name: str, answer: Sequence[int], like: Tensor) -> Tensor:
-    """An answer's part of an input: its ids, ones for the mask, zeros (text) for token types."""
-    values = {"input_ids": list(answer), "attention_mask": [1] * len(answer)}.get(name, [0] * len(answer))
-    return torch.tensor(values, dtype=like.dtype, device=like.device)
-
-
-def _positions(model: Any, inputs: Mapping[str, Any]) -> Tensor:
-    """Position ids of left-padded prompts as `generate` makes them, (..., prompts, length)."""
-    made: Tensor = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
-    return made
-
-
-def _fill(model: Any, inputs: Mapping[str, Any], start: int, reader: Reader) -> Cache:
-    """A cache of each prompt's first `start` positions, up to the last layer needed."""
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    part = {name: value[:, :start] if name in PER_TOKEN else value for name, value in inputs.items()}
-    positions = _positions(model, inputs)[..., :start]
-    with reader.reading((0, 0), stop=True):
-        model(**part, position_ids=positions, past_key_values=cache, use_cache=True)
-    return cache
-
-
-def _cut(cache: Cache, start: int) -> Cache:
-    """The first `start` positions of a cache; the cache itself stays as it is."""
-    cut = copy.copy(cache)
-    cut.layers = [copy.copy(layer) for layer in cache.layers]
-    cut.crop(start - cache.get_seq_length())
-    return cut
-
-
 def _on_cache(
     model: Any,
     inputs: Mapping[str, Any],
@@ -310,28 +211,17 @@ def _on_cache(
     answers: Sequence[Sequence[int]],
     rows: Rows,
     reader: Reader,
-    cache: Cache,
+    cache: Cache | None,
     start: int,
 ) -> Tensor:
-    """Run the answers on a cache of the prompts' first `start` positions."""
-    prompt_ids, prompt_mask = inputs["input_ids"][owners], inputs["attention_mask"][owners]
-    length = prompt_ids.shape[1]
-    ids = [torch.tensor(list(answer), dtype=prompt_ids.dtype) for answer in answers]
-    tail = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(prompt_ids.device)
-    lengths = torch.tensor([len(answer) for answer in answers], device=tail.device)
-    steps = torch.arange(tail.shape[1], device=tail.device)
-    real = (steps < lengths[:, None]).to(prompt_mask.dtype)
-    positions = _positions(model, inputs)[..., owners, :]
-    positions = torch.cat([positions, positions[..., -1:] + 1 + steps], -1)  # text follows: all axes count on
-    if owners != list(range(len(inputs["input_ids"]))):
-        cache.batch_select_indices(torch.tensor(owners, device=tail.device))
+    """Run the answers on a cache of the prompts' first `start` positions, which is filled if there is none."""
+    filled = empty_cache(model) if cache is None else cut(cache, start)
+    if cache is None:
+        with reader.reading((0, 0), stop=True):
+            fill(filled, model, inputs, start)
     with reader.reading((start, None), stop=True, past=start):
-        model(
-            input_ids=torch.cat([prompt_ids, tail], 1)[:, start:],
-            attention_mask=torch.cat([prompt_mask, real], 1),
-            position_ids=positions[..., start:],
-            past_key_values=cache,
-            use_cache=True,
-        )
-    own = answer_rows(rows, torch.full_like(lengths, length), lengths, length + tail.shape[1])
+        go_on(model, inputs, owners, answers, filled, start)
+    length = inputs["input_ids"].shape[1]
+    lengths = torch.tensor([len(answer) for answer in answers], device=inputs["input_ids"].device)
+    own = answer_rows(rows, torch.full_like(lengths, length), lengths, length + int(lengths.max()))
     return reader.spread(own, reader.readouts[0])[:, :length].float().cpu()

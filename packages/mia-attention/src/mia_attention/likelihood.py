@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mia_attention.adapters import adapter_of
 from mia_attention.batching import Prompt, plan, run_batches, windows
-from mia_attention.given import append_answers
 from mia_attention.inputs import Encoded, image_token_id
+from mia_attention.prompt_cache import append_answers, copied, empty_cache, fill, go_on, why_not_shared
 from mia_attention.responses import OpenImage
 from mia_attention.views import encode_prompts
 
@@ -46,7 +46,9 @@ def likelihoods(
     open_image: OpenImage,
     batch_size: int = 8,
 ) -> Iterator[list[Likelihood]]:
-    """How likely each prompt's answers are, in input order; a prompt is encoded once and run once for each of its answers.
+    """How likely each prompt's answers are, in input order.
+
+    A prompt is encoded once for all of its answers, and run once in models whose cache can be read on.
 
     Args:
         answers: for each prompt, texts (no end-of-sequence token is added) or token ids as they are.
@@ -90,28 +92,49 @@ def _ids(prompt: Prompt, answer: Answer, model: Any, processor: Any) -> list[int
 
 
 def _run(model: Any, prepared: Prepared) -> list[list[Likelihood]]:
-    """One pass for the first answers of all prompts, one for the second ..; shorter lists are filled with an empty answer."""
+    """The first answers of all prompts, then the second ..; shorter lists are filled with an empty answer."""
     encoded, said, names = prepared
-    out: list[list[Likelihood]] = [[] for _ in said]
-    for turn in itertools.zip_longest(*said):
-        tails = [[] if answer is None else answer for answer in turn]
-        for row, likelihood in enumerate(_one_each(model, encoded, tails)):
+    turns = [[[] if answer is None else answer for answer in turn] for turn in itertools.zip_longest(*said)]
+    start = encoded.prompt_length - 1
+    with torch.inference_mode():
+        if len(turns) > 1 and why_not_shared(model, encoded.inputs, start) is None:
+            found = _on_cache(model, encoded.inputs, turns, start)
+        else:
+            found = [_one_each(model, encoded.inputs, tails) for tails in turns]
+    for each_turn in found:
+        for name, likelihood in zip(names, each_turn, strict=True):
             if likelihood.logp != likelihood.logp:
-                raise ModelError(f"sample {names[row]}: the model's outputs are NaN; try another dtype")
-            out[row] += [likelihood] if tails[row] else []
+                raise ModelError(f"sample {name}: the model's outputs are NaN; try another dtype")
+    return [[each for each in row if each.tokens] for row in zip(*found, strict=True)]
+
+
+def _on_cache(
+    model: Any, inputs: Mapping[str, Any], turns: Sequence[Sequence[Sequence[int]]], start: int
+) -> list[list[Likelihood]]:
+    """The prompts run once, but for their last token, which comes with each turn's answers."""
+    cache = empty_cache(model)
+    fill(cache, model, inputs, start)
+    out = []
+    for tails in turns:
+        logits: Tensor = go_on(model, inputs, range(len(tails)), tails, copied(cache), start).logits
+        logps = logits.float().log_softmax(-1).cpu()
+        out.append([_sum(row[: len(tail)], tail) for row, tail in zip(logps, tails, strict=True)])
     return out
 
 
-def _one_each(model: Any, encoded: Encoded, tails: Sequence[Sequence[int]]) -> list[Likelihood]:
-    """log p(answer | prompt) = sum over t of log p(token t | prompt, tokens before t); logits at no other positions."""
-    whole, lengths = append_answers(encoded.inputs, tails)
+def _one_each(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """Prompts and answers in one pass; logits at the answers' positions alone."""
+    whole, lengths = append_answers(inputs, tails)
     before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
     kept = sorted({position for places in before for position in places})
-    with torch.inference_mode():
-        keep = torch.tensor(kept, device=lengths.device)
-        logps: Tensor = model(**whole, use_cache=False, logits_to_keep=keep).logits.float().log_softmax(-1).cpu()
+    keep = torch.tensor(kept, device=lengths.device)
+    logps: Tensor = model(**whole, use_cache=False, logits_to_keep=keep).logits.float().log_softmax(-1).cpu()
     column = {position: index for index, position in enumerate(kept)}
     return [
-        Likelihood(float(logps[row, [column[place] for place in places], tail].sum()), len(tail))
-        for row, (places, tail) in enumerate(zip(before, tails, strict=True))
+        _sum(row[[column[place] for place in places]], tail) for row, places, tail in zip(logps, before, tails, strict=True)
     ]
+
+
+def _sum(logps: Tensor, answer: Sequence[int]) -> Likelihood:
+    """log p(answer | prompt) = sum over t of log p(token t | prompt, tokens before t), from (tokens, vocabulary)."""
+    return Likelihood(float(logps[range(len(answer)), answer].sum()), len(answer))
