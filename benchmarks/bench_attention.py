@@ -57,17 +57,16 @@ def build(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
 
+def greedy_decoding(tokens: int, **more: bool) -> GenerationConfig:
+    """Exactly so many tokens, none of them an image's."""
+    fixed = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens, "pad_token_id": 0}
+    return GenerationConfig(**fixed, suppress_tokens=[IMAGE_TOKEN], **more)
+
+
 def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespace) -> Callable[[], Any]:
     """What is measured: answer, and have one layer's mean attention of the generated rows in hand (plain: the answer only)."""
-    greedy = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=args.tokens,
-        min_new_tokens=args.tokens,
-        pad_token_id=0,
-        suppress_tokens=[IMAGE_TOKEN],
-        output_attentions=way == "eager",
-        return_dict_in_generate=way == "eager",
-    )
+    eagerly = way == "eager"
+    greedy = greedy_decoding(args.tokens, output_attentions=eagerly, return_dict_in_generate=eagerly)
     layer, prompt = args.layers // 2, inputs["input_ids"].shape[1]
 
     def plain() -> Any:
@@ -109,14 +108,7 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
 
 def given_answers(model: Any, inputs: dict[str, Any], args: argparse.Namespace) -> None:
     """Time each way to read one layer's attention of answers given to the prompt."""
-    greedy = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=args.tokens,
-        min_new_tokens=args.tokens,
-        pad_token_id=0,
-        suppress_tokens=[IMAGE_TOKEN],
-        return_dict_in_generate=True,
-    )
+    greedy = greedy_decoding(args.tokens, return_dict_in_generate=True)
     out = model.generate(**inputs, generation_config=greedy)
     answer = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     several = [[(token + shift) % 900 + 10 for token in answer] for shift in range(args.answers)]
