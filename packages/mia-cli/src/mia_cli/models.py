@@ -14,6 +14,7 @@ from mia_augment.errors import ModelError
 from mia_augment.files import content_hash
 
 from mia_cli.config import EMBEDDED, ModelSettings
+from mia_cli.hub import only_stored
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 LARGE_FILE = 64 << 20
@@ -67,8 +68,11 @@ def load(
     """
     folder = model_folder(name)
     where = str(folder or name)
+    options = {"trust_remote_code": trust_remote_code}
     if folder is not None:
         _check_folder(folder, name)
+    else:
+        options["local_files_only"] = only_stored(name)
     import torch
     import transformers
 
@@ -78,7 +82,6 @@ def load(
     place = _device(device)
     exact = place.type == "cpu" or name == EMBEDDED
     kind = getattr(torch, dtype) if dtype != "auto" else torch.float32 if exact else torch.bfloat16
-    options = {"trust_remote_code": trust_remote_code}
     try:
         quantized = _in_four_bits(where, kind, place, options) if quantization == "4bit" else {}
         model = transformers.AutoModelForImageTextToText.from_pretrained(
