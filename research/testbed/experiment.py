@@ -6,24 +6,28 @@ Runs `mia ablate` on drawn pictures under research/testbed/work/NAME and writes 
 the held-out questions. Answers are judged by the value they name (`red`), so that one wording is not preferred to another.
 
 Styles of the ground truths: `own` are the model's words ("The color is red."); `other` a longer wording that it knows but
-does not use (see train.py --other), as ground truths and answers of real models differ. With `other` no answer equals its
-ground truth, so nothing but the attention rule can tell wrong answers from right ones.
+does not use (see train.py --other), as ground truths and answers of real models differ; `mixed` either, by chance, for a
+model that uses both (train.py --narrow-other). With `other` no answer equals its ground truth and with `mixed` few right
+ones do, so little but the attention rule can tell wrong answers from right ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mia_augment.files import read_jsonl, write_json
+from mia_augment.records import PreferencePair
 from mia_cli import drawing
 from mia_cli.console import Display
-from mia_cli.drawn_data import ROWS
+from mia_cli.drawn_data import ROWS, write_rows
 from mia_cli.quickstart import prepare
 from mia_select.comparison import compare, outcomes
 from mia_select.evaluation import Prediction
@@ -35,21 +39,27 @@ HERE = Path(__file__).parent
 VALUES = {value for values in drawing.ATTRIBUTES.values() for value in values}
 
 
+STYLES = {"own": 0.0, "mixed": 0.5, "other": 1.0}
+"""Style -> share of ground truths in the other wording."""
+
+
 def named(text: str) -> set[str]:
     """Values of attributes that an answer names; every value belongs to one attribute only."""
     return {word.strip(".,?:\n") for word in text.split()} & VALUES
 
 
-def other_rows(folder: Path) -> Path:
-    """The rows of a folder with their answers in the other wording."""
+def reworded(folder: Path, share: float) -> Path:
+    """The rows of a folder with this share of their answers in the other wording."""
     rows = json.loads((folder / ROWS).read_text())
     for row in rows:
         turn = row["conversations"][1]
         (value,) = named(turn["value"])
         attribute = next(name for name, values in drawing.ATTRIBUTES.items() if value in values)
-        turn["value"] = data.OTHER_WORDING[attribute].format(value)
-    write_json(folder / "rows-other.json", rows)
-    return folder / "rows-other.json"
+        if random.Random(row["id"]).random() < share:
+            turn["value"] = data.OTHER_WORDING[attribute].format(value)
+    target = folder / f"rows-{share}.json"
+    write_json(target, rows)
+    return target
 
 
 def pipeline(folder: Path, args: argparse.Namespace) -> Path:
@@ -64,11 +74,15 @@ def pipeline(folder: Path, args: argparse.Namespace) -> Path:
         model=args.model,
     )
     settings = yaml.safe_load(file.read_text())
+    if args.split != "test":
+        write_rows(folder / "data" / args.split, args.split, 300, seed=args.seed)
+        settings["evaluate"]["source"] = f"data/{args.split}/{ROWS}"
     settings["report"] = {**settings.get("report", {}), "pairs": 0}
     settings["score"] = {**settings["score"], "layer": args.layer, "rows": args.rows}
-    if args.style == "other":
-        settings["data"]["source"] = str(other_rows(folder / "data" / "train"))
-        settings["evaluate"]["source"] = str(other_rows(folder / "data" / "test"))
+    if args.style != "own":
+        for part in ("data", "evaluate"):
+            rows = folder / settings[part]["source"]
+            settings[part]["source"] = str(reworded(rows.parent, STYLES[args.style]))
         settings["score"]["max_new_tokens"] = settings["evaluate"]["max_new_tokens"] = 24
     for change in args.set:
         name, value = change.split("=", 1)
@@ -98,25 +112,42 @@ def answered(folder: Path, seeds: int) -> dict[str, dict[int, list[Prediction]]]
     return predictions
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--style", choices=["own", "other"], default="own")
+    parser.add_argument("--style", choices=STYLES, default="own")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--variants", default="")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--pictures", type=int, default=800)
     parser.add_argument("--per-bucket", type=int, default=300)
     parser.add_argument("--layer", type=yaml.safe_load, default=3)
     parser.add_argument("--rows", default="generated")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures; test pictures with another one are fresh")
+    parser.add_argument("--split", choices=["validation", "test"], default="test", help="of the held-out pictures")
+    parser.add_argument("--work", help="name of a folder under work/ to share with other experiments on the same samples")
     parser.add_argument("--beside", help="an experiment made before on the same questions, for one table over both")
     parser.add_argument("--set", nargs="*", default=[], metavar="train.beta=0.2", help="other settings of the pipeline.yaml")
-    args = parser.parse_args()
-    folder = HERE / "work" / args.name
+    return parser
+
+
+def wrong_shares(folder: Path, seeds: int) -> dict[str, list[float]]:
+    """Variant -> per seed the share of its pairs whose rejected answer names another value than the chosen one."""
+    shares: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        for path in sorted((folder / f"run/ablate/seed-{seed}").glob("*/pairs.jsonl")):
+            wrong = [named(pair.rejected) != named(pair.chosen) for pair in read_jsonl(path, PreferencePair)]
+            shares.setdefault(path.parent.name, []).append(round(sum(wrong) / len(wrong), 3))
+    return shares
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The table of one experiment, by value and by match, with its settings."""
+    folder = HERE / "work" / (args.work or args.name)
     file = pipeline(folder, args)
-    command = ["mia", "ablate", str(file), "--seeds", str(args.seeds), "--json"]
+    command = ["mia", "ablate", str(file), "--seeds", str(args.seeds), "--jobs", str(args.jobs), "--json"]
     command += ["--pairs", str(args.pairs)] if args.pairs else []
     command += ["--variants", args.variants] if args.variants else []
     started = time.time()
@@ -127,20 +158,32 @@ def main() -> None:
             predictions[f"{args.beside}: {variant}"] = runs
     controls = {arm["variant"]: arm["compared_with"] for arm in table["arms"] if arm["compared_with"] in predictions}
     by_value = compare(outcomes(predictions), controls)
-    result = {
+    return {
         "settings": vars(args) | {"model": Path(args.model).name},
         "minutes": round((time.time() - started) / 60, 1),
         "by_value": by_value.model_dump(mode="json"),
         "by_match": table,
+        "rejected_wrong": wrong_shares(folder, args.seeds),
         "unanswered": {
             name: [sum(not named(p.after or "") for p in found) for found in seeds.values()]
             for name, seeds in predictions.items()
         },
     }
+
+
+def show(result: dict[str, Any]) -> None:
+    for row in result["by_value"]["rows"]:
+        gain = {name: 100 * value for name, value in row["gain"].items()}
+        print(
+            f"{row['variant']:22} {row['group']:12} {gain['mean']:+6.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]", flush=True
+        )
+
+
+def main() -> None:
+    args = parser().parse_args()
+    result = run(args)
     write_json(HERE / "results" / f"{args.name}.json", result)
-    for row in by_value.rows:
-        gain = row.gain
-        print(f"{row.variant:22} {row.group:12} {100 * gain.mean:+6.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]")
+    show(result)
 
 
 if __name__ == "__main__":

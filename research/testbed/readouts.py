@@ -20,7 +20,8 @@ from mia_augment.records import Sample
 from mia_augment.stage import augment_dataset
 from mia_cli.config import load_config
 from mia_cli.console import Display
-from mia_cli.diagnose import ask, choose_samples, diagnose
+from mia_cli.diagnose import ask, choose_samples
+from mia_cli.diagnosis import diagnose
 from mia_cli.drawn_data import ROWS
 from mia_cli.models import load
 from mia_cli.quickstart import prepare
