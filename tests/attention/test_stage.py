@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny_models
 from mia_attention import ScoreSettings, score_samples
 from mia_attention.ranks import Ranks
 from mia_augment.errors import DataError
@@ -88,30 +90,27 @@ def test_second_run_does_nothing_and_changed_settings_do_it_again(folder: Path, 
 
 
 KILLED = """
-import importlib.util, os, signal, sys
+import os, signal, sys
 from pathlib import Path
+import tiny_models
 from mia_attention import ScoreSettings, score_samples
 
-spec = importlib.util.spec_from_file_location("builds", sys.argv[1])
-builds = importlib.util.module_from_spec(spec)
-sys.modules["builds"] = builds
-spec.loader.exec_module(builds)
-build = builds.build("llava")
+build = tiny_models.build("llava")
 
 def progress(count, total):
     if count >= 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = ScoreSettings(batch_size=2, max_new_tokens=4)
-score_samples(Path(sys.argv[2]), build.model, build.processor, Path(sys.argv[3]), settings, model_id="tiny", progress=progress)
+score_samples(Path(sys.argv[1]), build.model, build.processor, Path(sys.argv[2]), settings, model_id="tiny", progress=progress)
 """
 
 
 def test_killed_run_goes_on_and_gives_the_same_bytes(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
-    builds = Path(__file__).with_name("conftest.py")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
+    environment = {**os.environ, "PYTHONPATH": tiny_models.FOLDER}
     process = subprocess.run(
-        [sys.executable, "-c", KILLED, builds, folder, killed], check=False, capture_output=True, text=True
+        [sys.executable, "-c", KILLED, folder, killed], check=False, capture_output=True, text=True, env=environment
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert not (killed / "scored.jsonl").exists()

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_models
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, read_manifest, write_manifest
 from mia_dpo_train import TrainSettings, train_pairs
@@ -26,15 +27,13 @@ SETTINGS = {
 }
 
 RUNNER = """
-import importlib.util, json, sys
+import json, sys
 from pathlib import Path
-spec = importlib.util.spec_from_file_location("fixtures", sys.argv[1])
-fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fixtures)
+import tiny_models
 from mia_dpo_train import TrainSettings, train_pairs
-model, processor = fixtures.build("llava")
-settings = TrainSettings.model_validate(json.loads(sys.argv[4]))
-train_pairs(Path(sys.argv[2]), model, processor, Path(sys.argv[3]), settings, model_id="tiny")
+tiny = tiny_models.build("llava", strong=True)
+settings = TrainSettings.model_validate(json.loads(sys.argv[3]))
+train_pairs(Path(sys.argv[1]), tiny.model, tiny.processor, Path(sys.argv[2]), settings, model_id="tiny")
 """
 
 
@@ -79,10 +78,9 @@ def test_a_finished_stage_is_left_alone_until_something_changes(stage, tmp_path,
 def test_killed_in_the_middle_it_ends_with_the_same_bytes(stage, tmp_path, pairs_folder):
     stage("whole")
     out = tmp_path / "killed"
-    fixtures = Path(__file__).with_name("conftest.py")
     settings = TrainSettings.model_validate({**SETTINGS, "workers": 1}).model_dump_json()
-    command = [sys.executable, "-c", RUNNER, str(fixtures), str(pairs_folder), str(out), settings]
-    process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", RUNNER, str(pairs_folder), str(out), settings]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": tiny_models.FOLDER}, stderr=subprocess.DEVNULL)
     checkpoint = out / "checkpoints" / "step-00000004"
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.002)

@@ -74,4 +74,4 @@ def test_loss_and_gradients_agree_with_trl(name, loss, build, pairs, open_pictur
         assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
         ours.backward()
         for key, parameter in trainable(adapted).items():
-            assert (parameter.grad - gradients[key]).abs().max() < 1e-5, key
+            assert (parameter.grad - gradients[key]).abs().max() < 1e-5 * max(1, gradients[key].abs().max()), key
