@@ -7,9 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import tiny_models
 from mia_dpo_train import TrainSettings, train_pairs
 from safetensors.torch import load_file
 
@@ -24,17 +26,18 @@ SETTINGS = {
     "trackers": [],
 }
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "accelerate"
+
 RUNNER = """
-import importlib.util, json, shutil, sys, torch
+import json, os, shutil, sys
 from pathlib import Path
-torch.set_num_threads(1)
-spec = importlib.util.spec_from_file_location("fixtures", sys.argv[1])
-fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fixtures)
+import tiny_models, torch
+from accelerate.state import PartialState
 from mia_dpo_train import TrainSettings, train_pairs
-if sys.argv[5] == "fsdp2":
+torch.set_num_threads(1)
+folder, out, settings, kind = Path(sys.argv[1]), Path(sys.argv[2]), TrainSettings.model_validate_json(sys.argv[3]), sys.argv[4]
+if kind == "fsdp2":
     # Accelerate shards on accelerators only; here its plugin is put in place by hand, to run the same code on a CPU.
-    from accelerate.state import PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
     from mia_dpo_train import trainer
     make = trainer.make_accelerator
@@ -48,21 +51,29 @@ if sys.argv[5] == "fsdp2":
             state.distributed_type = DistributedType.FSDP
         return accelerator
     trainer.make_accelerator = sharding
-model, processor = fixtures.build("llava")
-settings = TrainSettings.model_validate(json.loads(sys.argv[4]))
-out = Path(sys.argv[3])
-train_pairs(Path(sys.argv[2]), model, processor, out, settings, model_id="tiny")
+if kind.startswith("deepspeed"):
+    # Accelerate counts one process where there is no accelerator, unless it is told how they talk to each other.
+    from importlib import import_module
+    import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # minutes of compiling
+    PartialState(backend="gloo")
 
+# Before DeepSpeed is there, which would build them in parts.
+models = [tiny_models.build("llava", strong=True) for _ in range(2)]
+
+def run():
+    made = models.pop()
+    train_pairs(folder, made.model, made.processor, out, settings, model_id="tiny")
+
+run()
 # As if the run had been killed between its last two checkpoints.
-from accelerate.state import PartialState
 if PartialState().is_main_process:
     (out / "adapter").rename(out / "before")
     (out / "manifest.json").unlink()
     shutil.rmtree(out / "checkpoints" / "step-00000006")
 PartialState().wait_for_everyone()
-model, processor = fixtures.build("llava")
-train_pairs(Path(sys.argv[2]), model, processor, out, settings, model_id="tiny")
+run()
 """
+ENVIRONMENT = {**os.environ, "PYTHONPATH": tiny_models.FOLDER}
 
 
 def free_port() -> str:
@@ -71,28 +82,35 @@ def free_port() -> str:
         return str(sock.getsockname()[1])
 
 
+def start(arguments, changes):
+    environment = {**ENVIRONMENT, **changes}
+    return subprocess.Popen(
+        [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
 def launch(pairs_folder, out, settings, kind):
     """Two processes; raises with their output when one fails."""
-    port, fixtures = free_port(), Path(__file__).with_name("conftest.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUNNER, str(fixtures), str(pairs_folder), str(out), json.dumps(settings), kind],
-            env={
-                **os.environ, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
-                "ACCELERATE_USE_FSDP": str(kind == "fsdp2").lower(),
-            },
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
+    port, arguments = free_port(), [str(pairs_folder), str(out), json.dumps(settings), kind]
+    if kind.startswith("deepspeed"):
+        (out.parent / "runner.py").write_text(RUNNER)
+        options = ["--config_file", str(EXAMPLES / f"{kind}.yaml"), "--num_processes", "2", "--main_process_port", port]
+        options += ["--mixed_precision", "no", str(out.parent / "runner.py")]
+        processes = [start(["-m", "accelerate.commands.launch", *options, *arguments], {"DS_ACCELERATOR": "cpu"})]
+    else:
+        shared = {
+            "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
+            "ACCELERATE_USE_FSDP": str(kind == "fsdp2").lower(),
+        }  # fmt: skip
+        ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+        processes = [start(["-c", RUNNER, *arguments], rank) for rank in ranks]
     try:
         outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
     codes = [process.returncode for process in processes]
-    assert codes == [0, 0], f"exit codes {codes}\n" + "\n".join(outputs)
+    assert not any(codes), f"exit codes {codes}\n" + "\n".join(outputs)
 
 
 def losses(out):
@@ -100,7 +118,11 @@ def losses(out):
     return [(row["loss"], row["grad_norm"]) for row in rows if row["part"] == "train"]
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+NEEDS_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is an optional dependency")
+KINDS = ["ddp", "fsdp2", *(pytest.param(f"deepspeed_zero{stage}", marks=NEEDS_DEEPSPEED) for stage in (2, 3))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one_and_go_on_when_interrupted(kind, build, pairs_folder, tmp_path):
     """9 pairs in steps of 4: the last step of an epoch has one pair, so one process has none."""
     model, processor = build("llava")
@@ -114,6 +136,6 @@ def test_two_processes_train_as_one_and_go_on_when_interrupted(kind, build, pair
     assert first.keys() == second.keys()
     for name, weights in first.items():
         assert (weights - second[name]).abs().max() < 1e-6, name
-    assert (out / "checkpoints" / "step-00000004" / "accelerate").exists() == (kind == "fsdp2")
+    assert (out / "checkpoints" / "step-00000004" / "accelerate").exists() == (kind != "ddp")
     before, after = (path / "adapter_model.safetensors" for path in (out / "before", out / "adapter"))
     assert before.read_bytes() == after.read_bytes()

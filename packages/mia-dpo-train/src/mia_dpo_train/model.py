@@ -174,10 +174,13 @@ class Trained:
         return self.accelerator.distributed_type in ("FSDP", "DEEPSPEED")
 
     def full_state(self) -> dict[str, Tensor] | None:
-        """All parameters by the model's own names, gathered from all processes; None: the model holds them itself."""
+        """All parameters by the model's own names, gathered from all processes; None: the model holds them itself.
+
+        To be called by every process, and used by the main one only: others may get nothing.
+        """
         if not self.sharded:
             return None
-        gathered = self.accelerator.get_state_dict(self.wrapped)
+        gathered = self.accelerator.get_state_dict(self.wrapped) or {}
         return {name.removeprefix("model."): tensor for name, tensor in gathered.items()}
 
 
@@ -186,7 +189,15 @@ def prepare_trained(model: Any, settings: TrainSettings, accelerator: Any, model
 
     Args:
         longest: tokens of the longest pair, by which attention is chosen.
+
+    Raises:
+        ModelError: DeepSpeed has the model in parts already.
     """
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise ModelError(
+            "the model was loaded in parts by DeepSpeed, and its weights cannot be told from others; load it before the first "
+            "training of the process, and leave zero3_init_flag at false"
+        )
     facts = model_facts(model)
     mixed = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     attention = set_attention(model, settings, longest, bf16=torch.bfloat16 in (model.dtype, mixed))
