@@ -83,7 +83,7 @@ def blocks(facts: ModelFacts, batch: PairBatch) -> Tensor | None:
 def prefix_mask(parts: Tensor, block: Tensor | None = None, window: int | None = None, place: Tensor | None = None) -> Tensor:
     """Who attends to whom in the packed sequence: bool (pairs, 1, query, key), True = attends.
 
-    A token sees earlier tokens of the prompt and of its own answer. Padding sees itself alone, so that no row is empty.
+    A token sees itself and earlier tokens of the prompt and of its own answer. Padding is seen by padding alone.
     """
     order = torch.arange(parts.shape[1], device=parts.device)
     visible = (order[:, None] >= order[None, :])[None]
@@ -92,8 +92,7 @@ def prefix_mask(parts: Tensor, block: Tensor | None = None, window: int | None =
     if block is not None:
         visible = visible | ((block[:, :, None] == block[:, None, :]) & (block[:, :, None] >= 0))
     same_branch = (parts[:, None, :] == PROMPT) | (parts[:, None, :] == parts[:, :, None])
-    visible = visible & same_branch & (parts[:, None, :] != PAD)
-    return (visible | torch.eye(parts.shape[1], dtype=torch.bool, device=parts.device))[:, None]
+    return (visible & same_branch)[:, None]
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
