@@ -175,6 +175,24 @@ def test_accumulation_equals_one_large_batch(run, tmp_path, nll):
         assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-4)
 
 
+def test_the_first_step_follows_warm_up_and_clipping(run, tmp_path):
+    """AdamW's first step moves a weight by the learning rate, whatever its gradient, and keeps (1 - 0.9) of that gradient."""
+    run(tmp_path, max_steps=4, warmup=0.5, max_grad_norm=0.01, checkpoint_every=1, keep_checkpoints=4)
+    first = tmp_path / "checkpoints" / "step-00000001"
+    moved = [weight.abs().max() for name, weight in load_file(first / "weights.safetensors").items() if "lora_B" in name]
+    assert float(max(moved)) == pytest.approx(0.5 * 1e-2, rel=1e-3)  # the first of two rising steps
+    kept = [value.flatten() for name, value in load_file(first / "optimizer.safetensors").items() if name.endswith("/exp_avg")]
+    assert float(torch.cat(kept).norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+def test_weight_decay_is_for_matrices():
+    from mia_dpo_train.setup import decay_groups
+
+    matrix, vector = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,)))
+    groups = decay_groups({"matrix": matrix, "vector": vector}, 0.1)
+    assert [(group["params"], group["weight_decay"]) for group in groups] == [([matrix], 0.1), ([vector], 0.0)]
+
+
 def test_gradient_checkpointing_changes_nothing(run, tmp_path):
     without, _ = run(tmp_path / "without")
     with_it, _ = run(tmp_path / "with", gradient_checkpointing=True)
@@ -201,12 +219,14 @@ def test_wandb_writes_its_run_beside_the_adapter(run, tmp_path, monkeypatch):
 
 
 def test_held_out_pairs_are_measured_and_not_trained_on(run, pairs, tmp_path):
-    result, _ = run(tmp_path / "a", pairs=pairs[:6], held_out=pairs[6:], evaluate_every=1)
-    alone, _ = run(tmp_path / "b", pairs=pairs[:6])
+    weighted = {"pairs": pairs[:6], "dpo_alpha": 2.0, "gamma": 0.3}
+    result, _ = run(tmp_path / "a", held_out=pairs[6:], evaluate_every=1, **weighted)
+    alone, _ = run(tmp_path / "b", **weighted)
     assert weights(result) == weights(alone)
     rows = lines(tmp_path / "a", "held_out")
     assert [row["step"] for row in rows] == list(range(1, result.steps + 1))
     assert result.held_out_metrics["dpo"] == rows[-1]["dpo"] != rows[0]["dpo"]
+    assert rows[-1]["loss"] == pytest.approx(2.0 * rows[-1]["dpo"] + 0.3 * rows[-1]["nll"])
 
 
 def test_a_bad_picture_costs_its_pair_only(run, pairs, tmp_path, open_picture, build):
@@ -296,6 +316,33 @@ def test_a_full_disk_is_an_error_that_keeps_the_run(run, tmp_path, monkeypatch):
     assert names == ["step-00000002"]
 
 
+def test_the_key_of_the_reference_tells_all_that_it_depends_on(build, tmp_path):
+    from types import SimpleNamespace
+
+    from mia_dpo_train.reference import ReferenceSource
+
+    def key(processor, **changes):
+        given = {"fingerprint": "a", "route": "packed", "dtype": torch.float32, "mixed_precision": "no", "attention": "sdpa"}
+        told = SimpleNamespace(**{**given, **changes})
+        told.logps = told.accelerator = told
+        return ReferenceSource(told, processor, SETTINGS, tmp_path, pad=0).key
+
+    def changed(processor, **changes):
+        return {name for name, value in key(processor, **changes).items() if value != before[name]}
+
+    _, processor = build("llava")
+    before = key(processor)
+    assert changed(processor) == set()
+    assert changed(processor, fingerprint="b") == {"model"}
+    assert changed(processor, route="plain") == {"route"}
+    assert changed(processor, dtype=torch.bfloat16) == changed(processor, mixed_precision="bf16") == {"precision"}
+    assert changed(processor, attention="eager") == {"attention"}
+    processor.chat_template += " "
+    assert changed(processor) == {"template"}
+    processor.image_processor.image_mean = [0.0, 0.0, 0.0]
+    assert changed(processor) == {"template", "image_processor"}
+
+
 def test_stale_reference_is_computed_again(run, pairs, tmp_path, caplog):
     run(tmp_path)
     stored = json.loads((tmp_path / "reference.json").read_text())
@@ -309,6 +356,10 @@ def test_stale_reference_is_computed_again(run, pairs, tmp_path, caplog):
     renewed = json.loads((tmp_path / "reference.json").read_text())
     assert renewed["logps"].keys() == stored["logps"].keys()
     assert renewed["logps"] != stored["logps"]
+    reworded = [pair.model_copy(update={"chosen": "blue ."}) for pair in pairs]
+    with caplog.at_level("WARNING"):
+        run(tmp_path, prepare=other_model, pairs=reworded)
+    assert "stale (changed: tokens)" in caplog.text
 
 
 def test_more_processes_than_the_checkpoint_had_are_refused(run, tmp_path):
@@ -331,6 +382,11 @@ def test_a_text_model_is_refused(pairs, open_picture, build, tmp_path):
     model = LlamaForCausalLM(LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=32))
     with pytest.raises(ModelError, match="expected a vision-language model"):
         train(pairs, model, processor, SETTINGS, tmp_path, open_image=open_picture, model_id="tiny")
+
+
+def test_a_model_that_deepspeed_has_in_parts_is_refused(run, tmp_path):
+    with pytest.raises(ModelError, match=r"loaded in parts by DeepSpeed.*zero3_init_flag"):
+        run(tmp_path, prepare=lambda model: setattr(model.lm_head.weight, "ds_id", 0))
 
 
 @pytest.mark.parametrize(
