@@ -16,6 +16,12 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 DEVICE = torch.device("cuda")
 
 
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch):
+    """Patches are embedded by convolutions, which cuDNN else computes in TF32, by batch size or not."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "gemma3"])
 def test_routes_agree(name, build, pairs, open_picture):
     model, processor = build(name)
