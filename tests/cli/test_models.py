@@ -153,3 +153,42 @@ def test_what_training_lacks_is_said_before_the_model_loads(mia, tmp_path, monke
     result = mia(*command, "--out", tmp_path / "out")
     assert result.exit_code != 0
     assert "mia-dpo-train[wandb]" in result.stderr
+
+
+def test_a_run_says_what_training_lacks_before_anything_is_made(mia, tmp_path, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else find(name, *rest))
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(
+        "run_dir: run\ndata: {source: rows.json}\nmodel: {name: ./none}\ntrain: {trackers: [wandb]}\n", encoding="utf-8"
+    )
+    result = mia("run", file)
+    assert result.exit_code != 0
+    assert "mia-dpo-train[wandb]" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_export_prints_log_probs_without_beside_and_merged(mia, tmp_path):
+    """What is printed is what the model, the adapter beside it and the written folder say of the same answer."""
+    import re
+
+    import torch
+    from mia_dpo_train import export_merged
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model, _ = load("embedded", device="cpu")
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model.*q_proj", init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "trained" / "adapter")
+    result = mia("export", "--merged", "--model", "embedded", "--adapter", tmp_path / "trained", "--out", tmp_path / "merged")
+    assert result.exit_code == 0, result.stderr
+    told = " ".join(result.stderr.split())
+    numbers = re.search(r"answer of (\d+) tokens: (-\S+) by the model alone, (-\S+) with the adapter .*, (-\S+) merged", told)
+    assert numbers, told
+    tokens, base, beside, merged = map(float, numbers.groups())
+    expected = export_merged(model_folder("embedded"), tmp_path / "trained" / "adapter", tmp_path / "again")
+    assert tokens == expected.tokens
+    assert (base, beside, merged) == pytest.approx((expected.base_logp, expected.adapter_logp, expected.merged_logp), abs=1e-4)
+    assert abs(merged - beside) < 0.02 < 0.1 < abs(base - beside)
