@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mia_augment.errors import ModelError
-from mia_dpo_train import packing
+from mia_dpo_train import packing, routes
 from mia_dpo_train.check import choose_route
 from mia_dpo_train.encode import PairEncoder, collate
 from mia_dpo_train.families import model_facts
@@ -78,6 +78,12 @@ def test_faults_of_packing_are_caught(choose, monkeypatch, fault, message):
     assert choice.route == "kv"
     assert "packed ruled out: " in choice.reason
     assert message in choice.reason
+
+
+@pytest.mark.parametrize(("error", "route"), [(5e-4, "packed"), (2e-3, "kv")])
+def test_a_thousandth_of_a_nat_is_tolerated_in_fp32(choose, monkeypatch, error, route):
+    monkeypatch.setitem(routes.ROUTES, "packed", lambda *arguments: routes.packed_logps(*arguments) + error)
+    assert choose()[0].route == route
 
 
 def test_a_forced_route_that_is_wrong_is_refused(choose, monkeypatch):

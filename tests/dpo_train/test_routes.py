@@ -10,7 +10,7 @@ from mia_dpo_train.encode import PairEncoder, collate
 from mia_dpo_train.families import model_facts
 from mia_dpo_train.metrics import pass_loss
 from mia_dpo_train.model import prepare_for_training, trainable
-from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps, summed_logps
 from mia_dpo_train.settings import LoraSettings, TrainSettings
 from mia_dpo_train.setup import set_attention
 
@@ -108,3 +108,12 @@ def test_eager_attention_agrees_too(name, build, pairs, open_picture):
         expected = plain_logps(model, facts, batch)
         assert set_attention(model, TrainSettings(attn_implementation="eager"), 100, bf16=False) == "eager"
         assert (packed_logps(model, facts, batch) - expected).abs().max() < 2e-5
+
+
+def test_log_probs_of_16_bit_logits_are_summed_in_fp32():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 300, 50, generator=generator).bfloat16()
+    targets = torch.randint(50, (2, 300), generator=generator)
+    mask = torch.arange(300) < torch.tensor([[300], [170]])
+    exact = torch.log_softmax(logits.double(), -1).gather(2, targets[..., None])[..., 0]
+    assert ((exact * mask).sum(1) - summed_logps(logits, targets, mask)).abs().max() < 1e-3
