@@ -23,7 +23,7 @@ from mia_cli.config import ReportSettings
 from mia_cli.console import Report
 from mia_cli.layout import Folders
 from mia_cli.report.collect import RULES, Bucket, bucket_name, in_order
-from mia_cli.report.pictures import Thumbnails
+from mia_cli.report.pictures import Thumbnail, Thumbnails
 
 PAIR = "became a pair"
 DROPPED_PER_RULE = 20
@@ -118,7 +118,16 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Report | None)
         "outcomes": _names(entry["outcome"] for entry in shown),
         "heat": any(entry["heat"] for entry in shown),
         "missing": len(thumbnails.missing),
-        "data": {"pairs": shown, "thumbnails": thumbnails.made},
+        "thumbnails": thumbnails.made.values(),
+        "data": {"pairs": shown, "thumbnails": _places(thumbnails.made)},
+    }
+
+
+def _places(thumbnails: dict[str, Thumbnail]) -> dict[str, dict[str, int]]:
+    """Which of the page's thumbnails is whose, and how large the picture is."""
+    return {
+        name: {"index": index, "width": made["width"], "height": made["height"]}
+        for index, (name, made) in enumerate(thumbnails.items())
     }
 
 

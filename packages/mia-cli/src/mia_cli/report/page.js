@@ -8,6 +8,7 @@
   const source = document.getElementById("pairs");
   if (!source) return;
   const { pairs, thumbnails } = JSON.parse(source.textContent);
+  const images = document.getElementById("thumbnails").content.children;
   const PAGE = 20;
   const gallery = document.getElementById("gallery");
   const controls = Object.fromEntries(["bucket", "says", "kind", "outcome", "words"].map((id) => [id, document.getElementById(id)]));
@@ -38,10 +39,9 @@
     const labels = inside.map(([region]) => region.label).join(", ");
     const thumbnail = thumbnails[name];
     if (thumbnail) {
-      const image = make("img");
-      image.src = thumbnail.src;
+      const image = images[thumbnail.index].cloneNode();
+      image.loading = "lazy";
       image.alt = `Picture ${index + 1} of ${pair.images.length}: ${labels}`;
-      [image.width, image.height] = thumbnail.shown;
       frame.append(image);
       const heat = pair.heat && pair.heat[index];
       if (heat) {
