@@ -51,6 +51,26 @@ def test_keep_takes_the_wanted_share_of_wrong_answers_in_each_bucket(make_scored
     assert report.thresholds[0].threshold == pytest.approx(0.0095)
 
 
+def test_answers_that_are_none_do_not_move_a_threshold(make_scored: MakeScored) -> None:
+    wrong = [make_scored(f"w{i}", ratio=0.4 + 0.01 * i) for i in range(20)]
+    empty = [make_scored(f"e{i}", ratio=0.1, response=" ") for i in range(20)]
+    for samples in (wrong, empty + wrong):
+        _, report = run(samples, calibrate=Calibrate(keep=0.5, min_samples=20))
+        (line,) = report.thresholds
+        assert (line.origin, line.threshold) == ("keep", pytest.approx(0.495))
+        assert line.wrong == 20
+    _, report = run(wrong, calibrate=Calibrate(keep=0.5, min_samples=21))
+    assert report.thresholds[0].origin == "table"
+
+
+def test_shares_that_pass_count_the_threshold_itself_as_the_rule_does(make_scored: MakeScored) -> None:
+    samples = [make_scored(f"s{i}", ratio=0.8 if i < 15 else 0.9) for i in range(20)]
+    samples += [make_scored(f"p{i}", format="pic_in_pic", ratio=0.8 if i < 15 else 0.3) for i in range(20)]
+    pairs, report = run(samples)
+    assert {line.format: line.wrong_passed for line in report.thresholds} == {"sequence": 0.75, "pic_in_pic": 0.25}
+    assert len(pairs) == 15 + 5
+
+
 def test_auroc_cuts_where_wrong_and_right_part(make_scored: MakeScored) -> None:
     pairs, report = run(low_when_wrong(make_scored, shift=0.3), calibrate={"by": "auroc"})
     assert len(pairs) == 100

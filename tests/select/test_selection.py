@@ -92,6 +92,15 @@ def test_a_ground_truth_with_an_image_token_is_refused(make_scored: MakeScored) 
     assert rule(make_scored(answer="It is <image>")) == ("degenerate", "ground truth: image token <image>")
 
 
+def test_values_at_the_limits_of_post_selection_are_kept(make_scored: MakeScored) -> None:
+    sample = make_scored(answer="abcdefghij" * 2, response="klmnopqrst" + "uvwxyzabcd" + "efghijklmn" + "opqrstuvwx")
+    assert rule(sample, max_length_ratio=2.0) is None
+    assert rule(sample, max_length_ratio=1.99) == ("length_ratio", 2.0)
+    near = make_scored(answer="abcdefghijklmnopqrst", response="abcdefghijklmnopqrsu")
+    assert rule(near, min_edit_distance=0.05) is None
+    assert rule(near, min_edit_distance=0.051) == ("edit_distance", 0.05)
+
+
 def test_only_the_wanted_formats_are_taken(make_scored: MakeScored) -> None:
     assert rule(make_scored(format="grid", parts=4), formats=["sequence"]) == ("format", "grid")
     assert rule(make_scored(format="single", parts=1)) == ("format", "single")
@@ -108,6 +117,14 @@ def test_a_cap_per_source_image_takes_the_first(make_scored: MakeScored) -> None
     samples = [make_scored(name, path="coco/same.jpg") for name in "abc"] + [make_scored("d")]
     results = list(select(samples, SelectSettings(per_image=2)))
     assert [r.rule if isinstance(r, Dropped) else r.id for r in results] == ["a", "b", "per_image", "d"]
+    asked = [make_scored(name, target=1, path=f"coco/{name}.jpg") for name in "xyz"]
+    companions = [
+        sample.model_copy(
+            update={"source": sample.source.model_copy(update={"paths": ["coco/same.jpg", sample.source.paths[1]]})}
+        )
+        for sample in asked
+    ]
+    assert all(isinstance(r, PreferencePair) for r in select(companions, SelectSettings(per_image=1))), "companions don't count"
 
 
 def test_balance_cuts_every_group_to_the_smallest(make_scored: MakeScored) -> None:
@@ -120,6 +137,7 @@ def test_balance_cuts_every_group_to_the_smallest(make_scored: MakeScored) -> No
     assert {p.id for p in again} == {p.id for p in kept}, "the draw does not depend on the order"
     other = [r for r in select(samples, SelectSettings(balance=["format"], seed=1)) if isinstance(r, PreferencePair)]
     assert {p.id for p in other} != {p.id for p in kept}
+    assert sorted(p.format for p in other) == ["grid"] * 7 + ["sequence"] * 7
 
 
 def test_balance_by_target_position(make_scored: MakeScored) -> None:
