@@ -193,6 +193,29 @@ def test_weight_decay_is_for_matrices():
     assert [(group["params"], group["weight_decay"]) for group in groups] == [([matrix], 0.1), ([vector], 0.0)]
 
 
+def test_the_reference_knows_no_dropout(run, tmp_path):
+    def dropping(model):
+        for layer in model.language_model.layers:
+            layer.self_attn.attention_dropout = 0.5
+
+    run(tmp_path / "without", max_steps=1)
+    run(tmp_path / "with", max_steps=1, prepare=dropping)
+    first, second = (json.loads((tmp_path / name / "reference.json").read_text()) for name in ("without", "with"))
+    assert first["logps"] == second["logps"]
+    assert lines(tmp_path / "without")[0]["chosen_logp"] != pytest.approx(lines(tmp_path / "with")[0]["chosen_logp"], abs=0.1)
+
+
+def test_every_pass_drops_something_else(run, tmp_path, monkeypatch):
+    from mia_dpo_train import loop
+
+    seeds = []
+    monkeypatch.setattr(loop.torch, "manual_seed", seeds.append)
+    monkeypatch.setattr(loop, "pass_seed", lambda *of: of)
+    run(tmp_path)
+    passes = [seed for seed in seeds if isinstance(seed, tuple)]
+    assert len(passes) == len(set(passes)) == 10  # 9 pairs by two, twice
+
+
 def test_gradient_checkpointing_changes_nothing(run, tmp_path):
     without, _ = run(tmp_path / "without")
     with_it, _ = run(tmp_path / "with", gradient_checkpointing=True)
