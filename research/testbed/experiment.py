@@ -23,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mia_augment.files import read_jsonl, write_json
-from mia_augment.records import PreferencePair
+from mia_augment.files import read_jsonl, write_json, write_jsonl
+from mia_augment.records import PreferencePair, ScoredSample
 from mia_cli import drawing
+from mia_cli.config import load_config
 from mia_cli.console import Display
 from mia_cli.drawn_data import ROWS, write_rows
+from mia_cli.models import SharedModel
+from mia_cli.pipeline import stages
 from mia_cli.quickstart import prepare
+from mia_cli.runner import Runner
 from mia_select.comparison import compare, outcomes
 from mia_select.evaluation import Prediction
 
@@ -48,18 +52,40 @@ def named(text: str) -> set[str]:
     return {word.strip(".,?:\n") for word in text.split()} & VALUES
 
 
-def reworded(folder: Path, share: float) -> Path:
+def reword(text: str, key: str, share: float) -> str:
+    """An answer in the other wording, by chance (`share`), if it names one value; what it says stays."""
+    found = named(text)
+    if len(found) != 1 or random.Random(key).random() >= share:
+        return text
+    (value,) = found
+    attribute = next(name for name, values in drawing.ATTRIBUTES.items() if value in values)
+    return data.OTHER_WORDING[attribute].format(value)
+
+
+def reworded_rows(folder: Path, share: float) -> Path:
     """The rows of a folder with this share of their answers in the other wording."""
     rows = json.loads((folder / ROWS).read_text())
     for row in rows:
         turn = row["conversations"][1]
-        (value,) = named(turn["value"])
-        attribute = next(name for name, values in drawing.ATTRIBUTES.items() if value in values)
-        if random.Random(row["id"]).random() < share:
-            turn["value"] = data.OTHER_WORDING[attribute].format(value)
+        turn["value"] = reword(turn["value"], row["id"], share)
     target = folder / f"rows-{share}.json"
     write_json(target, rows)
     return target
+
+
+def score_and_reword(file: Path, share: float) -> None:
+    """Score, and put this share of the model's answers into the other wording: greedy answers all have one."""
+    config = load_config(file)
+    runner = Runner(config.run_dir, Display())
+    for stage in stages(config, SharedModel(config.model)):
+        runner.run(stage)
+        if stage.name == "score":
+            break
+    scored = config.run_dir / "score" / "scored.jsonl"
+    samples = list(read_jsonl(scored, ScoredSample))
+    write_jsonl(
+        scored, [s.model_copy(update={"response": reword(s.response, f"{s.id} response", share)}) for s in samples]
+    )  # again, it changes nothing
 
 
 def pipeline(folder: Path, args: argparse.Namespace) -> Path:
@@ -82,7 +108,7 @@ def pipeline(folder: Path, args: argparse.Namespace) -> Path:
     if args.style != "own":
         for part in ("data", "evaluate"):
             rows = folder / settings[part]["source"]
-            settings[part]["source"] = str(reworded(rows.parent, STYLES[args.style]))
+            settings[part]["source"] = str(reworded_rows(rows.parent, STYLES[args.style]))
         settings["score"]["max_new_tokens"] = settings["evaluate"]["max_new_tokens"] = 24
     for change in args.set:
         name, value = change.split("=", 1)
@@ -126,6 +152,7 @@ def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     parser.add_argument("--layer", type=yaml.safe_load, default=3)
     parser.add_argument("--rows", default="generated")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures; test pictures with another one are fresh")
+    parser.add_argument("--reword-responses", action="store_true", help="the model's answers too, as if they were sampled")
     parser.add_argument("--split", choices=["validation", "test"], default="test", help="of the held-out pictures")
     parser.add_argument("--work", help="name of a folder under work/ to share with other experiments on the same samples")
     parser.add_argument("--beside", help="an experiment made before on the same questions, for one table over both")
@@ -147,6 +174,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The table of one experiment, by value and by match, with its settings."""
     folder = HERE / "work" / (args.work or args.name)
     file = pipeline(folder, args)
+    if args.reword_responses:
+        score_and_reword(file, STYLES[args.style])
     command = ["mia", "ablate", str(file), "--seeds", str(args.seeds), "--jobs", str(args.jobs), "--json"]
     command += ["--pairs", str(args.pairs)] if args.pairs else []
     command += ["--variants", args.variants] if args.variants else []
