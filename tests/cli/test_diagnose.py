@@ -76,6 +76,18 @@ def test_a_ratio_that_tells_nothing_is_called_so() -> None:
     assert found.advice["select"] == {"attention": False}
 
 
+def test_a_layer_that_was_not_read_is_called_so() -> None:
+    config = PipelineConfig.model_validate({"score": {"layer": 7}})
+    found = diagnose(asked(40, 40), readings([0.9] * 40 + [0.1] * 40), config, model="m")
+    assert by_name(found, "attention") == (
+        None,
+        "the readout that `score` is set to was not measured: a layer that the model does not have, or a mean of several",
+    )
+    assert by_name(found, "thresholds") == (None, "what the thresholds decide is not known without the ratios")
+    assert found.best is not None
+    assert found.best.layer == 1
+
+
 def test_an_inert_threshold_is_named_and_one_that_divides_is_not() -> None:
     low = diagnose(asked(40, 40), readings([0.1] * 80), CONFIG, model="m")
     assert by_name(low, "thresholds")[0] is False

@@ -26,9 +26,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
 def test_a_hub_out_of_reach_is_said_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, ConnectionError("name or service not known"))
     monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", lambda *_, **__: pytest.fail("tried"))
-    with pytest.raises(
-        ModelError, match=r"nobody/nothing: not stored .* cannot be reached \(name or service not known\)"
-    ):
+    with pytest.raises(ModelError, match=r"nobody/nothing: not stored .* cannot be reached \(name or service not known\)"):
         load("nobody/nothing")
 
 

@@ -133,7 +133,7 @@ def test_the_gallery_holds_pairs_with_boxes_and_pictures(run_dir):
     assert kinds == {"row-0": "another picture's answer", "row-1": "no picture's answer", "row-4": "no picture's answer"}
     assert gallery["pairs"][0]["regions"][1]["box"] == [10, 20, 30, 40]
     assert gallery["thumbnails"]["a.png"] == {"index": 0, "width": 60, "height": 40}
-    assert [link for link in parsed.links if not link.startswith("#")][0].startswith("data:image/webp;base64,")
+    assert next(link for link in parsed.links if not link.startswith("#")).startswith("data:image/webp;base64,")
 
 
 def test_the_number_of_examples_is_limited(run_dir):

@@ -76,7 +76,7 @@ class Diagnosis(Record):
     samples: int
     buckets: list[BucketFindings]
     configured: ReadoutScore | None
-    """The readout of `score`; None: right and wrong answers never meet in a bucket."""
+    """The readout of `score`; None: not measured, or right and wrong answers never meet in a bucket."""
     best: ReadoutScore | None
     """The readout that is best on one half of the samples, measured on the other half."""
     readouts: list[ReadoutScore]
@@ -110,7 +110,7 @@ def findings(buckets: Sequence[BucketFindings], configured: ReadoutScore | None,
                 text=f"{share:.0%} of {wrong} wrong answers are right about another of the pictures",
             )
         )
-    lines.append(_attention(configured))
+    lines.append(_attention(configured, buckets))
     if best is not None and _tells_more(best, configured):
         text = f"{best.name} tells more: {best.auroc:.2f} [{best.low:.2f}, {best.high:.2f}] on samples it was not chosen on"
         lines.append(Finding(name="readout", good=best.low > 0.5, text=text))
@@ -121,7 +121,15 @@ def _tells_more(best: ReadoutScore, configured: ReadoutScore | None) -> bool:
     return configured is None or best.low > configured.auroc
 
 
-def _attention(configured: ReadoutScore | None) -> Finding:
+def _read(buckets: Sequence[BucketFindings]) -> bool:
+    """Whether the readout of `score` was among those measured."""
+    return any(value is not None for bucket in buckets for value in (bucket.mean_ratio_right, bucket.mean_ratio_wrong))
+
+
+def _attention(configured: ReadoutScore | None, buckets: Sequence[BucketFindings]) -> Finding:
+    if configured is None and not _read(buckets):
+        text = "the readout that `score` is set to was not measured: a layer that the model does not have, or a mean of several"
+        return Finding(name="attention", good=None, text=text)
     if configured is None:
         text = "whether the ratio tells wrong from right is not known: they never meet in a format and number of images"
         return Finding(name="attention", good=None, text=text)
@@ -136,6 +144,8 @@ def _attention(configured: ReadoutScore | None) -> Finding:
 
 
 def _thresholds(buckets: Sequence[BucketFindings]) -> Finding:
+    if not _read(buckets):
+        return Finding(name="thresholds", good=None, text="what the thresholds decide is not known without the ratios")
     with_one = [bucket for bucket in buckets if bucket.threshold is not None]
     inert = [f"{bucket.format} of {bucket.parts}" for bucket in with_one if bucket.inert]
     if not inert:
