@@ -195,7 +195,7 @@ def test_weight_decay_is_for_matrices():
 
 def test_the_reference_knows_no_dropout(run, tmp_path):
     def dropping(model):
-        for layer in model.language_model.layers:
+        for layer in model.model.language_model.layers:
             layer.self_attn.attention_dropout = 0.5
 
     run(tmp_path / "without", max_steps=1)
