@@ -99,7 +99,7 @@ def save(figure: Any, name: str) -> None:
 
 
 def main() -> None:
-    readouts(["embedded", "1-300"])
+    readouts(["embedded", "1-300", "small-300"])
     gains({"embedded-own": "embedded"})
 
 
