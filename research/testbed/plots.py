@@ -39,8 +39,9 @@ def readouts(names: list[str]) -> None:
     figure, axes = plt.subplots(
         1, len(found), figsize=(4.6 * len(found), 5.2), sharey=True, layout="constrained", squeeze=False
     )
+    keys = max((result["by_bucket"] for result in found.values()), key=len)  # of the deepest model; others lack layers
     for axis, (name, result) in zip(axes[0], found.items(), strict=True):
-        rows = {key: value for key, value in result["by_bucket"].items() if key.endswith("/raw")}
+        rows = {key: result["by_bucket"].get(key, {}) for key in keys if key.endswith("/raw")}
         buckets = sorted({bucket for value in rows.values() for bucket in value})
         values = [[value.get(bucket, float("nan")) for bucket in buckets] for value in rows.values()]
         axis.imshow(values, vmin=0, vmax=1, cmap="RdBu_r", aspect="auto")
