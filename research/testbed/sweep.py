@@ -1,43 +1,36 @@
-"""Learning rate, beta and gamma of DPO, and of NLL on the chosen answers alone, one at a time, on validation pictures.
+"""Settings of the training, one group after another, on the same pairs and validation pictures.
 
-Pairs are chosen without the attention rule.
+    uv run python research/testbed/sweep.py sweep --pairs 500 --try learning_rate=1.0e-04 "gamma=0.0 beta=0.3"
 
-    uv run python research/testbed/sweep.py --pairs 500
-
-Takes the options of experiment.py; writes research/testbed/results/NAME.json: setting -> gains.
+Pairs are chosen without the attention rule; with `--variants nll_only` each group is also trained by NLL on the chosen
+answers alone. Takes the options of experiment.py too; adds to research/testbed/results/NAME.json: settings -> gains.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from experiment import HERE, parser, run, show
 from mia_augment.files import write_json
 
-SWEEP: dict[str, str] = {
-    "learning_rate=5.0e-05": "nll_only",
-    "learning_rate=1.0e-04": "nll_only",
-    "learning_rate=2.0e-04": "nll_only",
-    "gamma=0.0": "no_attention",
-    "gamma=0.1": "no_attention",
-    "beta=0.03": "no_attention",
-    "beta=0.3": "no_attention",
-}
-"""Setting of `train` -> the variant beside the whole method (`no_attention` is the same here and costs nothing)."""
-
 
 def main() -> None:
     options = parser(__doc__)
-    options.set_defaults(split="validation", seeds=1, work="sweep")
+    options.add_argument("--try", dest="groups", nargs="+", required=True, metavar='"gamma=0.0 beta=0.3"')
+    options.set_defaults(split="validation", seeds=1, variants="no_attention", jobs=1)
     args = options.parse_args()
-    fixed, found = [*args.set, "select.attention=false"], {}
-    for setting, args.variants in SWEEP.items():
-        args.set = [*fixed, f"train.{setting}"]
-        print(setting, flush=True)
+    args.work = args.work or args.name
+    file = HERE / "results" / f"{args.name}.json"
+    found = json.loads(file.read_text())["gains"] if file.is_file() else {}
+    fixed, groups = [*args.set, "select.attention=false"], vars(args).pop("groups")
+    for group in groups:
+        args.set = [*fixed, *(f"train.{setting}" for setting in group.split())]
+        print(group, flush=True)
         result = run(args)
-        found[setting] = _gains(result)
+        found[group] = _gains(result)
         show(result)
-        write_json(HERE / "results" / f"{args.name}.json", {"settings": result["settings"], "gains": found})
+        write_json(file, {"settings": {**result["settings"], "set": fixed}, "gains": found})
 
 
 def _gains(result: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:

@@ -28,10 +28,18 @@ def test_pairs_of_a_step_do_not_depend_on_processes():
 
 
 def test_a_short_last_step_ends_with_pairs_in_its_last_pass():
-    last = plan()[-1]
-    assert len(last.pairs) == 41 - 6 * 6
-    assert last.passes[-1] != ((),)
-    assert all(len(part) == 1 for part in last.passes)
+    """Gradients are added up in the earlier passes and only the last one steps, so it must not be empty."""
+    last = plan(accumulation=4)[-1]
+    assert [len(batch) for (batch,) in last.passes] == [0, 0, 0, 1]
+    spread = plan(accumulation=2, world=2)[-1]
+    assert [[len(batch) for batch in part] for part in spread.passes] == [[0, 0], [0, 1]]
+
+
+def test_pairs_that_meet_change_from_epoch_to_epoch():
+    def met(epoch):
+        return {frozenset(batch) for batch in micro_batches([7] * 64, 4, seed=0, epoch=epoch, group=False)}
+
+    assert not met(0) & met(1)  # by chance 16 * 16 / C(64, 4) = 0.0004 would
 
 
 def test_order_changes_with_seed_and_epoch_only():

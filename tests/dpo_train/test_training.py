@@ -185,6 +185,17 @@ def test_the_first_step_follows_warm_up_and_clipping(run, tmp_path):
     assert float(torch.cat(kept).norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
+def test_weight_decay_shrinks_weights(run, tmp_path):
+    """In the first step lora_B is 0, so lora_A has no gradient: decay alone moves it, by learning rate times decay."""
+    found = []
+    for decay in (0.0, 0.5):
+        out = tmp_path / str(decay)
+        run(out, max_steps=1, warmup=0.0, weight_decay=decay, checkpoint_every=1)
+        weights = load_file(out / "checkpoints" / "step-00000001" / "weights.safetensors")
+        found.append(torch.cat([value.flatten() for name, value in sorted(weights.items()) if "lora_A" in name]))
+    torch.testing.assert_close(found[1], found[0] * (1 - 1e-2 * 0.5), rtol=1e-6, atol=0.0)
+
+
 def test_weight_decay_is_for_matrices():
     from mia_dpo_train.setup import decay_groups
 
