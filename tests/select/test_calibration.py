@@ -20,6 +20,11 @@ def run(samples: list[ScoredSample], **settings: object) -> tuple[list[Preferenc
     return pairs, selector.report()
 
 
+def about_thresholds(report: Selection) -> list[str]:
+    """Warnings, less those about other things: the answers of these samples are all alike, which is warned about too."""
+    return [warning for warning in report.warnings if "threshold" in warning]
+
+
 def low_when_wrong(make: MakeScored, *, shift: float, count: int = 200) -> list[ScoredSample]:
     """Sequences of two, half of them wrong, ratios around 0.5 that are lower by `shift` when wrong."""
     rng = np.random.default_rng(1)
@@ -85,7 +90,7 @@ def test_auroc_cuts_where_wrong_and_right_part(make_scored: MakeScored) -> None:
 def test_an_inert_table_is_reported(make_scored: MakeScored) -> None:
     pairs, report = run(low_when_wrong(make_scored, shift=0.3))
     assert len(pairs) == 100, "the paper's 0.8 keeps every wrong answer"
-    (warning,) = report.warnings
+    (warning,) = about_thresholds(report)
     assert warning.startswith(
         "sequence of 2: the threshold 0.8 is inert, it lets through 100% of 100 wrong answers and 100% of 100 right answers"
     )
@@ -115,7 +120,7 @@ def test_auto_leaves_a_threshold_that_decides(make_scored: MakeScored) -> None:
     pairs, report = run(samples, calibrate="auto")
     assert [(line.threshold, line.origin) for line in report.thresholds] == [(0.8, "table")]
     assert len(pairs) == 50
-    assert report.warnings == []
+    assert about_thresholds(report) == []
 
 
 def test_a_threshold_that_lets_nothing_through_is_inert_too(make_scored: MakeScored) -> None:
@@ -128,7 +133,7 @@ def test_a_threshold_that_lets_nothing_through_is_inert_too(make_scored: MakeSco
 def test_a_threshold_that_holds_back_right_answers_only_is_not_inert(make_scored: MakeScored) -> None:
     wrong = [make_scored(f"w{i}", ratio=0.5 + 0.001 * i) for i in range(50)]
     right = [make_scored(f"r{i}", ratio=0.7 + 0.004 * i, response=RED) for i in range(50)]
-    assert run(wrong + right)[1].warnings == []
+    assert about_thresholds(run(wrong + right)[1]) == []
 
 
 def test_a_handful_of_right_answers_decides_nothing(make_scored: MakeScored) -> None:

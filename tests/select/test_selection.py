@@ -184,3 +184,20 @@ def test_a_rule_that_takes_nearly_everything_is_pointed_out(make_scored: MakeSco
     selector = Selector()
     list(selector.run(make_scored(f"s{i}", perplexity=1.01 if i else 1.5) for i in range(30)))
     assert any("'perplexity' dropped 29 of the 30" in warning for warning in selector.report().warnings)
+
+
+def colours(number: int, response: str, answer: str, make_scored: MakeScored, name: str) -> list[ScoredSample]:
+    return [make_scored(f"{name}{i}", response=response, answer=answer) for i in range(number)]
+
+
+def test_answers_rejected_far_more_often_than_chosen_are_pointed_out(make_scored: MakeScored) -> None:
+    def warnings(blue_chosen: int, **settings: object) -> list[str]:
+        rejected = colours(60, "The color is blue.", "The color is red.", make_scored, "r")
+        chosen = colours(blue_chosen, "The color is red.", "Color is: Blue", make_scored, "c")
+        selector = Selector(SelectSettings.model_validate({"attention": False, **settings}))
+        list(selector.run(rejected + chosen))
+        return selector.report().warnings
+
+    assert "'color is blue' in 60 pairs (chosen in 20)" in warnings(20)[0]
+    assert warnings(21) == []  # 60 is less than three times 21
+    assert warnings(0, max_pairs=19) == []  # of what is kept, too few

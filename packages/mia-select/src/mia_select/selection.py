@@ -22,6 +22,7 @@ from mia_select.candidates import (
 from mia_select.funnel import Funnel, Selection
 from mia_select.glance import glances
 from mia_select.limits import limited
+from mia_select.one_sided import AnswerCounts
 from mia_select.seen import SeenKeys
 from mia_select.settings import SelectSettings
 from mia_select.thresholds import Bucket, threshold_for
@@ -49,6 +50,7 @@ class Selector:
     def __init__(self, settings: SelectSettings | None = None) -> None:
         self.settings = settings or SelectSettings()
         self.funnel = Funnel()
+        self._answers = AnswerCounts()
         self.samples = 0
         self._tally = Tally()
         self._thresholds = _Thresholds(self.settings)
@@ -67,6 +69,7 @@ class Selector:
         for record in limited(judged, settings) if settings.balance or settings.max_pairs is not None else judged:
             if isinstance(record, PreferencePair):
                 self.funnel.keep((record.format, len(record.regions)))
+                self._answers.add(record)
             else:
                 self.funnel.drop((record.format, record.parts), record.rule)
             yield record
@@ -82,7 +85,7 @@ class Selector:
             rules=self.funnel.rules(),
             buckets=self.funnel.buckets(),
             thresholds=lines,
-            warnings=attention + self.funnel.warnings(),
+            warnings=attention + self.funnel.warnings() + self._answers.warnings(),
         )
 
     def _judge(self, scored: Iterable[ScoredSample]) -> Iterator[PreferencePair | Dropped]:
