@@ -73,7 +73,7 @@ def test_a_ratio_that_tells_nothing_is_called_so() -> None:
     good, text = by_name(found, "attention")
     assert not good
     assert "does not tell" in text
-    assert found.advice["select"] == {"attention": False}
+    assert found.advice["select"]["attention"] is False
 
 
 def test_a_layer_that_was_not_read_is_called_so() -> None:
@@ -107,6 +107,18 @@ def test_room_and_confusion_are_counted() -> None:
     assert other.buckets[0].told_another == 0
     none = diagnose(asked(40, 0), readings([0.5] * 40), CONFIG, model="m")
     assert by_name(none, "room")[0] is False
+
+
+def test_a_favourite_wrong_answer_is_named() -> None:
+    """Training on it as rejected would teach to avoid the word; answers about companions as rejected balance it."""
+    found = diagnose(asked(20, 20), readings([0.5] * 40), CONFIG, model="m")
+    assert "'blue' 20 times (chosen 0 times)" in by_name(found, "one_sided")[1]
+    assert found.advice["score"]["confusions"] is True
+    assert found.advice["select"]["rejected"] == "both"
+    few = diagnose(asked(20, 19), readings([0.5] * 39), CONFIG, model="m")
+    assert "one_sided" not in {finding.name for finding in few.findings}
+    assert "score" not in few.advice
+    assert "rejected" not in few.advice.get("select", {})
 
 
 def test_free_answers_are_not_judged_by_equality() -> None:

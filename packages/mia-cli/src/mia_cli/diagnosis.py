@@ -9,6 +9,7 @@ from mia_augment.records import Format, Rows, Sample
 from mia_augment.text import same_answer
 from mia_select.calibration import Ratios, is_inert
 from mia_select.metrics import auroc_interval
+from mia_select.one_sided import AnswerCounts
 from mia_select.thresholds import Bucket, looks_elsewhere, threshold_for
 
 from mia_cli.config import PipelineConfig
@@ -64,6 +65,7 @@ def diagnose(asked: Sequence[Asked], readings: Sequence[Reading], config: Pipeli
     current = configured_reading(readings, config)
     buckets = [_bucket(bucket, asked, current, config) for bucket in sorted({entry.bucket for entry in asked})]
     configured = None if current is None else scored(current, every)
+    one_sided = _one_sided(asked)
     return Diagnosis(
         model=model,
         samples=len(asked),
@@ -71,9 +73,18 @@ def diagnose(asked: Sequence[Asked], readings: Sequence[Reading], config: Pipeli
         configured=configured,
         best=best,
         readouts=sorted(readouts, key=lambda score: -score.auroc),
-        findings=findings(buckets, configured, best),
-        advice=advice(buckets, configured, best),
+        findings=findings(buckets, configured, best, one_sided),
+        advice=advice(buckets, configured, best, one_sided),
     )
+
+
+def _one_sided(asked: Sequence[Asked]) -> str | None:
+    """Answers that are wrong far more often than they are the right one missed."""
+    counts = AnswerCounts()
+    for entry in asked:
+        if not entry.right:
+            counts.add(entry.sample.answer, entry.response)
+    return counts.one_sided()
 
 
 def _best(

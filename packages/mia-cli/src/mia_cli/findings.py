@@ -63,7 +63,7 @@ class BucketFindings(Record):
 class Finding(Record):
     """One sentence for the user."""
 
-    name: Literal["matching", "room", "confusion", "attention", "readout", "thresholds"]
+    name: Literal["matching", "room", "confusion", "one_sided", "attention", "readout", "thresholds"]
     good: bool | None
     """None: cannot be told."""
     text: str
@@ -86,8 +86,14 @@ class Diagnosis(Record):
     """Settings to try in the pipeline.yaml."""
 
 
-def findings(buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None) -> list[Finding]:
-    """The sentences, most important first."""
+def findings(
+    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None = None
+) -> list[Finding]:
+    """The sentences, most important first.
+
+    Args:
+        one_sided: answers that are wrong far more often than right, in words.
+    """
     n = sum(bucket.n for bucket in buckets)
     right, alone = (sum(getattr(bucket, name) for bucket in buckets) for name in ("right", "right_alone"))
     if alone < MATCHES * n:
@@ -110,6 +116,9 @@ def findings(buckets: Sequence[BucketFindings], configured: ReadoutScore | None,
                 text=f"{share:.0%} of {wrong} wrong answers are right about another of the pictures",
             )
         )
+    if one_sided is not None:
+        text = f"wrong answers are one-sided: {one_sided}; as rejected ones they would teach the model to avoid these words"
+        lines.append(Finding(name="one_sided", good=False, text=text))
     lines.append(_attention(configured, buckets))
     if best is not None and _tells_more(best, configured):
         text = f"{best.name} tells more: {best.auroc:.2f} [{best.low:.2f}, {best.high:.2f}] on samples it was not chosen on"
@@ -159,17 +168,20 @@ def _thresholds(buckets: Sequence[BucketFindings]) -> Finding:
 
 
 def advice(
-    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None
+    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """Settings that follow from the findings; empty: keep what is set."""
-    result: dict[str, dict[str, Any]] = {}
+    score: dict[str, Any] = {}
+    select: dict[str, Any] = {}
     told = best is not None and best.low > 0.5
     if best is not None and told and _tells_more(best, configured):
-        result["score"] = {"layer": best.layer, "rows": best.rows}
+        score = {"layer": best.layer, "rows": best.rows}
         if best.value_weighted:
-            result["score"]["value_weighted"] = True
+            score["value_weighted"] = True
     if any(bucket.inert for bucket in buckets):
-        result["select"] = {"calibrate": "auto"}
+        select = {"calibrate": "auto"}
     if not told and sum(bucket.n - bucket.right for bucket in buckets) >= ENOUGH:
-        result["select"] = {"attention": False}
-    return result
+        select = {"attention": False}
+    if one_sided is not None:
+        score["confusions"], select["rejected"] = True, "both"
+    return {name: settings for name, settings in (("score", score), ("select", select)) if settings}

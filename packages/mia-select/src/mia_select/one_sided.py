@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mia_augment.records import PreferencePair
 from mia_augment.text import normalize_answer
 
 SHORT = 48
@@ -12,7 +11,7 @@ SHORT = 48
 DISTINCT = 20_000
 """Once there are so many different answers, new ones are not counted any more, so that memory stays flat."""
 TIMES, ENOUGH = 3, 20
-"""An answer is one-sided when it is rejected in at least ENOUGH pairs, and TIMES as often as it is chosen."""
+"""An answer is one-sided when it is rejected at least ENOUGH times, and TIMES as often as it is chosen."""
 SHOWN = 3
 
 
@@ -23,27 +22,38 @@ class AnswerCounts:
         self._rejected: Counter[str] = Counter()
         self._chosen: Counter[str] = Counter()
 
-    def add(self, pair: PreferencePair) -> None:
-        for counts, answer in ((self._rejected, pair.rejected), (self._chosen, pair.chosen)):
+    def add(self, chosen: str, rejected: str) -> None:
+        for counts, answer in ((self._chosen, chosen), (self._rejected, rejected)):
             key = normalize_answer(answer) if len(answer) <= SHORT else ""
             if key and (key in counts or len(counts) < DISTINCT):
                 counts[key] += 1
 
-    def warnings(self) -> list[str]:
-        """One line that names the most one-sided answers, or none."""
-        one_sided = [
+    def one_sided(self) -> str | None:
+        """The most one-sided answers in words; None: there are none.
+
+        >>> counts = AnswerCounts()
+        >>> for _ in range(20): counts.add(chosen="No.", rejected="Yes.")
+        >>> counts.one_sided()
+        "'yes' 20 times (chosen 0 times)"
+        """
+        found = [
             (rejected - self._chosen[answer], answer)
             for answer, rejected in self._rejected.items()
             if rejected >= ENOUGH and rejected >= TIMES * self._chosen[answer]
         ]
-        if not one_sided:
-            return []
         worst = [
-            f"{answer!r} in {self._rejected[answer]} pairs (chosen in {self._chosen[answer]})"
-            for _, answer in sorted(one_sided, reverse=True)[:SHOWN]
+            f"{answer!r} {self._rejected[answer]} times (chosen {self._chosen[answer]} times)"
+            for _, answer in sorted(found, reverse=True)[:SHOWN]
         ]
-        more = f" and {len(one_sided) - SHOWN} more" if len(one_sided) > SHOWN else ""
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        return ", ".join(worst) + more if found else None
+
+    def warnings(self) -> list[str]:
+        """A line for the one-sided answers, if there are any."""
+        found = self.one_sided()
+        if found is None:
+            return []
         return [
-            f"some answers are rejected far more often than chosen: {', '.join(worst)}{more}; the model will learn to avoid "
-            "these words whatever the picture shows; consider `rejected: both` or `confusion`, and look at single pictures"
+            f"some answers are rejected far more often than chosen: {found}; training on them teaches the model to avoid these "
+            "words whatever the picture shows; consider `rejected: both`, and look at single pictures"
         ]

@@ -69,7 +69,7 @@ class Selector:
         for record in limited(judged, settings) if settings.balance or settings.max_pairs is not None else judged:
             if isinstance(record, PreferencePair):
                 self.funnel.keep((record.format, len(record.regions)))
-                self._answers.add(record)
+                self._answers.add(record.chosen, record.rejected)
             else:
                 self.funnel.drop((record.format, record.parts), record.rule)
             yield record
