@@ -93,6 +93,35 @@ def gains(names: dict[str, str]) -> None:
     save(figure, "gains")
 
 
+def tradeoff(names: dict[str, str]) -> None:
+    """What single pictures pay for the gain on several, one point a setting, one colour an experiment."""
+    figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    for colour, (name, title) in enumerate(names.items()):
+        for number, (setting, variants) in enumerate((read(name) or {"gains": {}})["gains"].items()):
+            for variant, gain in variants.items():
+                if variant == "no_attention":  # the same as `full` there
+                    continue
+                mean = 100 * sum(gain[group]["mean"] for group in GROUPS[:3]) / 3
+                label = "NLL only" if variant == "nll_only" else _beta_and_gamma(setting)
+                single = 100 * gain["single"]["mean"]
+                axis.plot(single, mean, "o", color=f"C{colour}", label=title if number == 0 and variant == "full" else None)
+                side = "left" if variant == "nll_only" or "beta=3" in setting else "right"  # some lie close together
+                offset, align = {"left": ((-7, -3), "right"), "right": ((7, -3), "left")}[side]
+                axis.annotate(label, (single, mean), xytext=offset, textcoords="offset points", fontsize=8, ha=align)
+    axis.axvline(0, color="gray", linewidth=0.8)
+    axis.grid(alpha=0.3)
+    axis.set_xlabel("single pictures, points")
+    axis.set_ylabel("sequences, grids, pic-in-pics: mean gain")
+    axis.margins(x=0.16, y=0.1)
+    axis.legend(loc="upper left")
+    save(figure, "tradeoff")
+
+
+def _beta_and_gamma(setting: str) -> str:
+    values = {"beta": "0.1", "gamma": "1.0", **dict(part.split("=") for part in setting.split())}
+    return f"β {float(values['beta']):g}, γ {float(values['gamma']):g}"
+
+
 def save(figure: Any, name: str) -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     figure.savefig(TARGET / f"{name}.png", dpi=110, metadata={"Software": None})
@@ -100,8 +129,15 @@ def save(figure: Any, name: str) -> None:
 
 
 def main() -> None:
-    readouts(["embedded", "1-300", "small-300"])
+    readouts(["embedded", "1-300", "small-300", "third-300"])
     gains({"embedded-own": "embedded"})
+    tradeoff(
+        {
+            "small-sweep": "rejected: the model's wrong answers",
+            "small-sweep-confusion": "rejected: companions' answers",
+            "small-sweep-both": "both",
+        }
+    )
 
 
 if __name__ == "__main__":
