@@ -112,7 +112,7 @@ def test_room_and_confusion_are_counted() -> None:
 def test_a_favourite_wrong_answer_is_named() -> None:
     """Training on it as rejected would teach to avoid the word; answers about companions as rejected balance it."""
     found = diagnose(asked(20, 20), readings([0.5] * 40), CONFIG, model="m")
-    assert "'blue' 20 times (chosen 0 times)" in by_name(found, "one_sided")[1]
+    assert "'blue' (20 to 0)" in by_name(found, "one_sided")[1]
     assert found.advice["score"]["confusions"] is True
     assert found.advice["select"]["rejected"] == "both"
     few = diagnose(asked(20, 19), readings([0.5] * 39), CONFIG, model="m")

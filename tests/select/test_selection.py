@@ -198,6 +198,6 @@ def test_answers_rejected_far_more_often_than_chosen_are_pointed_out(make_scored
         list(selector.run(rejected + chosen))
         return selector.report().warnings
 
-    assert "'color is blue' 60 times (chosen 20 times)" in warnings(20)[0]
+    assert "'color is blue' (60 to 20)" in warnings(20)[0]
     assert warnings(21) == []  # 60 is less than three times 21
     assert warnings(0, max_pairs=19) == []  # of what is kept, too few

@@ -117,7 +117,7 @@ def findings(
             )
         )
     if one_sided is not None:
-        text = f"wrong answers are one-sided: {one_sided}; as rejected ones they would teach the model to avoid these words"
+        text = f"given when wrong far more often than missed: {one_sided}; rejecting these teaches the model to avoid the words"
         lines.append(Finding(name="one_sided", good=False, text=text))
     lines.append(_attention(configured, buckets))
     if best is not None and _tells_more(best, configured):

@@ -29,12 +29,12 @@ class AnswerCounts:
                 counts[key] += 1
 
     def one_sided(self) -> str | None:
-        """The most one-sided answers in words; None: there are none.
+        """The most one-sided answers, each with how often it is rejected and chosen; None: there are none.
 
         >>> counts = AnswerCounts()
         >>> for _ in range(20): counts.add(chosen="No.", rejected="Yes.")
         >>> counts.one_sided()
-        "'yes' 20 times (chosen 0 times)"
+        "'yes' (20 to 0)"
         """
         found = [
             (rejected - self._chosen[answer], answer)
@@ -42,7 +42,7 @@ class AnswerCounts:
             if rejected >= ENOUGH and rejected >= TIMES * self._chosen[answer]
         ]
         worst = [
-            f"{answer!r} {self._rejected[answer]} times (chosen {self._chosen[answer]} times)"
+            f"{answer!r} ({self._rejected[answer]} to {self._chosen[answer]})"
             for _, answer in sorted(found, reverse=True)[:SHOWN]
         ]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -54,6 +54,6 @@ class AnswerCounts:
         if found is None:
             return []
         return [
-            f"some answers are rejected far more often than chosen: {found}; training on them teaches the model to avoid these "
-            "words whatever the picture shows; consider `rejected: both`, and look at single pictures"
+            f"rejected far more often than chosen: {found}; the model will learn to avoid these words, "
+            "whatever a picture shows; consider `rejected: both`"
         ]
