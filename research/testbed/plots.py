@@ -19,6 +19,7 @@ TITLES = {
     "reversed_attention": "attention rule reversed",
     "random_rejected": "random wrong answer as rejected",
     "confusion": "companion's answer as rejected",
+    "own_and_confusion": "own and companion's answers as rejected",
     "no_post_selection": "no post-selection",
     "sequence_only": "sequences only",
     "grid_only": "grids only",

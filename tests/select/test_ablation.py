@@ -73,6 +73,7 @@ def test_variants_do_what_they_say(scored: list[ScoredSample]) -> None:
     assert {p.format for p in found["sequence_only"].pairs} == {"sequence"}
     assert {p.format for p in found["pic_in_pic_only"].pairs} == {"pic_in_pic"}
     assert all(p.id.endswith("~Image2") for p in found["confusion"].pairs)
+    assert {p.id.endswith("~Image2") for p in found["own_and_confusion"].pairs} == {True, False}
     assert found["nll_only"].pairs == found["full"].pairs
     assert found["nll_only"].variant.train["dpo_alpha"] == 0
     assert found["nll_only"].same_as is None  # trained otherwise

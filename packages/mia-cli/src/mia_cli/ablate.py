@@ -105,11 +105,11 @@ def run_ablation(
     variants = _chosen(names)
     if not config.evaluate.per_bucket:
         raise ConfigError("evaluate.per_bucket: expected held-out samples to compare on, got 0")
-    if not config.score.confusions and any(variant.select.get("rejected") == "confusion" for variant in variants):
-        display.say(
-            "ablate", "the variant 'confusion' is left out: it needs `score.confusions: true` in the YAML file", "yellow"
-        )
-        variants = [variant for variant in variants if variant.select.get("rejected") != "confusion"]
+    unscored = [] if config.score.confusions else [v for v in variants if v.select.get("rejected") in ("confusion", "both")]
+    for variant in unscored:
+        needs = f"the variant {variant.name!r} is left out: it needs `score.confusions: true` in the YAML file"
+        display.say("ablate", needs, "yellow")
+    variants = [variant for variant in variants if variant not in unscored]
     out = ablation_folder(config.run_dir)
     with exclusive(config.run_dir):
         shared = SharedModel(config.model)

@@ -48,6 +48,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("reversed_attention", "answers that looked at the target", select={"attention": "reversed"}),
     Variant("random_rejected", "rejected: an answer to another sample", rejected="random"),
     Variant("confusion", "rejected: the answer about a companion", select={"rejected": "confusion"}),
+    Variant("own_and_confusion", "rejected: its own and the one about a companion", select={"rejected": "both"}),
     Variant(
         "no_post_selection",
         "no post-selection",
