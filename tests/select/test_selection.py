@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
-from mia_select import Selector, SelectSettings, select
+from mia_select import Selector, SelectSettings, one_sided, select
 from mia_select.candidates import RULES, edit_distance, length_ratio
+from mia_select.one_sided import AnswerCounts
 
 MakeScored = Callable[..., ScoredSample]
 
@@ -184,6 +185,18 @@ def test_a_rule_that_takes_nearly_everything_is_pointed_out(make_scored: MakeSco
     selector = Selector()
     list(selector.run(make_scored(f"s{i}", perplexity=1.01 if i else 1.5) for i in range(30)))
     assert any("'perplexity' dropped 29 of the 30" in warning for warning in selector.report().warnings)
+
+
+def test_a_flood_of_different_answers_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_sided, "DISTINCT", 2)
+    counts = AnswerCounts()
+    for number in range(40):
+        counts.add(chosen=f"it is {number}", rejected="yes")
+    assert counts.one_sided() == "'yes' (40 to 0)"
+    for _ in range(20):  # known from the other side, so counted
+        counts.add(chosen="yes", rejected="new")
+        counts.add(chosen="yes", rejected="newer")
+    assert counts.one_sided() == "'new' (20 to 0)"
 
 
 def colours(number: int, response: str, answer: str, make_scored: MakeScored, name: str) -> list[ScoredSample]:

@@ -87,7 +87,7 @@ class Diagnosis(Record):
 
 
 def findings(
-    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None = None
+    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None
 ) -> list[Finding]:
     """The sentences, most important first.
 
@@ -168,7 +168,7 @@ def _thresholds(buckets: Sequence[BucketFindings]) -> Finding:
 
 
 def advice(
-    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None = None
+    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None
 ) -> dict[str, dict[str, Any]]:
     """Settings that follow from the findings; empty: keep what is set."""
     score: dict[str, Any] = {}

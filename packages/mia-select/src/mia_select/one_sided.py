@@ -9,7 +9,7 @@ from mia_augment.text import normalize_answer
 SHORT = 48
 """Longer answers hardly ever come twice; they are not counted."""
 DISTINCT = 20_000
-"""Once there are so many different answers, new ones are not counted any more, so that memory stays flat."""
+"""Once so many different answers were rejected or chosen, no other answer is counted any more, so that memory stays flat."""
 TIMES, ENOUGH = 3, 20
 """An answer is one-sided when it is rejected at least ENOUGH times, and TIMES as often as it is chosen."""
 SHOWN = 3
@@ -25,7 +25,7 @@ class AnswerCounts:
     def add(self, chosen: str, rejected: str) -> None:
         for counts, answer in ((self._chosen, chosen), (self._rejected, rejected)):
             key = normalize_answer(answer) if len(answer) <= SHORT else ""
-            if key and (key in counts or len(counts) < DISTINCT):
+            if key and (key in self._rejected or key in self._chosen or len(counts) < DISTINCT):
                 counts[key] += 1
 
     def one_sided(self) -> str | None:
