@@ -73,7 +73,7 @@ def test_a_ratio_that_tells_nothing_is_called_so() -> None:
     good, text = by_name(found, "attention")
     assert not good
     assert "does not tell" in text
-    assert found.advice["select"]["attention"] is False
+    assert found.advice["select"] == {"attention": False, "rejected": "both"}
 
 
 def test_a_layer_that_was_not_read_is_called_so() -> None:
