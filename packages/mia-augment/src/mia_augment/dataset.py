@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from mia_augment.errors import DataError
+from mia_augment.given import StorePicture
 from mia_augment.records import Skipped
-from mia_augment.rows import Row, StorePicture, parse_row
+from mia_augment.rows import Row, parse_row
 
 __all__ = ["Row", "parse_row", "read_rows"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mia_augment.errors import DataError
+from mia_augment.given import StorePicture, picture_path, pictures_given, shown
 from mia_augment.questions import speaks_of_several_images, without_placeholder
 from mia_augment.records import IMAGE, Record, Skipped
 
@@ -33,10 +34,6 @@ class _Refused(Exception):
     """Why a row cannot be used; the text up to the first colon is the kind of reason, under which it is counted."""
 
 
-StorePicture = Callable[[Any], str]
-"""Keeps a picture that came inside a row (bytes of a file, or a Pillow image) and returns its path."""
-
-
 def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row | Skipped:
     """A `Row` from an object as it stands in a data file, or why it is none.
 
@@ -51,13 +48,13 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row
     row_id = f"row-{number}"
     try:
         if not isinstance(value, Mapping):
-            raise _Refused(f"bad row: expected an object with id, image and conversations, got {_shown(value)}")
+            raise _Refused(f"bad row: expected an object with id, image and conversations, got {shown(value)}")
         row_id = _id(value, row_id)
         turns = _turns(value)
         image = _image(value, store)
         for question, _ in turns:
             if speaks_of_several_images(question):
-                raise _Refused(f"several images: a question already speaks of more than one: {_shown(question)}")
+                raise _Refused(f"several images: a question already speaks of more than one: {shown(question)}")
         return Row(id=row_id, image=image, turns=turns)
     except (_Refused, DataError) as refused:
         return Skipped(id=row_id, reason=str(refused))
@@ -70,38 +67,21 @@ def _id(value: Mapping[str, Any], default: str) -> str:
     if given is None or given == "":
         return default
     if isinstance(given, bool) or not isinstance(given, str | int | float):
-        raise _Refused(f"bad row: expected a text or a number as id, got {_shown(given)}")
+        raise _Refused(f"bad row: expected a text or a number as id, got {shown(given)}")
     return _clean(str(given))
 
 
 def _image(value: Mapping[str, Any], store: StorePicture | None) -> str:
-    image = value.get("image")
-    if image is None:
-        image = next((value[key] for key in _IMAGE_KEYS if value.get(key) is not None), None)
-    if not isinstance(image, str):
-        image = _one_image(image, store)
+    column = next((value[key] for key in _IMAGE_KEYS if pictures_given(value.get(key))), None)
+    given = pictures_given(column)
+    if len(given) > 1:
+        raise _Refused(f"several images: the row has {len(given)}, expected one")
+    image = picture_path(given[0], store) if given else None
     if not image:
         raise _Refused("no image: the row has text only")
     if "\0" in image or _clean(image) != image:
-        raise _Refused(f"bad row: the path of the picture holds characters that no file name can have: {_shown(image)}")
+        raise _Refused(f"bad row: the path of the picture holds characters that no file name can have: {shown(image)}")
     return image
-
-
-def _one_image(image: Any, store: StorePicture | None) -> str | None:
-    """The path of an image given otherwise than as a text: a list of one, an object with path or bytes, or a picture."""
-    if isinstance(image, Sequence) and not isinstance(image, str | bytes):
-        if len(image) > 1:
-            raise _Refused(f"several images: the row has {len(image)}, expected one")
-        return _one_image(image[0], store) if image else None
-    if isinstance(image, Mapping):
-        image = image.get("bytes") or image.get("path")
-    if image is None or isinstance(image, str):
-        return image
-    if not isinstance(image, bytes) and not callable(getattr(image, "save", None)):
-        raise _Refused(f"bad row: expected the path of a picture as image, got {_shown(image)}")
-    if store is None:
-        raise _Refused("bad row: its picture stands in the row itself, and no place was given to keep it")
-    return store(image)
 
 
 def _turns(value: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -114,7 +94,7 @@ def _turns(value: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             raise _Refused("bad row: expected conversations, messages, or question and answer; found none of them")
         talk = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     if not isinstance(talk, Sequence) or isinstance(talk, str):
-        raise _Refused(f"bad row: expected a list of turns as conversations, got {_shown(talk)}")
+        raise _Refused(f"bad row: expected a list of turns as conversations, got {shown(talk)}")
     texts = [_turn(turn, index) for index, turn in enumerate(talk, 1)]
     if texts and texts[0][0] == "system":
         texts = texts[1:]
@@ -150,13 +130,13 @@ def _paired(texts: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
 def _turn(turn: Any, index: int) -> tuple[str, str]:
     """Who speaks (question, answer or system) and the text."""
     if not isinstance(turn, Mapping):
-        raise _Refused(f"bad row: expected an object with from and value as turn {index}, got {_shown(turn)}")
+        raise _Refused(f"bad row: expected an object with from and value as turn {index}, got {shown(turn)}")
     who, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if not isinstance(text, str):
         text = _as_text(text, index)
     role = _ROLES.get(who) if isinstance(who, str) else None
     if role is None:
-        raise _Refused(f"bad row: expected turn {index} to be from human or gpt, got {_shown(who)}")
+        raise _Refused(f"bad row: expected turn {index} to be from human or gpt, got {shown(who)}")
     return role, _clean(text)
 
 
@@ -168,7 +148,7 @@ def _as_text(value: Any, index: int) -> str:
         return str(value)
     joined = _joined(value) if isinstance(value, Sequence) else None
     if joined is None:
-        raise _Refused(f"bad row: expected a text as turn {index}, got {_shown(value)}")
+        raise _Refused(f"bad row: expected a text as turn {index}, got {shown(value)}")
     return joined
 
 
@@ -186,9 +166,3 @@ def _clean(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"{type(value).__name__} {text}" if not isinstance(value, str) else text
