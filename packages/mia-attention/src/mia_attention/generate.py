@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,13 @@ class Answers:
         tokens: (batch, steps) ids, filled up after each answer's end.
         lengths: (batch,) emitted tokens of each answer, the end-of-sequence token included.
         logps: (batch, steps) float32 log-prob of each token in nats; 0 after an answer's end.
+        ends: tokens that end an answer.
     """
 
     tokens: Tensor
     lengths: Tensor
     logps: Tensor
+    ends: tuple[int, ...]
 
     @property
     def mean_logps(self) -> Tensor:
@@ -49,40 +52,65 @@ class _GreedyLogps(LogitsProcessor):
         return scores
 
 
-def generate(model: Any, encoded: Encoded, *, max_new_tokens: int, barred: Sequence[int], pad_token_id: int | None) -> Answers:
-    """Answer a batch greedily: no sampling, no penalties, whatever the model's own generation settings are.
+def generate(
+    model: Any,
+    encoded: Encoded,
+    *,
+    max_new_tokens: int,
+    barred: Sequence[int],
+    ends: Sequence[int],
+    pad_token_id: int | None,
+) -> Answers:
+    """Answer a batch greedily: the likeliest token at every step, whatever the model's own generation settings are.
+
+    Of those settings only token ids are used. All others (sampling, penalties, barred, forced or favoured tokens, lengths,
+    limits of time, watermarks, ..) stay out, also those that are not known yet: see `_own_settings_put_away`.
 
     Args:
         model: a transformers model that can generate.
         encoded: the prompts.
         max_new_tokens: longest answer.
         barred: tokens that an answer must not hold (a visual token would be read as a picture).
-        pad_token_id: to fill up shorter answers; any end-of-sequence token if None.
+        ends: tokens that end an answer, see `mia_attention.ends.end_tokens`.
+        pad_token_id: to fill up shorter answers; the first of `ends` if None.
     """
-    ends = _end_tokens(model)
-    recorder = _GreedyLogps(barred)
+    own, recorder = model.generation_config, _GreedyLogps(barred)
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_new_tokens=max_new_tokens,
-        min_length=0,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        eos_token_id=ends or None,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        eos_token_id=list(ends) or None,
         pad_token_id=pad_token_id if pad_token_id is not None else next(iter(ends), 0),
         use_cache=True,
         return_dict_in_generate=False,
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), _own_settings_put_away(model):
         out = model.generate(**encoded.inputs, generation_config=config, logits_processor=[recorder])
     tokens = out[:, encoded.prompt_length :] if "input_ids" in encoded.inputs else out
     lengths = answer_lengths(tokens, ends)
     logps = torch.stack(recorder.logps, dim=1)[:, : tokens.shape[1]]
     inside = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    return Answers(tokens, lengths, torch.where(inside, logps, 0.0))
+    return Answers(tokens, lengths, torch.where(inside, logps, 0.0), tuple(ends))
+
+
+@contextlib.contextmanager
+def _own_settings_put_away(model: Any) -> Iterator[None]:
+    """Blank generation settings in a model and all of its parts, for as long as the block runs.
+
+    `generate` fills whatever its `generation_config` leaves open from the model's own one, unknown entries included, so naming
+    the settings that are not wanted is never enough. Wrappers (PEFT) hand theirs on to the model within, hence all parts.
+    """
+    holders = [part for part in model.modules() if "generation_config" in vars(part)]
+    kept = [(part, part.generation_config) for part in holders]
+    try:
+        for part in holders:
+            part.generation_config = GenerationConfig()
+        yield
+    finally:
+        for part, config in kept:
+            part.generation_config = config
 
 
 def answer_lengths(tokens: Tensor, ends: Sequence[int]) -> Tensor:
@@ -102,12 +130,3 @@ def check_finite(answers: Answers, ids: Sequence[str]) -> None:
             f"sample {ids[bad[0]]}: the model's outputs are NaN or infinite; expected finite numbers. "
             "Load the model in bfloat16 or float32, or check its weights"
         )
-
-
-def _end_tokens(model: Any) -> list[int]:
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = getattr(model.config.get_text_config(decoder=True), "eos_token_id", None)
-    if ends is None:
-        return []
-    return [int(ends)] if isinstance(ends, int) else [int(end) for end in ends]

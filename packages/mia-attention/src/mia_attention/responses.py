@@ -13,6 +13,7 @@ from PIL import Image
 
 from mia_attention.adapters import adapter_of
 from mia_attention.batching import Prompt, plan, run_batches, windows
+from mia_attention.ends import end_tokens
 from mia_attention.generate import Answers, check_finite, generate
 from mia_attention.inputs import Encoded, image_token_id
 from mia_attention.views import encode_prompts
@@ -64,7 +65,8 @@ def respond(
 def responses_of(answers: Answers, processor: Any) -> list[Response]:
     """Cut each answer at its end and decode it."""
     rows = [row[:length] for row, length in zip(answers.tokens.tolist(), answers.lengths.tolist(), strict=True)]
-    texts = processor.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    words = [row[:-1] if row and row[-1] in answers.ends else row for row in rows]  # not every end counts as special
+    texts = processor.tokenizer.batch_decode(words, skip_special_tokens=True)
     return [
         Response(text.strip(), tuple(row), mean, math.exp(-mean))
         for text, row, mean in zip(texts, rows, answers.mean_logps.tolist(), strict=True)
@@ -78,6 +80,7 @@ def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max
         encoded,
         max_new_tokens=max_new_tokens,
         barred=[] if adapter_of(model) else [image_token_id(model)],
+        ends=end_tokens(model, processor),
         pad_token_id=processor.tokenizer.pad_token_id,
     )
     check_finite(answers, ids)
