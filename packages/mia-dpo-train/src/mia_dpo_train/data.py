@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mia_augment.errors import DataError
+from mia_augment.pair_checks import pair_problem
 from mia_augment.records import PreferencePair, Skipped
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,20 +35,19 @@ class PairSet(Dataset[EncodedPair]):
     def __init__(self, pairs: Sequence[PreferencePair], encoder: PairEncoder, cache_bytes: int = 0) -> None:
         self.pairs, self.encoder = list(pairs), encoder
         self._room = cache_bytes
-        self._cache: dict[str, EncodedPair] = {}
+        self._cache: dict[int, EncodedPair] = {}
         self.measured: list[Measured] = []
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> EncodedPair:
-        pair = self.pairs[index]
-        if pair.id in self._cache:
-            return self._cache[pair.id]
-        encoded = self.encoder(pair)
+        if index in self._cache:
+            return self._cache[index]
+        encoded = self.encoder(self.pairs[index])
         if encoded.vision_bytes <= self._room:
             self._room -= encoded.vision_bytes
-            self._cache[pair.id] = encoded
+            self._cache[index] = encoded
         return encoded
 
     @property
@@ -60,16 +60,29 @@ class PairSet(Dataset[EncodedPair]):
         return hashlib.sha256("".join(measured.digest for measured in self.measured).encode()).hexdigest()
 
     def keep(self, kept: Sequence[int], measured: Sequence[Measured]) -> None:
+        """Leave only these, in this order."""
         self.pairs = [self.pairs[index] for index in kept]
         self.measured = list(measured)
+        found = {new: self._cache.pop(old) for new, old in enumerate(kept) if old in self._cache}
+        self._room += sum(encoded.vision_bytes for encoded in self._cache.values())
+        self._cache = found
 
 
 def measure(
-    pairs: PairSet, settings: TrainSettings, max_length: int | None, accelerator: Any, progress: Progress | None = None
+    pairs: PairSet,
+    settings: TrainSettings,
+    max_length: int | None,
+    accelerator: Any,
+    progress: Progress | None = None,
+    *,
+    needed: bool = True,
 ) -> list[Skipped]:
     """Encode every pair once: note lengths and digests, set aside what can't be trained on, and say why.
 
     Every process encodes its share and is told of the rest.
+
+    Args:
+        needed: whether at least one pair must be left.
 
     Raises:
         DataError: pairs are too long and `too_long` is refuse; or none is left.
@@ -92,7 +105,7 @@ def measure(
             f"{len(too_long_ids)} of {len(pairs)} pairs are longer than {max_length} tokens (image tokens are never cut off): "
             f"{shown}; raise max_length, use smaller pictures, or set too_long: skip"
         )
-    if not measured:
+    if not measured and needed:
         reason = skipped[0].reason if skipped else "there were none"
         raise DataError(f"no pair left to train on, of {len(pairs)}; the first was left out because: {reason}")
     pairs.keep(sorted(measured), [measured[index] for index in sorted(measured)])
@@ -109,10 +122,16 @@ class _Measuring(Dataset["Measured | str"]):
         return len(self.indices)
 
     def __getitem__(self, number: int) -> Measured | str:
+        index = self.indices[number]
+        problem = pair_problem(self.pairs.pairs[index], self.pairs.encoder.end_tokens)
+        if problem is not None:
+            return problem
         try:
-            encoded = self.pairs[self.indices[number]]
+            encoded = self.pairs[index]
         except DataError as error:
             return str(error)
+        if torch.equal(encoded.chosen, encoded.rejected):
+            return f"same answers: chosen and rejected are the same {len(encoded.chosen)} tokens, so neither can be preferred"
         return Measured(encoded.length, len(encoded.chosen), encoded.digest)
 
 

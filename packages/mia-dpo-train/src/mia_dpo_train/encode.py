@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from mia_augment.chat import render_prompt
 from mia_augment.errors import DataError, ModelError
+from mia_augment.pair_checks import END_TOKENS
 from mia_augment.records import PreferencePair
 from PIL.Image import Image
 from torch import Tensor
@@ -46,7 +48,7 @@ class EncodedPair:
         """Tokens of the prompt and the longer answer."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of all that the log-probs of this pair depend on, besides the model."""
         digest = hashlib.sha256()
@@ -75,6 +77,8 @@ class PairEncoder:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{type(tokenizer).__name__} has no end-of-sequence token; a response would never learn to end")
         self.processor, self.tokenizer, self.open_image = processor, tokenizer, open_image
+        self.end_tokens = end_tokens(tokenizer)
+        """Texts that no answer may hold (see `mia_augment.pair_checks.pair_problem`)."""
 
     def __call__(self, pair: PreferencePair) -> EncodedPair:
         """Raises DataError, naming the pair, when one of its images can't be opened."""
@@ -111,6 +115,13 @@ class PairEncoder:
         return getattr(self.processor, "image_token_id", None)
 
 
+def end_tokens(tokenizer: Any) -> frozenset[str]:
+    """Texts that a tokenizer reads as the end of a turn or of a text."""
+    unknown = {None, tokenizer.unk_token_id}
+    known = {token for token in END_TOKENS if tokenizer.convert_tokens_to_ids(token) not in unknown}
+    return frozenset({*known, str(tokenizer.eos_token)})
+
+
 @dataclass
 class PairBatch:
     """Pairs side by side: prompts padded on the left, so that all end in the same column; answers padded on the right."""
@@ -130,6 +141,8 @@ class PairBatch:
     rejected_mask: Tensor
     vision: dict[str, Tensor] = field(default_factory=dict)
     """Images of all pairs, in order."""
+    digests: list[str] = field(default_factory=list)
+    """Of the pairs, by which what is stored about them is found."""
 
     def to(self, device: torch.device) -> PairBatch:
         def moved(tensor: Tensor) -> Tensor:
@@ -145,6 +158,7 @@ class PairBatch:
             moved(self.rejected),
             moved(self.rejected_mask),
             {name: moved(tensor) for name, tensor in self.vision.items()},
+            self.digests,
         )
 
     @property
@@ -174,6 +188,7 @@ def collate(pairs: Sequence[EncodedPair], pad: int = 0) -> PairBatch:
         rejected=rejected,
         rejected_mask=rejected_mask,
         vision={name: concatenate([pair.vision[name] for pair in pairs]) for name in pairs[0].vision},
+        digests=[pair.digest for pair in pairs],
     )
 
 

@@ -29,7 +29,7 @@ from mia_dpo_train.settings import TrainSettings
 logger = logging.getLogger(__name__)
 
 Logps = dict[str, tuple[float, float]]
-"""Pair id -> (chosen, rejected), nats."""
+"""Digest of a pair (its tokens and pictures; ids may repeat) -> log-probs of (chosen, rejected), nats."""
 
 
 class ReferenceSource:
@@ -98,8 +98,15 @@ class ReferenceSource:
         """Reference log-probs of a batch: (2, pairs)."""
         if self.settings.reference == "online":
             return self.compute(batch)
-        values = [self.stored[pair_id] for pair_id in batch.ids]
+        values = [self._stored(pair_id, digest) for pair_id, digest in zip(batch.ids, batch.digests, strict=True)]
         return torch.tensor(values, dtype=torch.float32, device=batch.prompt.device).T
+
+    def _stored(self, pair_id: str, digest: str) -> tuple[float, float]:
+        if digest not in self.stored:
+            raise DataError(
+                f"pair {pair_id}: one of its pictures was changed during the training; start it again"
+            )
+        return self.stored[digest]
 
 
 def stored_logps(
@@ -120,7 +127,8 @@ def stored_logps(
         compute: reference log-probs of a batch, (2, pairs).
         size: pairs in a batch.
     """
-    found = _read(path, key)
+    digests = [measured.digest for measured in pairs.measured]
+    found = _read(path, key, digests)
     if found is not None:
         return found
     order = length_batches(pairs.lengths, size)
@@ -135,14 +143,14 @@ def stored_logps(
             made = batches(pairs, [batch], workers=0, pad=pad)
             values = compute(next(made).to(accelerator.device)).float().cpu()
             if missing:
-                ids = [pairs.pairs[index].id for index in batch]
-                done.append({pair_id: (float(c), float(r)) for pair_id, c, r in zip(ids, *values.tolist(), strict=False)})
+                names = [digests[index] for index in batch]
+                done.append({name: (float(c), float(r)) for name, c, r in zip(names, *values.tolist(), strict=False)})
                 _append(journal, done[-1])
         progress(number + 1)
     logps = _merge(done, accelerator)
-    _check_finite(logps)
+    _check_finite(logps, {digest: pair.id for digest, pair in zip(digests, pairs.pairs, strict=True)})
     if accelerator.is_main_process:
-        ordered = {pair.id: list(logps[pair.id]) for pair in pairs.pairs}
+        ordered = {digest: list(logps[digest]) for digest in digests}
         write_json(path, {"key": key, "logps": ordered})
         for old in path.parent.glob(f".{path.stem}.*.journal"):  # also of a crash under another number of processes
             old.unlink()
@@ -160,11 +168,11 @@ def _mine(order: list[Batch], rank: int, world: int) -> list[Batch]:
 def _merge(done: list[Logps], accelerator: Any) -> Logps:
     from accelerate.utils import gather_object
 
-    return {pair_id: values for part in gather_object(done) for pair_id, values in part.items()}
+    return {digest: values for part in gather_object(done) for digest, values in part.items()}
 
 
-def _check_finite(logps: Logps) -> None:
-    bad = [pair_id for pair_id, values in logps.items() if not all(abs(value) < float("inf") for value in values)]
+def _check_finite(logps: Logps, ids: dict[str, str]) -> None:
+    bad = [ids[digest] for digest, values in logps.items() if not all(abs(value) < float("inf") for value in values)]
     if bad:
         raise DataError(
             f"reference log-probs of {len(bad)} pairs are not finite, first {', '.join(bad[:5])}: the untrained model gives "
@@ -172,7 +180,7 @@ def _check_finite(logps: Logps) -> None:
         )
 
 
-def _read(path: Path, key: dict[str, str]) -> Logps | None:
+def _read(path: Path, key: dict[str, str], digests: list[str]) -> Logps | None:
     if not path.is_file():
         return None
     try:
@@ -182,10 +190,12 @@ def _read(path: Path, key: dict[str, str]) -> Logps | None:
         logger.warning("%s is damaged (%s); computing the reference log-probs again", path, error)
         return None
     changed = sorted(name for name in key.keys() | stored.keys() if key.get(name) != stored.get(name))
+    if not changed and any(digest not in logps for digest in digests):
+        changed = ["pairs"]
     if changed:
         logger.warning("%s is stale (changed: %s); computing the reference log-probs again", path, ", ".join(changed))
         return None
-    return {pair_id: (chosen, rejected) for pair_id, (chosen, rejected) in logps.items()}
+    return {digest: (chosen, rejected) for digest, (chosen, rejected) in logps.items()}
 
 
 def _read_journal(path: Path, key: dict[str, str]) -> list[Logps]:
@@ -198,7 +208,7 @@ def _read_journal(path: Path, key: dict[str, str]) -> list[Logps]:
         return []
     with path.open("rb+") as file:
         file.truncate(sum(len(line) + 1 for line in lines))
-    return [{pair_id: (values[0], values[1]) for pair_id, values in json.loads(line).items()} for line in lines[1:]]
+    return [{digest: (values[0], values[1]) for digest, values in json.loads(line).items()} for line in lines[1:]]
 
 
 def _append(path: Path, values: Any) -> None:

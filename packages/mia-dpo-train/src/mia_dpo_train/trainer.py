@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mia_augment.errors import ModelError
 from mia_augment.files import write_jsonl
+from mia_augment.ids import with_unique_ids
 from mia_augment.records import PreferencePair, Skipped
 
 from mia_dpo_train.check import RouteChoice, choose_route
@@ -42,6 +43,8 @@ class TrainResult:
     reason: str
     """Why this route."""
     attn_implementation: str
+    renamed: int
+    """Pairs whose id an earlier one had."""
     metrics: dict[str, float]
     """Of the last optimizer step."""
     held_out_metrics: dict[str, float] | None
@@ -95,6 +98,7 @@ def _train(
     model_id: str,
     progress: Progress | None,
 ) -> TrainResult:
+    pairs, held_out, renamed = _with_unique_ids(pairs, held_out)
     cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
     encoder = PairEncoder(processor, open_image)
     training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
@@ -102,7 +106,7 @@ def _train(
     limit = longest_allowed(settings, model)
     skipped = measure(training, settings, limit, accelerator, progress)
     if len(held):
-        skipped += measure(held, settings, limit, accelerator)
+        skipped += measure(held, settings, limit, accelerator, needed=False)
     if accelerator.is_main_process:
         write_jsonl(out / "skipped.jsonl", skipped)
     trained = prepare_trained(model, settings, accelerator, model_id, longest=max(training.lengths))
@@ -128,9 +132,20 @@ def _train(
         route=choice.route,
         reason=choice.reason,
         attn_implementation=trained.attention,
+        renamed=renamed,
         metrics=metrics,
         held_out_metrics=held_out_metrics,
     )
+
+
+def _with_unique_ids(
+    pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair]
+) -> tuple[list[PreferencePair], list[PreferencePair], int]:
+    """Both with repeated ids renamed, so that every message names one pair; and how many were."""
+    named, renamed = with_unique_ids([*pairs, *held_out])
+    if renamed:
+        logger.warning("%d pairs repeat the id of another; they are called by it with #2, #3 .. behind it", renamed)
+    return named[: len(pairs)], named[len(pairs) :], renamed
 
 
 def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int) -> RouteChoice:
