@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from mia_augment import dataset
+from mia_augment import json_values
 from mia_augment.dataset import Row, read_rows
 from mia_augment.errors import DataError
 from mia_augment.records import Skipped
@@ -56,7 +56,7 @@ def test_rows_longer_than_a_chunk_and_split_anywhere_are_read(tmp_path, monkeypa
     path.write_text(json.dumps(rows), encoding="utf-8")
     whole = list(read_rows(path))
     for size in (1, 2, 3, 7, 64):
-        monkeypatch.setattr(dataset, "CHUNK", size)
+        monkeypatch.setattr(json_values, "CHUNK", size)
         assert list(read_rows(path)) == whole
     assert [len(row.turns[0][1]) for row in whole] == list(range(1, 40))
 

@@ -59,7 +59,7 @@ def augment_dataset(
     source, pictures, settings and version is left as it is.
 
     Args:
-        source: JSON, JSONL or parquet file, or a folder of them (see `read_rows`).
+        source: a file of rows, or a folder of such files (see `read_rows`).
         image_root: folder the pictures' paths are relative to.
         out: folder to write.
         settings: what to make; the paper's by default.

@@ -34,9 +34,9 @@ class DataSettings(Settings):
     """Your single-image rows."""
 
     source: Path | None = None
-    """LLaVA-style rows: JSON, JSONL or parquet."""
+    """Rows: JSON, JSONL, CSV, TSV, parquet or WebDataset tar, packed or not, or a folder of such files."""
     image_root: Path | None = None
-    """Folder that the rows' pictures are relative to; by default the folder of `source`."""
+    """Folder that the rows' pictures are relative to; by default the folder of `source`, or `source` itself if it is one."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most so many rows."""
     workers: int = Field(default=1, ge=1)
@@ -67,7 +67,7 @@ class EvaluateSettings(Settings):
     source: Path | None = None
     """Rows of their own to measure on; without them, `holdout` of your pictures are kept apart."""
     image_root: Path | None = None
-    """Folder that these rows' pictures are relative to; by default the folder of `source`."""
+    """Folder that these rows' pictures are relative to; by default the folder of `source`, or `source` itself if it is one."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the pictures kept out of training and asked about instead (unless `source` is given)."""
     per_bucket: int = Field(default=100, ge=0)

@@ -41,7 +41,8 @@ def check_runnable(config: PipelineConfig) -> None:
     """Raise ConfigError where there is no source, training needs what is not here, or a launcher started several processes."""
     if config.data.source is None:
         raise ConfigError(
-            "data.source: expected a file of single-image rows (JSON, JSONL or parquet), got nothing; set it in the YAML file"
+            "data.source: expected a file of single-image rows (JSON, JSONL, CSV, parquet, ..) or a folder of such files, "
+            "got nothing; set it in the YAML file"
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
@@ -89,7 +90,7 @@ def augment_stage(config: PipelineConfig, out: Path, part: Literal["train", "hel
     }
     if source is None:  # run_pipeline checked it
         raise ConfigError("data.source is not set")
-    image_root = root or source.parent
+    image_root = root or (source if source.is_dir() else source.parent)
 
     def make(progress: Report) -> dict[str, int]:
         from mia_augment.stage import augment_dataset

@@ -112,7 +112,7 @@ def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, 
 
 @click.command()
 @click.argument("file", type=FILE, default=Path("pipeline.yaml"))
-@click.option("--source", help="LLaVA-style rows: JSON, JSONL or parquet.")
+@click.option("--source", help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", help="Folder that the rows' pictures are relative to.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def init(file: Path, source: str | None, image_root: str | None, force: bool) -> None:

@@ -60,7 +60,7 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 
 
 @click.command()
-@click.option("--source", type=FILE, required=True, help="LLaVA-style rows: JSON, JSONL or parquet.")
+@click.option("--source", type=ANY, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", type=FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
 @_OUT
 @click.option("--formats", help="Comma-separated: sequence, grid, pic_in_pic, single.  [default: the paper's three]")
