@@ -103,9 +103,7 @@ class ReferenceSource:
 
     def _stored(self, pair_id: str, digest: str) -> tuple[float, float]:
         if digest not in self.stored:
-            raise DataError(
-                f"pair {pair_id}: one of its pictures was changed during the training; start it again"
-            )
+            raise DataError(f"pair {pair_id}: one of its pictures was changed during the training; start it again")
         return self.stored[digest]
 
 
