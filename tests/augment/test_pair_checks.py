@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mia_augment.pair_checks import END_TOKENS, pair_problem
+from mia_augment.pair_checks import END_TOKENS, pair_problem, without_end_tokens
 from mia_augment.records import PreferencePair, Region, Scores
 
 
@@ -44,6 +44,23 @@ def test_sound_pairs_pass(changes):
 )
 def test_others_are_told_with_their_reason(changes, kind):
     assert pair_problem(pair(**changes)).startswith(kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("A cat.", "A cat."),
+        ("A cat. ", "A cat. "),
+        ("A cat.</s>", "A cat."),
+        ("A cat. <|im_end|>\n<|endoftext|>\n", "A cat."),
+        ("</s>", ""),
+        ("</s> is how a text ends", "</s> is how a text ends"),
+    ],
+)
+def test_end_tokens_are_taken_off_the_end_alone(text, left):
+    (found,), count = without_end_tokens([pair(chosen=text)])
+    assert (found.chosen, found.rejected) == (left, "A dog.")
+    assert count == (text != left)
 
 
 def test_further_end_tokens_can_be_named():

@@ -113,7 +113,9 @@ BAD = {
     "equal tokens": ({"chosen": "zebra .", "rejected": "giraffe ."}, "same answers: chosen and rejected are the same 3 tokens"),
     "nothing chosen": ({"chosen": " "}, "empty answer: expected text as the chosen answer"),
     "nothing rejected": ({"rejected": ""}, "empty answer: expected text as the rejected answer"),
-    "an end": ({"chosen": "red . </s>"}, "end token: the chosen answer holds '</s>'"),
+    "an end within": ({"chosen": "red . </s> blue ."}, "end token: the chosen answer holds '</s>'"),
+    "an end alone": ({"rejected": " </s>"}, "empty answer: expected text as the rejected answer"),
+    "equal but for an end": ({"chosen": "red .", "rejected": "red .</s>"}, "same answers"),
     "no number": ({"scores": {"ratio": float("nan")}}, "score: expected a finite number or null as ratio"),
 }
 
@@ -137,14 +139,22 @@ def test_pairs_that_teach_nothing_are_left_out_with_their_reason(run, pairs, mak
     assert {row["id"]: row["reason"] for row in listed} == told
 
 
+def test_an_end_token_that_an_answer_brings_is_not_trained_twice(run, pairs, tmp_path):
+    expected = run(tmp_path / "plain", pairs)
+    ended = [pair.model_copy(update={"chosen": pair.chosen + "</s>", "rejected": pair.rejected + " </s>\n"}) for pair in pairs]
+    found = run(tmp_path / "ended", [*ended[:5], *pairs[5:]])
+    assert weights(found) == weights(expected)
+    assert (found.trimmed, expected.trimmed) == (5, 0)
+
+
 def test_with_bad_pairs_alone_the_first_reason_is_told(run, make_pair, tmp_path):
-    with pytest.raises(DataError, match=r"no pair left to train on, of 6; .*same answers: chosen and rejected are both"):
+    with pytest.raises(DataError, match=r"no pair left to train on, of 8; .*same answers: chosen and rejected are both"):
         run(tmp_path, bad_pairs(make_pair))
 
 
 def test_without_a_sound_held_out_pair_training_goes_on(run, pairs, make_pair, tmp_path):
     found = run(tmp_path, pairs, bad_pairs(make_pair))
-    assert (found.pairs, found.held_out, len(found.skipped)) == (9, 0, 6)
+    assert (found.pairs, found.held_out, len(found.skipped)) == (9, 0, 8)
     assert found.held_out_metrics is None
 
 
@@ -155,4 +165,4 @@ def test_the_stage_counts_what_it_left_out_and_renamed(build, pairs, make_pair, 
     write_jsonl(pairs_folder / "pairs.jsonl", [*with_repeated_ids(pairs), *odd])
     train_pairs(pairs_folder, *build("llava"), tmp_path / "out", SETTINGS, model_id="tiny")
     counts = read_manifest(tmp_path / "out").counts
-    assert {name: counts[name] for name in ("pairs", "skipped", "renamed")} == {"pairs": 9, "skipped": 5, "renamed": 6}
+    assert {name: counts[name] for name in ("pairs", "skipped", "renamed")} == {"pairs": 9, "skipped": 7, "renamed": 6}

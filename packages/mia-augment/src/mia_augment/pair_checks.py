@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from mia_augment.records import IMAGE, PreferencePair
 
@@ -31,7 +31,7 @@ def pair_problem(pair: PreferencePair, end_tokens: Collection[str] = END_TOKENS)
             return f"placeholder: expected {IMAGE} in the prompt only, the {side} answer holds it"
         if found := next((token for token in sorted(end_tokens) if token in text), None):
             return (
-                f"end token: the {side} answer holds {found!r}, which training itself puts after every answer; "
+                f"end token: the {side} answer holds {found!r}, which ends an answer and which training itself puts there; "
                 "remove it from the text"
             )
     if pair.chosen.strip() == pair.rejected.strip():
@@ -40,6 +40,26 @@ def pair_problem(pair: PreferencePair, end_tokens: Collection[str] = END_TOKENS)
         if value is not None and not math.isfinite(value):
             return f"score: expected a finite number or null as {name}, got {value}"
     return None
+
+
+def without_end_tokens(
+    pairs: Sequence[PreferencePair], end_tokens: Collection[str] = END_TOKENS
+) -> tuple[list[PreferencePair], int]:
+    """The pairs without end tokens at the end of their answers, which would be trained twice; and how many pairs had one."""
+    trimmed, count = [], 0
+    for pair in pairs:
+        chosen, rejected = (_without_end(text, end_tokens) for text in (pair.chosen, pair.rejected))
+        changed = (chosen, rejected) != (pair.chosen, pair.rejected)
+        trimmed.append(pair.model_copy(update={"chosen": chosen, "rejected": rejected}) if changed else pair)
+        count += changed
+    return trimmed, count
+
+
+def _without_end(text: str, end_tokens: Collection[str]) -> str:
+    """A text without end tokens behind it, nor the blanks around those; unchanged where it has none."""
+    while found := next((token for token in end_tokens if text.rstrip().endswith(token)), None):
+        text = text.rstrip().removesuffix(found).rstrip()
+    return text
 
 
 def _shown(text: str) -> str:

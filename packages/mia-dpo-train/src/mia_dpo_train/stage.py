@@ -77,7 +77,8 @@ def train_pairs(
     )
     counts = {
         "pairs": result.pairs, "held_out": result.held_out, "skipped": len(result.skipped), "steps": result.steps,
-        "renamed": result.renamed, f"route/{result.route}": 1,
+        "renamed": result.renamed,
+        "end_token_removed": result.trimmed, f"route/{result.route}": 1,
     }  # fmt: skip
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     if _is_main_process():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from mia_augment.errors import ModelError
 from mia_augment.files import write_jsonl
 from mia_augment.ids import with_unique_ids
+from mia_augment.pair_checks import without_end_tokens
 from mia_augment.records import PreferencePair, Skipped
 
 from mia_dpo_train.check import RouteChoice, choose_route
@@ -45,6 +46,8 @@ class TrainResult:
     attn_implementation: str
     renamed: int
     """Pairs whose id an earlier one had."""
+    trimmed: int
+    """Pairs with an answer that ended in an end token, which was taken off since training puts its own."""
     metrics: dict[str, float]
     """Of the last optimizer step."""
     held_out_metrics: dict[str, float] | None
@@ -98,9 +101,9 @@ def _train(
     model_id: str,
     progress: Progress | None,
 ) -> TrainResult:
-    pairs, held_out, renamed = _with_unique_ids(pairs, held_out)
-    cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
     encoder = PairEncoder(processor, open_image)
+    pairs, held_out, renamed, trimmed = _tidied(pairs, held_out, encoder.end_tokens)
+    cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
     training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
     accelerator = make_accelerator(settings, model, out)
     limit = longest_allowed(settings, model)
@@ -133,19 +136,23 @@ def _train(
         reason=choice.reason,
         attn_implementation=trained.attention,
         renamed=renamed,
+        trimmed=trimmed,
         metrics=metrics,
         held_out_metrics=held_out_metrics,
     )
 
 
-def _with_unique_ids(
-    pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair]
-) -> tuple[list[PreferencePair], list[PreferencePair], int]:
-    """Both with repeated ids renamed, so that every message names one pair; and how many were."""
+def _tidied(
+    pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair], end_tokens: Collection[str]
+) -> tuple[list[PreferencePair], list[PreferencePair], int, int]:
+    """Both with repeated ids renamed, so that every message names one pair, and without end tokens; and how many of each."""
     named, renamed = with_unique_ids([*pairs, *held_out])
+    named, trimmed = without_end_tokens(named, end_tokens)
     if renamed:
         logger.warning("%d pairs repeat the id of another; they are called by it with #2, #3 .. behind it", renamed)
-    return named[: len(pairs)], named[len(pairs) :], renamed
+    if trimmed:
+        logger.warning("%d pairs have an answer that ends in an end token; it is taken off, training puts its own", trimmed)
+    return named[: len(pairs)], named[len(pairs) :], renamed, trimmed
 
 
 def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int) -> RouteChoice:
