@@ -18,10 +18,10 @@ _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"GIF8": "gif", b"RIFF": "w
 
 
 class EmbeddedPictures:
-    """Writes pictures below a folder, each once, and tells their names."""
+    """Writes pictures below a folder, each once, and tells their names, which begin with `below`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, below: str = EMBEDDED) -> None:
+        self.folder, self.below = folder, below
 
     def store(self, picture: bytes | Image.Image) -> str:
         """Write the bytes of a picture file (or a picture, upright and as PNG) and return its name relative to the folder.
@@ -32,7 +32,7 @@ class EmbeddedPictures:
         data = picture if isinstance(picture, bytes) else _as_png(picture)
         suffix = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), "img")
         digest = blake2b(data, digest_size=10).hexdigest()
-        name = f"{EMBEDDED}/{digest[:2]}/{digest}.{suffix}"
+        name = f"{self.below}/{digest[:2]}/{digest}.{suffix}"
         path = self.folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

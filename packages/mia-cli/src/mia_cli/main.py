@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mia_cli import __version__
-from mia_cli.commands import look, run, stages
+from mia_cli.commands import exchange, look, run, stages
 
 BAD_INPUT = 2
 
@@ -69,7 +69,7 @@ def main(verbose: bool) -> None:
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself: every line would come twice
 
 
-for module in (run, stages, look):
+for module in (run, stages, exchange, look):
     for command in module.COMMANDS:
         main.add_command(command)
 

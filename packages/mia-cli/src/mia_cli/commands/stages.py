@@ -15,7 +15,6 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 DTYPES = ["auto", "float32", "bfloat16", "float16"]
-LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -86,7 +85,7 @@ def augment(
         manifest = augment_dataset(
             source, image_root, out, settings, seed=seed, limit=limit, workers=workers, progress=progress
         )
-    _done(display, "augment", manifest.counts, out)
+    done(display, "augment", manifest.counts, out)
 
 
 @click.command()
@@ -115,11 +114,11 @@ def score(
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
-    _need_stage(samples, "samples.jsonl", "mia augment")
+    need_stage(samples, "samples.jsonl", "mia augment")
     display = Display()
     with display.progress("score") as progress:
         manifest = score_samples(samples, *shared.get(), out, settings, model_id=shared.id, progress=progress)
-    _done(display, "score", manifest.counts, out)
+    done(display, "score", manifest.counts, out)
 
 
 @click.command()
@@ -134,11 +133,11 @@ def select(scored: Path, out: Path, config: Path | None) -> None:
     from mia_cli.console import Display
 
     settings = _configured(SelectSettings, config, "select", {})
-    _need_stage(scored, "scored.jsonl", "mia score")
+    need_stage(scored, "scored.jsonl", "mia score")
     display = Display()
     with display.progress("select") as progress:
         manifest = select_pairs(scored, out, settings, progress=progress)
-    _done(display, "select", manifest.counts, out)
+    done(display, "select", manifest.counts, out)
 
 
 @click.command()
@@ -156,12 +155,12 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
 
     settings = _configured(TrainSettings, config, "train", {})
     shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
-    _need_stage(pairs, "pairs.jsonl", "mia select")
+    need_stage(pairs, "pairs.jsonl", "mia select")
     check_environment(settings)
     display = Display()
     with display.progress("train") as progress:
         manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.place, progress=progress)
-    _done(display, "train", manifest.counts, out)
+    done(display, "train", manifest.counts, out)
 
 
 @click.command()
@@ -190,12 +189,12 @@ def evaluate(
 
     settings = build(EvaluateSettings, options)
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
-    _need_stage(samples, "samples.jsonl", "mia augment")
+    need_stage(samples, "samples.jsonl", "mia augment")
     display = Display()
     with display.progress("evaluate") as progress:
         weights = trained_weights(adapter) if adapter else None
         manifest = evaluate_samples(samples, shared, weights, out, settings, progress=progress)
-    _done(display, "evaluate", manifest.counts, out)
+    done(display, "evaluate", manifest.counts, out)
     evaluation = read_evaluation(out)
     if as_json:
         print_json(evaluation.model_dump(mode="json"))
@@ -203,54 +202,17 @@ def evaluate(
         stdout().print(accuracy_table(evaluation))
 
 
-@click.command()
-@click.option("--pairs", type=FOLDER, help="Folder of `mia select`.")
-@click.option("--format", "layout", type=click.Choice(LAYOUTS), help="Whose format to write.")
-@click.option("--model", help="With --merged: the model that was trained.")
-@click.option("--adapter", type=FOLDER, help="With --merged: its adapter.")
-@click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")
-@click.option("--out", type=ANY, required=True)
-def export(pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, out: Path) -> None:
-    """Pairs for other trainers, or the aligned model as one folder."""
-    from mia_cli.console import Display
-
-    display = Display()
-    if merged:
-        if model is None or adapter is None:
-            raise click.UsageError("--merged needs --model and --adapter")
-        from mia_dpo_train import export_merged
-
-        from mia_cli.evaluate import trained_weights
-        from mia_cli.models import model_folder
-
-        made = export_merged(str(model_folder(model) or model), trained_weights(adapter), out)
-        display.say(
-            "export",
-            f"log-prob of an answer of {made.tokens} tokens: {made.base_logp:.4f} by the model alone, {made.adapter_logp:.4f} "
-            f"with the adapter beside it, {made.merged_logp:.4f} merged",
-        )
-        display.say("export", f"merged model -> {out}", "green")
-        return
-    if pairs is None or layout is None:
-        raise click.UsageError("needs --pairs and --format, or --merged with --model and --adapter")
-    from mia_select.export import export_pairs
-
-    _need_stage(pairs, "pairs.jsonl", "mia select")
-    file = export_pairs(pairs, layout, out)
-    display.say("export", f"{layout} -> {file}", "green")
-
-
-def _need_stage(folder: Path, file: str, command: str) -> None:
+def need_stage(folder: Path, file: str, command: str) -> None:
     from mia_augment.errors import DataError
 
     if not (folder / file).is_file():
         raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
 
 
-def _done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:
+def done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:
     from mia_cli.console import counts_line
 
     display.say(name, f"{counts_line(counts)} -> {out}", "green")
 
 
-COMMANDS = (augment, score, select, train, evaluate, export)
+COMMANDS = (augment, score, select, train, evaluate)

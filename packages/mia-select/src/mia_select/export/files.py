@@ -1,4 +1,4 @@
-"""Exporting a folder of pairs to a file of another trainer, and reading such a file."""
+"""Exporting a folder of pairs to a file of another trainer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import atomic_write, image_folders, read_jsonl, resolve_image, write_json
 from mia_augment.records import IMAGE, PreferencePair
 
-from mia_select.export.layouts import LAYOUTS, Layout, Row, to_pair, to_row
+from mia_select.export.layouts import LAYOUTS, Layout, Row, to_row
 
 PAIRS = "pairs.jsonl"
 DATASET_INFO = "dataset_info.json"
@@ -55,22 +55,6 @@ def export_pairs(folder: Path, fmt: str, out: Path, *, images: ImagePaths = "abs
     if fmt == "llama-factory":
         _add_dataset(file)
     return file
-
-
-def import_pairs(file: Path, fmt: str) -> Iterator[PreferencePair]:
-    """Read the pairs that `export_pairs` or another tool wrote; a folder stands for its file.
-
-    Raises:
-        ConfigError: unknown format.
-        DataError: no such file, or a row is not as it should be (with its number).
-    """
-    layout = _layout(fmt)
-    if file.is_dir():
-        file = file / layout.file
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; expected preference pairs as {fmt} reads them")
-    for number, row in enumerate(_rows(file), 1):
-        yield to_pair(row, layout, f"{file}, row {number}")
 
 
 def _layout(fmt: str) -> Layout:
@@ -123,22 +107,6 @@ def _write(file: Path, rows: Iterable[Row]) -> None:
                 stream.write("\n")
         if not lines:
             stream.write("\n]\n")
-
-
-def _rows(file: Path) -> Iterator[Any]:
-    if file.suffix == ".parquet":
-        from mia_select.export.parquet import read_parquet
-
-        yield from read_parquet(file)
-        return
-    with file.open(encoding="utf-8") as stream:
-        try:
-            if file.suffix == ".jsonl":
-                yield from (json.loads(line) for line in stream if line.strip())
-            else:
-                yield from json.load(stream)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{file}: not valid JSON: {error}") from error
 
 
 def _add_dataset(file: Path) -> None:

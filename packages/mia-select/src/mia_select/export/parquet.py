@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mia_augment.errors import ConfigError, DataError
+from mia_augment.errors import ConfigError
 from mia_augment.files import atomic_write, resolve_image
 from mia_augment.records import PreferencePair
 
-from mia_select.export.layouts import EXTRA, LAYOUTS, to_row
+from mia_select.export.layouts import LAYOUTS, to_row
+from mia_select.places import EXTRA
 
 ROW_GROUP = 64
 """Pairs held in memory at a time."""
@@ -43,24 +44,6 @@ def write_parquet(file: Path, pairs: Iterable[PreferencePair], folders: list[Pat
     with atomic_write(file, "wb") as out, pq.ParquetWriter(out, schema) as writer:
         while rows := [_row(pair, folders) for pair in islice(stream, ROW_GROUP)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-
-
-def read_parquet(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield rows with the names of the pictures in place of their bytes.
-
-    Raises:
-        ConfigError: pyarrow is not installed.
-        DataError: no parquet file.
-    """
-    pa, pq = _pyarrow()
-    try:
-        reader = pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file}: not a parquet file: {error}") from error
-    with reader:
-        for batch in reader.iter_batches(batch_size=ROW_GROUP):
-            for row in batch.to_pylist():
-                yield {**row, "images": [image["path"] for image in row["images"]]}
 
 
 def _row(pair: PreferencePair, folders: list[Path]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from mia_augment.files import image_folders, read_jsonl, resolve_image
 from mia_augment.pictures import open_picture
 from mia_augment.records import PreferencePair
 
-from mia_select.export.layouts import EXTRA, LAYOUTS, to_row
+from mia_select.export.layouts import LAYOUTS, to_row
+from mia_select.places import EXTRA
 
 
 def trl_rows(folder: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,95 @@
+"""Pairs from and for other trainers, and the aligned model for everyone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mia_cli.commands.stages import ANY, FOLDER, done, need_stage
+
+LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
+"""What can be written."""
+SOURCES = ["auto", *LAYOUTS, "rlaif-v", "mmpr"]
+"""What can be read."""
+SHOWN = 12
+"""Kinds of reasons on the screen; `skipped.jsonl` has every row."""
+
+
+@click.command("import")
+@click.argument("file", type=ANY)
+@click.option(
+    "--format",
+    "layout",
+    default="auto",
+    show_default=True,
+    type=click.Choice(SOURCES),
+    help="auto: by each row's columns.",
+)
+@click.option("--image-root", type=FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
+@click.option("--out", type=FOLDER, required=True, help="Folder to make; `mia train --pairs` takes it.")
+def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None:
+    """Preference pairs of other tools -> a folder to train on, and why each other row was left out."""
+    from mia_select.importing import import_folder
+
+    from mia_cli.console import Display
+
+    display = Display()
+    with display.progress("import") as progress:
+        manifest = import_folder(file, out, layout, image_root=image_root, progress=progress)
+    done(display, "import", manifest.counts, out)
+    reasons = {name.removeprefix("skipped/"): n for name, n in manifest.counts.items() if name.startswith("skipped/")}
+    for reason, count in list(reasons.items())[:SHOWN]:
+        display.say("import", f"{count} rows left out: {reason}", "yellow")
+    if reasons:
+        display.say("import", f"which and why: {out / 'skipped.jsonl'}")
+
+
+@click.command()
+@click.option("--pairs", type=FOLDER, help="Folder of `mia select`.")
+@click.option("--format", "layout", type=click.Choice(LAYOUTS), help="Whose format to write.")
+@click.option("--model", help="With --merged: the model that was trained.")
+@click.option("--adapter", type=FOLDER, help="With --merged: its adapter.")
+@click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")
+@click.option(
+    "--images",
+    default="absolute",
+    show_default=True,
+    type=click.Choice(["absolute", "copy"]),
+    help="Name the pictures where they lie, or copy them beside the file (parquet holds them anyway).",
+)
+@click.option("--out", type=ANY, required=True)
+def export(
+    pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path
+) -> None:
+    """Pairs for other trainers, or the aligned model as one folder."""
+    from mia_cli.console import Display
+
+    display = Display()
+    if merged:
+        if model is None or adapter is None:
+            raise click.UsageError("--merged needs --model and --adapter")
+        from mia_dpo_train import export_merged
+
+        from mia_cli.evaluate import trained_weights
+        from mia_cli.models import model_folder
+
+        made = export_merged(str(model_folder(model) or model), trained_weights(adapter), out)
+        display.say(
+            "export",
+            f"log-prob of an answer of {made.tokens} tokens: {made.base_logp:.4f} by the model alone, {made.adapter_logp:.4f} "
+            f"with the adapter beside it, {made.merged_logp:.4f} merged",
+        )
+        display.say("export", f"merged model -> {out}", "green")
+        return
+    if pairs is None or layout is None:
+        raise click.UsageError("needs --pairs and --format, or --merged with --model and --adapter")
+    from mia_select.export import export_pairs
+
+    need_stage(pairs, "pairs.jsonl", "mia select")
+    file = export_pairs(pairs, layout, out, images=images)
+    display.say("export", f"{layout} -> {file}", "green")
+
+
+COMMANDS = (import_, export)

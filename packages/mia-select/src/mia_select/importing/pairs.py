@@ -1,0 +1,200 @@
+"""From what a row of any tool says to a preference pair, or why it gives none."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mia_augment.errors import DataError
+from mia_augment.files import summary
+from mia_augment.prompts import label
+from mia_augment.records import IMAGE, PreferencePair, Region, Skipped
+from pydantic import ValidationError
+
+from mia_select.importing.messages import ASSISTANT, SYSTEM, USER, Message, Refused, shown
+from mia_select.importing.talks import Talk, read_talk
+from mia_select.places import EXTRA
+
+NamePicture = Callable[[Any, str | None], str]
+"""From a picture as it stands in a row (path, bytes, base64, ..), and the name that it had when we exported it, to an entry of
+`images`; raises Refused or DataError."""
+
+_NAMED_TARGET = re.compile(r"\bIn Image(\d+)\b")
+_END_TOKEN = re.compile(
+    r"(<\|[^|<>\s]{1,40}\|>|<\uff5c[^\uff5c<>]{1,40}\uff5c>|</s>|<(?:eos|eot|end_of_turn|end_of_utterance|endoftext)>)\s*$"
+)
+"""How chat models end an answer."""
+_FOREIGN = re.compile(
+    r"<(?:video|audio|ImageHere|Image|IMAGE|image_\d+)>|<img>[^<]*</img>|<\|(?:vision_start|image_pad|image_\d+|image)\|>"
+)
+"""Placeholders other than `<image>`: of videos, of sounds, and those of single models."""
+
+
+class SkippedRow(Skipped):
+    """A row of a file that gave no pair."""
+
+    row: int
+    """Its place in the file, from 1."""
+
+
+def to_pair(row: Any, number: int, fmt: str, name_picture: NamePicture) -> PreferencePair | SkippedRow:
+    """The pair of a row, or why there is none.
+
+    A row that another tool wrote says nothing of regions: several images make a `sequence`, one a `single`; the target is the
+    one that the prompt names with "In ImageN", else the first.
+    """
+    record_id = f"row-{number}"
+    try:
+        record_id = _id(row, record_id)
+        return _pair(row, record_id, read_talk(row, fmt), name_picture)
+    except Refused as refused:
+        reason = str(refused)
+    except DataError as error:
+        reason = str(error)
+    except ValidationError as error:
+        reason = f"bad row: {summary(error)}"
+    except RecursionError:
+        reason = "bad row: it is nested too deeply"
+    return SkippedRow(id=record_id, row=number, reason=reason)
+
+
+def own_ids(
+    records: Iterator[PreferencePair | SkippedRow], renamed: Callable[[str], None] = lambda _: None
+) -> Iterator[PreferencePair | SkippedRow]:
+    """The same, each pair with an id of its own: the second `x` becomes `x-2`, and `renamed` hears of it."""
+    seen: set[str] = set()
+    for record in records:
+        if isinstance(record, SkippedRow):
+            yield record
+            continue
+        new, number = record.id, 1
+        while new in seen:
+            number += 1
+            new = f"{record.id}-{number}"
+        seen.add(new)
+        if new != record.id:
+            renamed(record.id)
+            record = record.model_copy(update={"id": new})
+        yield record
+
+
+def _id(row: Any, default: str) -> str:
+    """The row's own id: any text or number, 0 included."""
+    given = next((row[key] for key in ("id", "idx") if row.get(key) is not None), "") if isinstance(row, Mapping) else ""
+    if given == "" or isinstance(given, bool) or not isinstance(given, str | int | float):
+        return default
+    return _whole(str(given), "id") or default
+
+
+def _pair(row: Mapping[str, Any], record_id: str, talk: Talk, name_picture: NamePicture) -> PreferencePair:
+    prompt, pictures = _prompt(talk)
+    chosen, rejected = _answer(talk.chosen, "chosen"), _answer(talk.rejected, "rejected")
+    if chosen.strip() == rejected.strip():
+        raise Refused("same answers: the chosen and the rejected answer are equal; there is nothing to prefer")
+    extra = _extra(row, prompt, len(pictures))
+    extra = {"id": record_id, **extra, "images": _names(extra, pictures, name_picture)}
+    return PreferencePair.model_validate({**extra, "prompt": prompt, "chosen": chosen, "rejected": rejected})
+
+
+def _prompt(talk: Talk) -> tuple[str, list[Any]]:
+    """The question with its placeholders, and a picture for each."""
+    asked = talk.asked
+    if any(message.role == SYSTEM for message in asked):
+        raise Refused("system message: a pair has no place for one, and the model would answer to another prompt")
+    roles = [message.role for message in asked]
+    if roles != [USER]:
+        if roles[::2] == [USER] * len(roles[::2]) and roles[1::2] == [ASSISTANT] * (len(roles) // 2) and len(roles) % 2:
+            raise Refused(f"several turns: {len(roles)} messages stand before the answers, a pair has place for one question")
+        raise Refused(f"bad row: expected one question from user before the answers, got {', '.join(roles) or 'nothing'}")
+    message = asked[0]
+    if not message.text.replace(IMAGE, "").strip():
+        raise Refused("no question: the prompt is empty")
+    if foreign := _FOREIGN.search(message.text):
+        raise Refused(f"placeholder: the prompt holds {foreign.group()}; expected {IMAGE} where a picture stands")
+    pictures, rest = _placed(message, talk)
+    if not pictures:
+        raise Refused("no image: the row has text only")
+    text = IMAGE * rest + (talk.lead or "") + message.text if rest else message.text
+    return _whole(text, "prompt"), pictures
+
+
+def _placed(message: Message, talk: Talk) -> tuple[list[Any], int]:
+    """A picture for every placeholder, and how many placeholders have yet to be put in front."""
+    images = list(talk.images)
+    brought = [picture for picture in message.pictures if picture is not None]
+    waiting = len(message.pictures) - len(brought)
+    if not waiting and brought == images:  # named twice: in the message and in the row
+        return brought, 0
+    if images and not message.pictures and not message.parts and talk.lead is not None:
+        return images, len(images)
+    if waiting != len(images):
+        raise Refused(
+            f"image count: expected one {IMAGE} for each image, got {waiting} in the prompt for {len(images)} images of the row"
+        )
+    column = iter(images)
+    return [picture if picture is not None else next(column) for picture in message.pictures], 0
+
+
+def _answer(answer: list[Message], side: str) -> str:
+    if len(answer) != 1 or answer[0].role != ASSISTANT:
+        roles = ", ".join(message.role for message in answer) or "nothing"
+        raise Refused(
+            f"several turns: expected the {side} answer to be one message from assistant behind the same prompt, got {roles}"
+        )
+    text = _whole(answer[0].text, f"{side} answer")
+    if not text.strip():
+        raise Refused(f"empty answer: the {side} answer is empty")
+    if IMAGE in text:
+        raise Refused(f"placeholder: expected {IMAGE} in the prompt only, the {side} answer holds it")
+    if end := _END_TOKEN.search(text):
+        raise Refused(f"end token: the {side} answer ends in {end[1]}, which the chat template adds; it would be trained twice")
+    return text
+
+
+def _whole(text: str, what: str) -> str:
+    """The text, unless a file could not hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"bad row: the {what} holds half a character (a lone surrogate), as cut JSON does") from None
+    return text
+
+
+def _extra(row: Mapping[str, Any], prompt: str, count: int) -> dict[str, Any]:
+    """What is no text: from the column that our own export adds, else guessed."""
+    own = row.get(EXTRA)
+    if not own:
+        return _guess(prompt, count)
+    try:
+        extra = json.loads(own) if isinstance(own, str) else own
+    except ValueError as error:
+        raise Refused(f"bad row: the column {EXTRA} is not valid JSON: {error}") from None
+    if not isinstance(extra, dict) or not isinstance(extra.get("images"), list):
+        raise Refused(f"bad row: expected an object with images in the column {EXTRA}, got {shown(extra)}")
+    if len(extra["images"]) != count:
+        raise Refused(f"image count: expected {len(extra['images'])} images as when it was exported, got {count}")
+    scores = extra.get("scores")
+    for name, value in scores.items() if isinstance(scores, dict) else ():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Refused(f"bad scores: expected a finite number or null as {name}, got {value}")
+    return extra
+
+
+def _guess(prompt: str, count: int) -> dict[str, Any]:
+    named = _NAMED_TARGET.search(prompt)
+    target = int(named[1]) - 1 if named else 0
+    return {
+        "format": "sequence" if count > 1 else "single",
+        "regions": [Region(image=index, label=label(index)).model_dump() for index in range(count)],
+        "target": target if 0 <= target < count else 0,
+        "scores": {},
+    }
+
+
+def _names(extra: dict[str, Any], pictures: list[Any], name_picture: NamePicture) -> list[str]:
+    """Entries of `images`; what our own export knows by a name keeps it where pictures are not written out."""
+    own = extra.get("images") or [None] * len(pictures)
+    return [name_picture(picture, name) for picture, name in zip(pictures, own, strict=True)]

@@ -1,0 +1,126 @@
+"""Pairs of any tool as a folder that can be trained on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from mia_augment.dataset import read_values
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, read_manifest, write_manifest
+from mia_augment.records import PreferencePair
+
+from mia_select.importing.pairs import NamePicture, SkippedRow, own_ids, to_pair
+from mia_select.importing.pictures import WrittenPictures, named_picture
+from mia_select.importing.talks import READERS
+from mia_select.places import FILES
+
+PAIRS, SKIPPED = "pairs.jsonl", "skipped.jsonl"
+STEP = 100
+FORMATS = ("auto", *READERS)
+
+Progress = Callable[[int, int | None], None]
+
+
+def import_pairs(file: Path, fmt: str = "auto") -> Iterator[PreferencePair | SkippedRow]:
+    """Read the pairs that `export_pairs` or another tool wrote, and for each row that gives none why.
+
+    Pictures stay where they are: `images` of a pair are the names it was exported with, else the paths of the row. Repeated
+    ids are told apart by a number.
+
+    Args:
+        file: a JSON array, JSONL or parquet file, or a folder that `export_pairs` wrote.
+        fmt: one of `READERS`, or `auto`: each row tells its own by its columns.
+
+    Raises:
+        ConfigError: unknown format.
+        DataError: no such file, or no kind of file that holds rows.
+    """
+    _known(fmt)
+    return own_ids(_records(_source(file, fmt), fmt, named_picture))
+
+
+def import_folder(
+    file: Path, out: Path, fmt: str = "auto", *, image_root: Path | None = None, progress: Progress | None = None
+) -> Manifest:
+    """Write `pairs.jsonl`, `images/`, `skipped.jsonl` and a manifest, as training expects them; returns the manifest.
+
+    Args:
+        file: see `import_pairs`.
+        out: the folder to make.
+        fmt: see `import_pairs`.
+        image_root: folder to which the pictures' paths are relative; None: the one in which the file lies.
+        progress: hears how many rows were read.
+
+    Raises:
+        ConfigError: unknown format.
+        DataError: no such file, or not one pair in it (with the reasons, counted).
+    """
+    _known(fmt)
+    started = time.monotonic()
+    source = _source(file, fmt)
+    root = image_root or (source if source.is_dir() else source.parent)
+    planned = Manifest(
+        stage="import",
+        version=version("mia-select"),
+        settings={"format": fmt, "image_root": root.resolve().as_posix()},
+        inputs={source.name: content_hash(source)},
+    )
+    before = read_manifest(out)
+    if before is not None and before.stage != planned.stage:
+        raise DataError(f"{out}: expected a new folder, or one of an earlier import; it holds what `mia {before.stage}` wrote")
+    counts = _write(_records(source, fmt, WrittenPictures(root.resolve(), out)), out, file, progress)
+    manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
+    write_manifest(out, manifest)
+    return manifest
+
+
+def _known(fmt: str) -> None:
+    if fmt not in FORMATS:
+        raise ConfigError(f"import format {fmt!r}: expected one of {', '.join(FORMATS)}")
+
+
+def _source(file: Path, fmt: str) -> Path:
+    """The file, or what `export_pairs` wrote into a folder."""
+    if file.is_dir():
+        names = [FILES[fmt]] if fmt in FILES else list(FILES.values())
+        file = next((file / name for name in names if (file / name).is_file()), file)
+    if not file.exists():
+        raise DataError(f"{file}: no such file; expected preference pairs as JSON, JSONL or parquet")
+    return file
+
+
+def _records(source: Path, fmt: str, name_picture: NamePicture) -> Iterator[PreferencePair | SkippedRow]:
+    for number, value in enumerate(read_values(source), 1):
+        reason = getattr(value, "reason", None)
+        if isinstance(reason, str):  # a place where no row could be read
+            yield SkippedRow(id=f"row-{number}", row=number, reason=reason)
+        else:
+            yield to_pair(value, number, fmt, name_picture)
+
+
+def _write(records: Iterator[PreferencePair | SkippedRow], out: Path, file: Path, progress: Progress | None) -> dict[str, int]:
+    pairs, reasons, renamed, first = 0, Counter[str](), list[str](), ""
+    with contextlib.ExitStack() as files:
+        kept: IO[Any] = files.enter_context(atomic_write(out / PAIRS))
+        skipped: IO[Any] = files.enter_context(atomic_write(out / SKIPPED))
+        for rows, record in enumerate(own_ids(records, renamed.append), 1):
+            if isinstance(record, SkippedRow):
+                reasons[record.reason.split(":")[0]] += 1
+                first = first or f"row {record.row}: {record.reason}"
+            else:
+                pairs += 1
+            (skipped if isinstance(record, SkippedRow) else kept).write(record.model_dump_json() + "\n")
+            if progress and rows % STEP == 0:
+                progress(rows, None)
+        if not pairs:
+            why = f"; the first, {first}" if first else ""
+            raise DataError(f"{file}: expected at least one preference pair, none of its {reasons.total()} rows gives one{why}")
+        (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
+    counts = {"rows": pairs + reasons.total(), "pairs": pairs, "skipped": reasons.total(), "renamed": len(renamed)}
+    return counts | {f"skipped/{kind}": count for kind, count in reasons.most_common()}
