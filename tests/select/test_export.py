@@ -4,13 +4,15 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
+from mia_augment.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import select
 from mia_select.export import LAYOUTS, export_pairs, import_pairs, trl_rows
+from mia_select.importing import SkippedRow, import_folder
 from PIL import Image
 
 MakeScored = Callable[..., ScoredSample]
@@ -142,8 +144,11 @@ def test_a_placeholder_in_an_answer_is_refused(folder: Path, tmp_path: Path) -> 
 def test_a_lost_placeholder_is_found_when_reading_and_writing(folder: Path, tmp_path: Path) -> None:
     file = export_pairs(folder, "ms-swift", tmp_path / "out")
     file.write_text(file.read_text("utf-8").replace("Image3:<image>", "Image3:"), "utf-8")
-    with pytest.raises(DataError, match=r"row 1: .*got 2 in the prompt for 3 images"):
-        list(import_pairs(file, "ms-swift"))
+    first, second = import_pairs(file, "ms-swift")
+    assert isinstance(first, SkippedRow)
+    assert (first.row, first.id) == (1, "seq")
+    assert "got 2 in the prompt for 3 images" in first.reason
+    assert second == original(folder)[1], "a bad row costs itself alone"
     lines = (folder / "pairs.jsonl").read_text("utf-8").replace("Image3:<image>", "Image3:")
     (folder / "pairs.jsonl").write_text(lines, "utf-8")
     with pytest.raises(DataError, match="got 2 in the prompt for 3 images"):
@@ -154,8 +159,9 @@ def test_a_lost_image_is_found_when_reading(folder: Path, tmp_path: Path) -> Non
     file = export_pairs(folder, "trl", tmp_path / "out")
     row = json.loads(file.read_text("utf-8").split("\n")[0])
     file.write_text(json.dumps({**row, "images": row["images"][:2]}))
-    with pytest.raises(DataError, match=r"row 1: .*expected 3 images as when it was exported, got 2"):
-        list(import_pairs(file, "trl"))
+    (skipped,) = import_pairs(file, "trl")
+    assert isinstance(skipped, SkippedRow)
+    assert "image count: expected one <image> for each image, got 3 in the prompt for 2 images" in skipped.reason
 
 
 def test_rows_of_other_tools_are_read_too(tmp_path: Path) -> None:
@@ -167,14 +173,35 @@ def test_rows_of_other_tools_are_read_too(tmp_path: Path) -> None:
     assert [region.label for region in pair.regions] == ["Image1", "Image2"]
 
 
-def test_bad_rows_are_named(tmp_path: Path) -> None:
+def test_rows_that_are_no_json_are_named(tmp_path: Path) -> None:
     file = tmp_path / "other.jsonl"
-    file.write_text('{"messages": []}\n')
-    with pytest.raises(DataError, match="row 1: not a preference pair in this format"):
-        list(import_pairs(file, "ms-swift"))
-    file.write_text("{")
-    with pytest.raises(DataError, match="not valid JSON"):
-        list(import_pairs(file, "ms-swift"))
+    file.write_text('{"messages": []}\n{\n')
+    found = list(import_pairs(file, "ms-swift"))
+    assert [isinstance(record, SkippedRow) and record.row for record in found] == [1, 2]
+    assert "not valid JSON" in found[1].reason
+
+
+@pytest.mark.parametrize("fmt", LAYOUTS)
+@pytest.mark.parametrize("images", ["absolute", "copy"])
+def test_an_imported_export_has_the_same_pairs_and_pictures(folder: Path, tmp_path: Path, fmt: str, images: Any) -> None:
+    export_pairs(folder, fmt, tmp_path / "out", images=images)
+    manifest = import_folder(tmp_path / "out", tmp_path / "in")
+    assert (manifest.counts["pairs"], manifest.counts["skipped"], manifest.counts["renamed"]) == (2, 0, 0)
+    for pair, before in zip(original(tmp_path / "in"), original(folder), strict=True):
+        assert pair.model_copy(update={"images": before.images}) == before
+        contents = [
+            [resolve_image(name, image_folders(at)).read_bytes() for name in record.images]
+            for at, record in ((tmp_path / "in", pair), (folder, before))
+        ]
+        assert contents[0] == contents[1]
+
+
+def test_an_import_does_not_write_over_another_stage(folder: Path, tmp_path: Path) -> None:
+    file = export_pairs(folder, "trl", tmp_path / "out")
+    before = (folder / "pairs.jsonl").read_bytes()
+    with pytest.raises(DataError, match="it holds what `mia select` wrote"):
+        import_folder(file, folder)
+    assert (folder / "pairs.jsonl").read_bytes() == before
 
 
 def test_unknown_formats_and_wrong_endings_are_refused(folder: Path, tmp_path: Path) -> None:

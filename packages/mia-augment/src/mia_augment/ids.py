@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TypeVar
 
 from mia_augment.errors import DataError
@@ -29,7 +29,7 @@ def check_unique(ids: Iterable[str], where: str) -> None:
 def with_unique_ids(records: Sequence[RecordT]) -> tuple[list[RecordT], int]:
     """The records with repeated ids renamed, the first of each kept as it is; and how many were renamed.
 
-    A new id is the old one with ``#2``, ``#3`` .. after it, whichever is free; so the same records always get the same ids.
+    The same records always get the same ids.
     """
     taken = {record.id for record in records}
     seen: set[str] = set()
@@ -38,11 +38,18 @@ def with_unique_ids(records: Sequence[RecordT]) -> tuple[list[RecordT], int]:
     for record in records:
         name = record.id
         if name in seen:
-            while name in taken:
-                numbers[record.id] += 1
-                name = f"{record.id}#{numbers[record.id] + 1}"
+            name = free_id(record.id, taken, numbers)
             taken.add(name)
             record, count = record.model_copy(update={"id": name}), count + 1
         seen.add(name)
         renamed.append(record)
     return renamed, count
+
+
+def free_id(repeated: str, taken: Container[str], numbers: Counter[str]) -> str:
+    """The id with ``#2``, ``#3`` .. after it, whichever is not taken; `numbers` remembers how far that was."""
+    while True:
+        numbers[repeated] += 1
+        name = f"{repeated}#{numbers[repeated] + 1}"
+        if name not in taken:
+            return name

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mia_augment.given import shown
 from mia_augment.records import IMAGE
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
@@ -84,14 +85,6 @@ def is_conversation(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and bool(value) and _is_message(value[0])
 
 
-def shown(value: Any) -> str:
-    """A value for a reason: its kind and its beginning."""
-    if value is None:
-        return "nothing"
-    text = repr(value[:60] if isinstance(value, str | bytes) else value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
 def _is_message(value: Any) -> bool:
     return isinstance(value, Mapping) and any(key in value for key in ("role", "from"))
 
@@ -114,8 +107,6 @@ def _entry(entry: Mapping[str, Any], where: str) -> list[Message]:
 
 def _part(part: Any, what: str) -> tuple[str, tuple[Any, ...]]:
     """A part's text and the pictures in it."""
-    if isinstance(part, str):
-        part = {"type": "text", "text": part}
     if not isinstance(part, Mapping):
         raise Refused(f"bad row: expected typed parts in {what}, got {shown(part)}")
     kind = part.get("type") or ("text" if part.get("text") is not None else next((k for k in _PAYLOADS if k in part), None))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mia_augment.errors import DataError
 from mia_augment.files import summary
+from mia_augment.given import shown
+from mia_augment.ids import free_id
+from mia_augment.pair_checks import pair_problem
 from mia_augment.prompts import label
 from mia_augment.records import IMAGE, PreferencePair, Region, Skipped
 from pydantic import ValidationError
 
-from mia_select.importing.messages import ASSISTANT, SYSTEM, USER, Message, Refused, shown
+from mia_select.importing.messages import ASSISTANT, SYSTEM, USER, Message, Refused
 from mia_select.importing.talks import Talk, read_talk
 from mia_select.places import EXTRA
 
@@ -23,10 +26,6 @@ NamePicture = Callable[[Any, str | None], str]
 `images`; raises Refused or DataError."""
 
 _NAMED_TARGET = re.compile(r"\bIn Image(\d+)\b")
-_END_TOKEN = re.compile(
-    r"(<\|[^|<>\s]{1,40}\|>|<\uff5c[^\uff5c<>]{1,40}\uff5c>|</s>|<(?:eos|eot|end_of_turn|end_of_utterance|endoftext)>)\s*$"
-)
-"""How chat models end an answer."""
 _FOREIGN = re.compile(
     r"<(?:video|audio|ImageHere|Image|IMAGE|image_\d+)>|<img>[^<]*</img>|<\|(?:vision_start|image_pad|image_\d+|image)\|>"
 )
@@ -64,20 +63,15 @@ def to_pair(row: Any, number: int, fmt: str, name_picture: NamePicture) -> Prefe
 def own_ids(
     records: Iterator[PreferencePair | SkippedRow], renamed: Callable[[str], None] = lambda _: None
 ) -> Iterator[PreferencePair | SkippedRow]:
-    """The same, each pair with an id of its own: the second `x` becomes `x-2`, and `renamed` hears of it."""
+    """The same, each pair with an id of its own (see `mia_augment.ids.free_id`); `renamed` hears of the others."""
     seen: set[str] = set()
+    numbers: Counter[str] = Counter()
     for record in records:
-        if isinstance(record, SkippedRow):
-            yield record
-            continue
-        new, number = record.id, 1
-        while new in seen:
-            number += 1
-            new = f"{record.id}-{number}"
-        seen.add(new)
-        if new != record.id:
-            renamed(record.id)
-            record = record.model_copy(update={"id": new})
+        if isinstance(record, PreferencePair):
+            if record.id in seen:
+                renamed(record.id)
+                record = record.model_copy(update={"id": free_id(record.id, seen, numbers)})
+            seen.add(record.id)
         yield record
 
 
@@ -91,12 +85,14 @@ def _id(row: Any, default: str) -> str:
 
 def _pair(row: Mapping[str, Any], record_id: str, talk: Talk, name_picture: NamePicture) -> PreferencePair:
     prompt, pictures = _prompt(talk)
-    chosen, rejected = _answer(talk.chosen, "chosen"), _answer(talk.rejected, "rejected")
-    if chosen.strip() == rejected.strip():
-        raise Refused("same answers: the chosen and the rejected answer are equal; there is nothing to prefer")
+    texts = {"prompt": prompt, "chosen": _answer(talk.chosen, "chosen"), "rejected": _answer(talk.rejected, "rejected")}
     extra = _extra(row, prompt, len(pictures))
-    extra = {"id": record_id, **extra, "images": _names(extra, pictures, name_picture)}
-    return PreferencePair.model_validate({**extra, "prompt": prompt, "chosen": chosen, "rejected": rejected})
+    own = extra.get("images") or [None] * len(pictures)
+    pair = PreferencePair.model_validate({"id": record_id, **extra, "images": ["?"] * len(pictures), **texts})
+    if problem := pair_problem(pair):
+        raise Refused(problem)
+    names = [name_picture(picture, name) for picture, name in zip(pictures, own, strict=True)]
+    return pair.model_copy(update={"images": names})
 
 
 def _prompt(talk: Talk) -> tuple[str, list[Any]]:
@@ -144,14 +140,7 @@ def _answer(answer: list[Message], side: str) -> str:
         raise Refused(
             f"several turns: expected the {side} answer to be one message from assistant behind the same prompt, got {roles}"
         )
-    text = _whole(answer[0].text, f"{side} answer")
-    if not text.strip():
-        raise Refused(f"empty answer: the {side} answer is empty")
-    if IMAGE in text:
-        raise Refused(f"placeholder: expected {IMAGE} in the prompt only, the {side} answer holds it")
-    if end := _END_TOKEN.search(text):
-        raise Refused(f"end token: the {side} answer ends in {end[1]}, which the chat template adds; it would be trained twice")
-    return text
+    return _whole(answer[0].text, f"{side} answer")
 
 
 def _whole(text: str, what: str) -> str:
@@ -176,10 +165,6 @@ def _extra(row: Mapping[str, Any], prompt: str, count: int) -> dict[str, Any]:
         raise Refused(f"bad row: expected an object with images in the column {EXTRA}, got {shown(extra)}")
     if len(extra["images"]) != count:
         raise Refused(f"image count: expected {len(extra['images'])} images as when it was exported, got {count}")
-    scores = extra.get("scores")
-    for name, value in scores.items() if isinstance(scores, dict) else ():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise Refused(f"bad scores: expected a finite number or null as {name}, got {value}")
     return extra
 
 
@@ -192,9 +177,3 @@ def _guess(prompt: str, count: int) -> dict[str, Any]:
         "target": target if 0 <= target < count else 0,
         "scores": {},
     }
-
-
-def _names(extra: dict[str, Any], pictures: list[Any], name_picture: NamePicture) -> list[str]:
-    """Entries of `images`; what our own export knows by a name keeps it where pictures are not written out."""
-    own = extra.get("images") or [None] * len(pictures)
-    return [name_picture(picture, name) for picture, name in zip(pictures, own, strict=True)]

@@ -13,10 +13,11 @@ from typing import IO, Any
 from mia_augment.dataset import read_values
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, read_manifest, write_manifest
+from mia_augment.given import StorePicture
 from mia_augment.records import PreferencePair
 
 from mia_select.importing.pairs import NamePicture, SkippedRow, own_ids, to_pair
-from mia_select.importing.pictures import WrittenPictures, named_picture
+from mia_select.importing.pictures import NamedPictures, WrittenPictures
 from mia_select.importing.talks import READERS
 from mia_select.places import FILES
 
@@ -27,7 +28,7 @@ FORMATS = ("auto", *READERS)
 Progress = Callable[[int, int | None], None]
 
 
-def import_pairs(file: Path, fmt: str = "auto") -> Iterator[PreferencePair | SkippedRow]:
+def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = None) -> Iterator[PreferencePair | SkippedRow]:
     """Read the pairs that `export_pairs` or another tool wrote, and for each row that gives none why.
 
     Pictures stay where they are: `images` of a pair are the names it was exported with, else the paths of the row. Repeated
@@ -36,13 +37,15 @@ def import_pairs(file: Path, fmt: str = "auto") -> Iterator[PreferencePair | Ski
     Args:
         file: a JSON array, JSONL or parquet file, or a folder that `export_pairs` wrote.
         fmt: one of `READERS`, or `auto`: each row tells its own by its columns.
+        store: keeps pictures that stand in the rows (see `mia_augment.embedded`); None: such rows are refused, but for our own
+            exports.
 
     Raises:
         ConfigError: unknown format.
         DataError: no such file, or no kind of file that holds rows.
     """
     _known(fmt)
-    return own_ids(_records(_source(file, fmt), fmt, named_picture))
+    return own_ids(_records(_source(file, fmt), fmt, NamedPictures(store)))
 
 
 def import_folder(
@@ -119,7 +122,8 @@ def _write(records: Iterator[PreferencePair | SkippedRow], out: Path, file: Path
             if progress and rows % STEP == 0:
                 progress(rows, None)
         if not pairs:
-            why = f"; the first, {first}" if first else ""
+            kinds = ", ".join(f"{count} {kind}" for kind, count in reasons.most_common())
+            why = f" ({kinds}); the first, {first}" if first else ""
             raise DataError(f"{file}: expected at least one preference pair, none of its {reasons.total()} rows gives one{why}")
         (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     counts = {"rows": pairs + reasons.total(), "pairs": pairs, "skipped": reasons.total(), "renamed": len(renamed)}

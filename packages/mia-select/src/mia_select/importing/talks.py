@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mia_augment.given import pictures_given, shown
+
 from mia_select.importing.messages import (
     ASSISTANT,
     SYSTEM,
@@ -16,7 +18,6 @@ from mia_select.importing.messages import (
     messages,
     plain,
     said,
-    shown,
 )
 
 Row = Mapping[str, Any]
@@ -218,12 +219,7 @@ def _images(row: Row) -> list[Any]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Pictures as a list, each as a path or bytes where the row says no more."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_bare(entry) for entry in value]
-    return [_bare(value)]
+    return [_bare(picture) for picture in pictures_given(value)]
 
 
 def _bare(picture: Any) -> Any:

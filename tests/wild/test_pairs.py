@@ -1,0 +1,87 @@
+"""Preference pairs as other tools write them: what must come of every folder below `pairs/` stands in its `expected.json`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image
+from mia_augment.records import PreferencePair
+from mia_cli.main import main
+from mia_select.importing import SkippedRow, import_pairs
+
+HERE = Path(__file__).parent / "pairs"
+CASES = sorted(path.parent.name for path in HERE.glob("*/expected.json"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pairs_found_in_the_wild(case: str, tmp_path: Path) -> None:
+    expected = json.loads((HERE / case / "expected.json").read_text(encoding="utf-8"))
+    root = tmp_path / "img"
+    shutil.copytree(HERE / "img", root)
+    file, out = placed(case, expected.get("as", "json"), tmp_path), tmp_path / "out"
+    result = CliRunner().invoke(main, ["import", str(file), "--image-root", str(root), "--out", str(out)])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert result.exit_code == (0 if expected["pairs"] else 2), result.output
+    if expected["pairs"]:
+        check_folder(out, root, expected, result.output)
+    else:
+        assert not (out / "manifest.json").exists()
+        check_reasons(list(import_pairs(file)), expected)
+
+
+def check_folder(out: Path, root: Path, expected: dict[str, Any], output: str) -> None:
+    pairs = list(read_jsonl(out / "pairs.jsonl", PreferencePair))
+    found = [essentials(pair, out, root, wanted) for pair, wanted in zip(pairs, expected["pairs"], strict=True)]
+    assert found == expected["pairs"]
+    check_reasons(list(read_jsonl(out / "skipped.jsonl", SkippedRow)), expected)
+    manifest = read_manifest(out)
+    assert manifest is not None
+    counts = [manifest.counts[name] for name in ("pairs", "skipped", "renamed")]
+    assert counts == [len(expected["pairs"]), len(expected["skipped"]), expected.get("renamed", 0)]
+    assert f"{len(expected['pairs'])} pairs, {len(expected['skipped'])} skipped, {expected.get('renamed', 0)} renamed" in output
+
+
+def check_reasons(found: list[Any], expected: dict[str, Any]) -> None:
+    """Every row that is left out is named with its reason."""
+    assert [str(record.row) for record in found] == list(expected["skipped"])
+    for record in found:
+        assert expected["skipped"][str(record.row)] in record.reason
+        assert len(record.reason) < 400
+
+
+def placed(case: str, kind: str, folder: Path) -> Path:
+    """The rows as a file of that kind, with the image root and the pictures' bytes where they are spoken of."""
+    text = (HERE / case / "rows.jsonl").read_text(encoding="utf-8").replace("@ROOT@", (folder / "img").as_posix())
+    rows = [json.loads(line) for line in text.splitlines()]
+    file = folder / f"rows.{kind}"
+    if kind == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.Table.from_pylist(_with_bytes(rows)), file)
+    else:
+        file.write_text(text if kind == "jsonl" else json.dumps(rows, indent=1), encoding="utf-8")
+    return file
+
+
+def _with_bytes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_bytes(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_bytes(entry) for entry in value]
+    spoken = isinstance(value, str) and value.startswith("$bytes ")
+    return (HERE / "img" / value.removeprefix("$bytes ")).read_bytes() if spoken else value
+
+
+def essentials(pair: PreferencePair, out: Path, root: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Of a pair what its expectation speaks of; `pictures` are the files of the image root with the same bytes."""
+    known = pair.model_dump(mode="json")
+    contents = [resolve_image(name, image_folders(out)).read_bytes() for name in pair.images]
+    by_content = {path.read_bytes(): path.name for path in root.iterdir()}
+    known["pictures"] = [by_content.get(content, "another picture") for content in contents]
+    return {key: known[key] for key in wanted}
