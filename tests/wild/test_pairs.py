@@ -18,12 +18,19 @@ HERE = Path(__file__).parent / "pairs"
 CASES = sorted(path.parent.name for path in HERE.glob("*/expected.json"))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_pairs_found_in_the_wild(case: str, tmp_path: Path) -> None:
-    expected = json.loads((HERE / case / "expected.json").read_text(encoding="utf-8"))
+def expectations() -> list[Any]:
+    found = []
+    for case in CASES:
+        expected = json.loads((HERE / case / "expected.json").read_text(encoding="utf-8"))
+        found += [pytest.param(case, kind, expected, id=f"{case}.{kind}") for kind in expected.get("as", ["json", "jsonl"])]
+    return found
+
+
+@pytest.mark.parametrize(("case", "kind", "expected"), expectations())
+def test_pairs_found_in_the_wild(case: str, kind: str, expected: dict[str, Any], tmp_path: Path) -> None:
     root = tmp_path / "img"
     shutil.copytree(HERE / "img", root)
-    file, out = placed(case, expected.get("as", "json"), tmp_path), tmp_path / "out"
+    file, out = placed(case, kind, tmp_path), tmp_path / "out"
     result = CliRunner().invoke(main, ["import", str(file), "--image-root", str(root), "--out", str(out)])
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert result.exit_code == (0 if expected["pairs"] else 2), result.output

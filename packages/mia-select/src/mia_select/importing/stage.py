@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from mia_augment.dataset import read_values
+from mia_augment.dataset import Damaged, read_values
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, read_manifest, write_manifest
 from mia_augment.given import StorePicture
@@ -35,7 +35,7 @@ def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = 
     ids are told apart by a number.
 
     Args:
-        file: a JSON array, JSONL or parquet file, or a folder that `export_pairs` wrote.
+        file: JSON, JSONL or parquet (see `mia_augment.dataset.read_rows`), or a folder that `export_pairs` wrote.
         fmt: one of `READERS`, or `auto`: each row tells its own by its columns.
         store: keeps pictures that stand in the rows (see `mia_augment.embedded`); None: such rows are refused, but for our own
             exports.
@@ -100,9 +100,8 @@ def _source(file: Path, fmt: str) -> Path:
 
 def _records(source: Path, fmt: str, name_picture: NamePicture) -> Iterator[PreferencePair | SkippedRow]:
     for number, value in enumerate(read_values(source), 1):
-        reason = getattr(value, "reason", None)
-        if isinstance(reason, str):  # a place where no row could be read
-            yield SkippedRow(id=f"row-{number}", row=number, reason=reason)
+        if isinstance(value, Damaged):
+            yield SkippedRow(id=f"row-{number}", row=number, reason=value.reason)
         else:
             yield to_pair(value, number, fmt, name_picture)
 
