@@ -206,7 +206,8 @@ def test_rows_with_coordinates_go_where_pixels_stay(data, make_row):
         ("plain", "missing file"),
         ("empty.png", "broken picture"),
         ("cut.png", "broken picture"),
-        ("x" * 5000, "missing file"),
+        ("x" * 5000, "bad row: expected a path, or base64"),
+        ("x" * 500, "missing file: 'xx"),
     ],
 )
 def test_a_picture_that_cannot_be_used_costs_its_row(data, make_row, tmp_path, image, reason):

@@ -35,7 +35,7 @@ def pictures_given(value: Any) -> list[Any]:
     >>> pictures_given("a.jpg"), pictures_given(["a.jpg", "b.jpg"]), pictures_given(None), pictures_given("")
     (['a.jpg'], ['a.jpg', 'b.jpg'], [], [])
     """
-    if _nothing(value):
+    if nothing(value):
         return []
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         return [one for each in value for one in pictures_given(each)]
@@ -57,10 +57,8 @@ def picture_path(value: Any, store: StorePicture | None) -> str | None:
         DataError: given otherwise, by a web address, or as base64 that is damaged. The message never holds the picture itself.
     """
     for _ in range(5):  # {"image_url": {"url": ..}} is the deepest in use
-        if not isinstance(value, Mapping):
-            break
-        value = next((value[key] for key in _INSIDE if not _nothing(value.get(key))), None)
-    if _nothing(value):
+        value = _inside(value) if isinstance(value, Mapping) else value
+    if nothing(value):
         return None
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -73,6 +71,22 @@ def picture_path(value: Any, store: StorePicture | None) -> str | None:
     return _kept(value, store)
 
 
+def holds_picture(value: Mapping[str, Any]) -> bool:
+    """Whether an object has a picture, or the path of one, under one of the keys that `picture_path` looks at."""
+    return _inside(value) is not None
+
+
+def _inside(value: Mapping[str, Any]) -> Any:
+    return next((value[key] for key in _INSIDE if not nothing(value.get(key))), None)
+
+
+def nothing(value: Any) -> bool:
+    """None, an empty text, list or object, or the NaN by which pandas marks an empty cell."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str | bytes | Sequence | Mapping) and len(value) == 0)
+
+
 def shown(value: Any, longest: int = 60) -> str:
     """A value as a message shows it: its kind, unless it is a text, and its beginning.
 
@@ -82,13 +96,6 @@ def shown(value: Any, longest: int = 60) -> str:
     text = repr(value[: longest + 1] if isinstance(value, str | bytes) else value)
     text = text if len(text) <= longest else text[: longest - 3] + "..."
     return f"{type(value).__name__} {text}" if not isinstance(value, str) else text
-
-
-def _nothing(value: Any) -> bool:
-    """None, an empty text, list or object, or the NaN by which pandas marks an empty cell."""
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or (isinstance(value, str | bytes | Sequence | Mapping) and len(value) == 0)
 
 
 def _from_text(text: str, store: StorePicture | None) -> str:

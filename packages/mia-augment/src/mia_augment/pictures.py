@@ -15,14 +15,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mia_augment.apart import open_apart
 from mia_augment.compose import fit
 from mia_augment.errors import DataError
+from mia_augment.picture_kinds import HEIC, learn_heic, needs_heic, what_it_is
 from mia_augment.settings import PictureSettings
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", HEIC)
 """What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
 MAX_SCANS = 200
 """A JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
 
-SLOWNESS = {"JPEG2000": 80, "AVIF": 30, "WEBP": 15}
+SLOWNESS = {"JPEG2000": 80, "AVIF": 30, HEIC: 30, "WEBP": 15}
 """Decoding time per pixel of noise, in scans of a progressive JPEG (about 6 ns on a 2020s core); others: up to 4."""
 WORK_PER_SECOND, BYTES_PER_SECOND = 15_000_000, 500_000
 """A picture is read in this process if it has at most so many pixels times scans, and bytes (of which a parser may make much
@@ -96,13 +97,14 @@ def decode(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None
     except Image.DecompressionBombError as error:
         raise DataError(f"picture too large: {path}: {error}") from error
     except Exception as error:  # Pillow's decoders raise a dozen types on broken input
-        raise DataError(f"broken picture: {path}: {_why(error)}") from error
+        raise DataError(f"broken picture: {path}: {_why(error, path)}") from error
 
 
 @functools.cache
 def _readable() -> tuple[str, ...]:
     """Those of `FORMATS` that this build of Pillow can read."""
     Image.init()
+    learn_heic()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -162,9 +164,12 @@ def _reduce_early(image: Image.Image, bounds: tuple[int, int]) -> None:
     image.draft(image.mode, fit(image.size, bounds[::-1] if lying else bounds))
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, path: Path) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture of a known kind, or its beginning is damaged"
+        if needs_heic(path):
+            return "a HEIC picture; install what reads it: pip install 'mia-augment[heic]'"
+        what = what_it_is(path)
+        return f"not a picture but {what}" if what else "not a picture of a known kind, or its beginning is damaged"
     return str(error) or type(error).__name__
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
 from mia_augment.embedded import EMBEDDED
 from mia_augment.errors import DataError
+from mia_augment.given import shown
 from mia_augment.pictures import MAX_SCANS, check_file, check_pixels, open_picture
 from mia_augment.settings import PictureSettings
 
@@ -18,6 +21,11 @@ SAMPLE = 2048
 _WHOLE = 1 << 24
 """JPEGs of up to so many bytes are read (not decoded) wholly where their beginning does not tell enough."""
 _NOWHERE = ("", ".")
+_EXTENSIONS = tuple(
+    case
+    for name in ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
+    for case in (name, name.upper())
+)
 _REMEMBERED_FOLDERS = 10_000
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -48,19 +56,26 @@ class PictureFolder:
         if not root.is_dir():
             raise DataError(f"image root {root}: no such folder")
         self.root = os.path.realpath(root)
+        self._roots = tuple({f"{path.rstrip('/')}/" for path in (self.root, Path(root).absolute().as_posix())})
         self.limits = limits
         self._embedded = os.path.realpath(embedded) if embedded else None
         self._folders: dict[str, str] = {}
 
     def locate(self, name: str) -> tuple[str, str, os.stat_result]:
-        """(normalised name, absolute path, status) of a picture.
+        """(normalised name, absolute path, status) of a picture. An absolute path is taken where it begins with the image root.
 
         Raises:
-            DataError: missing, or the path is absolute or leads out of the image root by ``..`` or a symlink.
+            DataError: missing, or the path leads out of the image root, absolute, by ``..`` or by a symlink.
         """
         parts = [part for part in name.split("/") if part not in _NOWHERE]
+        if name.startswith("/") and ".." not in parts:
+            name = self._below_root("/" + "/".join(parts))
+            parts = name.split("/")
         if name.startswith("/") or ".." in parts or not parts or (os.name == "nt" and (":" in name or "\\" in name)):
-            raise DataError(f"outside the image root: expected a path relative to it, without '..', got {name!r}")
+            raise DataError(
+                f"outside the image root: expected a path relative to it, or absolute and below it, without '..', "
+                f"got {shown(name, 200)}"
+            )
         folder = "/".join(parts[:-1])
         try:
             path = f"{self._folders.get(folder) or self._real_folder(folder, name)}/{parts[-1]}"
@@ -69,9 +84,30 @@ class PictureFolder:
                 path = os.path.realpath(path)
                 self._inside(path, name, self.root)
                 status = os.stat(path)  # noqa: PTH116
-        except (OSError, ValueError):
-            raise DataError(f"missing file: {name!r} is not in the image root") from None
+        except (OSError, ValueError) as error:
+            raise DataError(self._why_missing(name, error)) from None
         return "/".join(parts), path, status
+
+    def _below_root(self, path: str) -> str:
+        """An absolute path relative to the image root, whichever way leads there; as it is where it lies elsewhere."""
+        for candidate in (path, os.path.realpath(path)):
+            for root in self._roots:
+                if candidate.startswith(root):
+                    return candidate[len(root) :]
+        return path
+
+    def _why_missing(self, name: str, error: OSError | ValueError) -> str:
+        """That a picture is missing, or what else is wrong; with a hint where one lies nearby, which is never taken instead."""
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return f"missing file: {shown(name, 200)}: {error.strerror}"
+        near = next((other for other in _like(name) if self._is_file(other)), None)
+        hint = f"; {near!r} is: mend the row, or the image root" if near else ""
+        return f"missing file: {shown(name, 200)} is not in the image root{hint}"
+
+    def _is_file(self, name: str) -> bool:
+        """Whether the image root itself holds a file of that name."""
+        path = os.path.realpath(f"{self.root}/{name}")
+        return path.startswith(self.root.rstrip("/") + "/") and Path(path).is_file()
 
     def _real_folder(self, folder: str, name: str) -> str:
         root = self.root
@@ -106,6 +142,19 @@ class PictureFolder:
         else:
             check_pixels(pixels, path, self.limits)
         return hash64(b"%d" % size, head, tail)
+
+
+def _like(name: str) -> Iterator[str]:
+    """Names that may be meant by one that does not exist: another extension, slashes, with or without leading folders."""
+    stem, point, extension = name.rpartition(".")
+    if point and "/" not in extension:
+        yield from (f"{stem}.{other}" for other in _EXTENSIONS if other != extension)
+    elif not point:
+        yield from (f"{name}.{other}" for other in _EXTENSIONS)
+    if "\\" in name:
+        yield name.replace("\\", "/")
+    parts = name.split("/")
+    yield from ("/".join(parts[place:]) for place in range(1, min(len(parts), 6)))
 
 
 def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
