@@ -17,6 +17,24 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mia_augment.errors import DataError
+from mia_augment.reading import naming, not_utf8, read_lines, read_record, summary
+
+__all__ = [
+    "MANIFEST",
+    "Manifest",
+    "atomic_write",
+    "content_hash",
+    "image_folders",
+    "naming",
+    "read_jsonl",
+    "read_manifest",
+    "relative_folders",
+    "resolve_image",
+    "summary",
+    "write_json",
+    "write_jsonl",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 
@@ -34,7 +52,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
-        with temporary.open(mode, encoding=encoding, newline=newline) as file:
+        with naming(path), temporary.open(mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -68,22 +86,19 @@ def read_jsonl(path: Path, record_type: type[RecordT]) -> Iterator[RecordT]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected one {record_type.__name__} as JSON a line")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield record_type.model_validate_json(line)
-            except ValidationError as error:
-                raise DataError(f"{path}, line {number}: not a valid {record_type.__name__}: {summary(error)}") from error
+    for number, line in read_lines(path):
+        try:
+            yield record_type.model_validate_json(line)
+        except ValidationError as error:
+            raise DataError(f"{path}, line {number}: not a valid {record_type.__name__}: {_damage(line, error)}") from error
 
 
-def summary(error: ValidationError) -> str:
-    """What is wrong, in one line: `field: message` for the first few problems."""
-    problems = error.errors(include_url=False)
-    parts = [f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in problems[:3]]
-    rest = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return "; ".join(parts) + rest
+def _damage(line: bytes, error: ValidationError) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        return not_utf8(wrong)
+    return summary(error)
 
 
 class Manifest(BaseModel):
@@ -113,12 +128,7 @@ class Manifest(BaseModel):
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a stage's folder; None where there is none (the stage was never finished)."""
     path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise DataError(f"{path}: not a valid manifest: {summary(error)}; delete the folder to redo it") from error
+    return read_record(path, Manifest, "delete the folder to redo it") if path.is_file() else None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -9,7 +9,6 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ConfigError
 from mia_augment.records import Format
@@ -19,6 +18,7 @@ from mia_select.settings import SelectSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mia_cli.yaml_errors import explain
+from mia_cli.yaml_files import read_yaml
 
 EMBEDDED = "embedded"
 """Name of the model that ships with this package."""
@@ -131,10 +131,10 @@ class PipelineConfig(Settings):
         """The same with every path absolute, taken from `folder`, and the seed handed to the stages that were given none."""
 
         def at(path: Path | None) -> Path | None:
-            return None if path is None else (folder / path.expanduser()).resolve()
+            return None if path is None else real_path(folder / home(path))
 
-        local = folder / Path(self.model.name).expanduser()
-        name = str(local.resolve()) if _is_folder(self.model.name, local) else self.model.name
+        local = folder / home(Path(self.model.name))
+        name = str(real_path(local)) if _is_folder(self.model.name, local) else self.model.name
         places = {"source": at(self.data.source), "image_root": at(self.data.image_root)}
         held_out = {"source": at(self.evaluate.source), "image_root": at(self.evaluate.image_root)}
         return self.model_copy(
@@ -153,6 +153,30 @@ class PipelineConfig(Settings):
 def _seeded(settings: SettingsT, seed: int) -> SettingsT:
     wanted = "seed" in type(settings).model_fields and "seed" not in settings.model_fields_set
     return settings.model_copy(update={"seed": seed}) if wanted else settings
+
+
+def home(path: Path) -> Path:
+    """The path with `~` and `~name` replaced.
+
+    Raises:
+        ConfigError: there is nobody of that name.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: no home folder {path.parts[0]!r} here; write the path out") from error
+
+
+def real_path(path: Path) -> Path:
+    """The absolute path, symlinks followed.
+
+    Raises:
+        ConfigError: a circle of symlinks.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # the latter before Python 3.13
+        raise ConfigError(f"{path}: cannot be followed: {error}") from error
 
 
 def _is_folder(name: str, local: Path) -> bool:
@@ -178,12 +202,7 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> Sett
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; expected settings as YAML")
-    try:
-        text = path.read_text(encoding="utf-8")
-        value = yaml.safe_load(text)
-        node = yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    value, node = read_yaml(path)
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(value).__name__}")

@@ -17,17 +17,16 @@ from mia_augment.files import (
     read_manifest,
     relative_folders,
     resolve_image,
-    summary,
     write_json,
     write_jsonl,
     write_manifest,
 )
 from mia_augment.pictures import open_picture
+from mia_augment.reading import read_json, read_record
 from mia_augment.records import Sample
 from mia_select.choices import alternatives
 from mia_select.evaluation import Evaluation, Prediction, predict, summarize
 from PIL import Image
-from pydantic import ValidationError
 
 from mia_cli import __version__
 from mia_cli.answering import Answer, answer_all
@@ -45,11 +44,13 @@ def trained_weights(folder: Path) -> Path:
     """What a training folder holds: its adapter, or after full fine-tuning the model. An adapter's folder stands for itself.
 
     Raises:
-        DataError: neither is there.
+        DataError: neither is there, or its configuration is damaged.
     """
     places = ((folder, "adapter_config.json"), (folder / "adapter", "adapter_config.json"), (folder / "model", "config.json"))
     for candidate, mark in places:
         if (candidate / mark).is_file():
+            if not isinstance(read_json(candidate / mark, "train again"), dict):
+                raise DataError(f"{candidate / mark}: expected an object with keys and values; train again")
             return candidate
     raise DataError(f"{folder}: no adapter there; expected the folder that `mia train` wrote (with adapter/ or model/)")
 
@@ -143,10 +144,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     path = folder / EVALUATION
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected the folder of a finished `mia evaluate`")
-    try:
-        return Evaluation.model_validate_json(path.read_text("utf-8"))
-    except ValidationError as error:
-        raise DataError(f"{path}: not a valid evaluation: {summary(error)}") from error
+    return read_record(path, Evaluation, "run `mia evaluate` again")
 
 
 def _ask(

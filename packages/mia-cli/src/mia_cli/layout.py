@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mia_augment.errors import DataError
+from mia_augment.reading import read_json
 
 CONFIG = "pipeline.json"
 """The resolved settings of the last run, in the run directory."""
@@ -58,8 +57,5 @@ def saved_settings(run_dir: Path) -> dict[str, Any]:
     path = run_dir / CONFIG
     if not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}; run `mia run` again, it rewrites it") from error
+    value = read_json(path, "run `mia run` again, it rewrites it")
     return value if isinstance(value, dict) else {}

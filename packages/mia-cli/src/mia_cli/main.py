@@ -5,6 +5,7 @@ Nothing heavy is imported here or by the command modules at import time, so that
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -14,6 +15,8 @@ from mia_cli import __version__
 from mia_cli.commands import exchange, look, run, stages
 
 BAD_INPUT = 2
+REPORT = "This is a fault in mia, not in your input: please report it with the lines above and the command."
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Failure(click.ClickException):
@@ -44,17 +47,32 @@ class Mia(click.Group):
         except BrokenPipeError:  # the reader of our output has gone: click ends quietly
             raise
         except OSError as error:
-            raise Failure(f"{error.filename or 'system'}: {error.strerror or error}") from error
+            raise Failure(_of_system(error)) from error
+        except MemoryError as error:
+            raise Failure(f"not enough memory: {error or 'nothing more to say'}; close other programs, or give less at once: "
+                          "smaller batches, fewer workers") from error  # fmt: skip
         except Exception as error:
             raise _as_failure(error) from error
 
 
 def _as_failure(error: Exception) -> Exception:
+    """What a person can act on as a message; anything else is a fault of ours and keeps its traceback, with a word about it.
+
+    Readers raise `MiaError` for whatever stands in a file: nothing else is turned into a message here, lest it hide a fault.
+    """
     from mia_augment.errors import MiaError
 
     if isinstance(error, MiaError):
         return Failure(str(error))
+    error.add_note(REPORT)
     return error
+
+
+def _of_system(error: OSError) -> str:
+    """Which file, and what is the matter with it."""
+    place = error.filename2 or error.filename or "system"
+    hint = "; make room, then run the same command again" if error.errno in _FULL else ""
+    return f"{place}: {error.strerror or error}{hint}"
 
 
 @click.group(cls=Mia, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

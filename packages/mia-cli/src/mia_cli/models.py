@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from mia_augment.errors import ModelError
+from mia_augment.errors import DataError, ModelError
 from mia_augment.files import content_hash
+from mia_augment.reading import read_json
 
-from mia_cli.config import EMBEDDED, ModelSettings
+from mia_cli.config import EMBEDDED, ModelSettings, home
 from mia_cli.hub import only_stored
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
@@ -26,7 +26,7 @@ def model_folder(name: str) -> Path | None:
         if not (EMBEDDED_FOLDER / "config.json").is_file():
             raise ModelError(f"the embedded model is missing from {EMBEDDED_FOLDER}; reinstall mia-cli")
         return EMBEDDED_FOLDER
-    path = Path(name).expanduser()
+    path = home(Path(name))
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
@@ -70,7 +70,7 @@ def load(
     where = str(folder or name)
     options = {"trust_remote_code": trust_remote_code}
     if folder is not None:
-        _check_folder(folder, name)
+        check_folder(folder, name)
     else:
         options["local_files_only"] = only_stored(name)
     import torch
@@ -106,14 +106,17 @@ def _in_four_bits(where: str, dtype: Any, place: Any, options: dict[str, bool]) 
     return {"quantization_config": four_bit_config(config, dtype), "device_map": {"": place}}
 
 
-def _check_folder(folder: Path, name: str) -> None:
+def check_folder(folder: Path, name: str) -> None:
+    """Raise ModelError unless a folder looks like a Hugging Face model's; needs no torch."""
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"model {name}: {folder} has no config.json; expected a Hugging Face model folder")
     try:
-        json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"model {name}: {config} is not JSON: {error}") from error
+        value = read_json(config, "download the model again")
+    except DataError as error:
+        raise ModelError(f"model {name}: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"model {name}: {config}: expected an object with keys and values; download the model again")
 
 
 def _first_lines(error: Exception, lines: int = 3) -> str:
@@ -160,6 +163,12 @@ class SharedModel:
     def place(self) -> str:
         """Its folder on this machine, or its id on the hub."""
         return str(model_folder(self.settings.name) or self.settings.name)
+
+    def check(self) -> None:
+        """Raise ModelError where the model's folder is none; loads nothing."""
+        folder = model_folder(self.settings.name)
+        if folder is not None:
+            check_folder(folder, self.settings.name)
 
     def get(self) -> tuple[Any, Any]:
         """(model, processor)"""

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import MANIFEST, content_hash, read_manifest, summary, write_json
-from pydantic import BaseModel, ConfigDict, ValidationError
+from mia_augment.files import MANIFEST, content_hash, read_manifest, write_json
+from mia_augment.reading import read_record
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from mia_cli.console import Display, Report, counts_line, duration
 
@@ -38,6 +39,10 @@ class StageState(BaseModel):
     seconds: float
     """Time that making it took."""
     counts: dict[str, int] = {}
+
+
+class _States(RootModel[dict[str, StageState]]):
+    """What `stages.json` holds, by the stage's name."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,7 @@ def read_states(run_dir: Path) -> dict[str, StageState]:
     path = run_dir / STATE
     if not path.is_file():
         return {}
-    try:
-        return {name: StageState.model_validate(value) for name, value in json.loads(path.read_text("utf-8")).items()}
-    except ValidationError as error:
-        raise DataError(f"{path}: not what mia wrote there: {summary(error)}; delete it to redo all stages") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}; delete it to redo all stages") from error
+    return read_record(path, _States, "delete it to redo all stages").root
 
 
 @contextlib.contextmanager

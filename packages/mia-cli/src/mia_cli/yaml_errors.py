@@ -14,6 +14,9 @@ from rapidfuzz import fuzz, process
 SIMILAR = 50
 """Least similarity (0..100) at which a known key is suggested."""
 
+LONGEST = 200
+"""Characters of a value that are shown."""
+
 Place = tuple[Any, ...]
 """Keys that lead to a value, from the outermost."""
 
@@ -36,8 +39,13 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: Place, node: 
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {_unknown_key(kind, place, place[len(prefix) :])}")
         elif not any(other[: len(place)] == place for other in unknown):
-            lines.append(f"{where}: {'.'.join(map(str, place))}: {problem['msg']}, got {problem['input']!r}")
+            lines.append(f"{where}: {'.'.join(map(str, place))}: {problem['msg']}, got {_shown(problem['input'])}")
     return "\n".join(dict.fromkeys(lines))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -22,6 +22,7 @@ from mia_augment.files import (
     write_json,
     write_manifest,
 )
+from mia_augment.reading import read_record
 from mia_augment.records import PreferencePair, ScoredSample
 
 from mia_select.funnel import Selection
@@ -67,7 +68,7 @@ def read_selection(folder: Path) -> Selection:
     path = folder / SELECTION
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected the folder of a finished selection")
-    return Selection.model_validate_json(path.read_text(encoding="utf-8"))
+    return read_record(path, Selection, "run `mia select` again")
 
 
 class Samples:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from mia_cli.commands.stages import ANY, FOLDER, done, need_stage
+from mia_cli.commands.places import READ, READ_FOLDER, WRITE, WRITE_FOLDER
+from mia_cli.commands.stages import done, need_stage
 
 LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
 """What can be written."""
@@ -18,7 +19,7 @@ SHOWN = 12
 
 
 @click.command("import")
-@click.argument("file", type=ANY)
+@click.argument("file", type=READ)
 @click.option(
     "--format",
     "layout",
@@ -27,8 +28,8 @@ SHOWN = 12
     type=click.Choice(SOURCES),
     help="auto: by each row's columns.",
 )
-@click.option("--image-root", type=FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
-@click.option("--out", type=FOLDER, required=True, help="Folder to make; `mia train --pairs` takes it.")
+@click.option("--image-root", type=READ_FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
+@click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to make; `mia train --pairs` takes it.")
 def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None:
     """Preference pairs of other tools -> a folder to train on, and why each other row was left out."""
     from mia_select.importing import import_folder
@@ -47,10 +48,10 @@ def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None
 
 
 @click.command()
-@click.option("--pairs", type=FOLDER, help="Folder of `mia select`.")
+@click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select`.")
 @click.option("--format", "layout", type=click.Choice(LAYOUTS), help="Whose format to write.")
 @click.option("--model", help="With --merged: the model that was trained.")
-@click.option("--adapter", type=FOLDER, help="With --merged: its adapter.")
+@click.option("--adapter", type=READ_FOLDER, help="With --merged: its adapter.")
 @click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")
 @click.option(
     "--images",
@@ -59,7 +60,7 @@ def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None
     type=click.Choice(["absolute", "copy"]),
     help="Name the pictures where they lie, or copy them beside the file (parquet holds them anyway).",
 )
-@click.option("--out", type=ANY, required=True)
+@click.option("--out", type=WRITE, required=True)
 def export(
     pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path
 ) -> None:
@@ -70,12 +71,15 @@ def export(
     if merged:
         if model is None or adapter is None:
             raise click.UsageError("--merged needs --model and --adapter")
+        from mia_cli.evaluate import trained_weights
+        from mia_cli.models import check_folder, model_folder
+
+        folder, weights = model_folder(model), trained_weights(adapter)
+        if folder is not None:
+            check_folder(folder, model)
         from mia_dpo_train import export_merged
 
-        from mia_cli.evaluate import trained_weights
-        from mia_cli.models import model_folder
-
-        made = export_merged(str(model_folder(model) or model), trained_weights(adapter), out)
+        made = export_merged(str(folder or model), weights, out)
         display.say(
             "export",
             f"log-prob of an answer of {made.tokens} tokens: {made.base_logp:.4f} by the model alone, {made.adapter_logp:.4f} "

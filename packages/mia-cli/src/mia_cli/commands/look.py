@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from mia_cli.commands.places import READ
+
 SHELLS = ["bash", "zsh", "fish"]
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=READ)
 @click.argument("record_id")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
@@ -29,7 +31,7 @@ def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=Path())
+@click.argument("directory", type=READ, default=Path())
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.pass_context
 def doctor(context: click.Context, directory: Path, as_json: bool) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+from mia_cli.commands.places import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 
 
 @click.command()
-@click.argument("directory", type=FOLDER, default=Path("mia-quickstart"))
+@click.argument("directory", type=WRITE_FOLDER, default=Path("mia-quickstart"))
 @click.option("--pictures", type=click.IntRange(10), default=800, show_default=True, help="Pictures to draw for training.")
 @click.option(
     "--test-pictures", type=click.IntRange(10), default=300, show_default=True, help="Pictures to draw for evaluation."
@@ -30,9 +29,12 @@ def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
     """
     from mia_cli.config import load_config
     from mia_cli.console import Display
+    from mia_cli.models import check_folder, model_folder
     from mia_cli.pipeline import run_pipeline
     from mia_cli.quickstart import prepare
 
+    if (folder := model_folder(options["model"])) is not None:
+        check_folder(folder, options["model"])
     display = Display()
     config = load_config(prepare(directory, display, **options))
     runner = run_pipeline(config, display)
@@ -40,7 +42,7 @@ def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
@@ -55,7 +57,7 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each variant.")
 @click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: 3/4 of what the smallest gives]")
 @click.option(
@@ -88,7 +90,7 @@ def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants
 
 
 @click.command()
-@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
 @click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="How many to ask the model.")
 @click.option("--thorough", is_flag=True, help="Try value-weighted attention too: two thirds more time.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
@@ -111,7 +113,7 @@ def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, 
 
 
 @click.command()
-@click.argument("file", type=FILE, default=Path("pipeline.yaml"))
+@click.argument("file", type=WRITE_FILE, default=Path("pipeline.yaml"))
 @click.option("--source", help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", help="Folder that the rows' pictures are relative to.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
@@ -131,7 +133,7 @@ def init(file: Path, source: str | None, image_root: str | None, force: bool) ->
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=READ)
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(run_dir: Path, as_json: bool) -> None:
     """Which stages of a run are done (RUN_DIR may also be its pipeline.yaml)."""
@@ -147,8 +149,8 @@ def status(run_dir: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--out", type=FILE, help="Where to write the page.  [default: report.html in the run directory]")
+@click.argument("run_dir", type=READ)
+@click.option("--out", type=WRITE_FILE, help="Where to write the page.  [default: report.html in the run directory]")
 @click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
 def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
@@ -158,8 +160,10 @@ def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     from mia_cli.report import write_report
 
     folder = run_folder(run_dir)
-    saved = saved_settings(folder).get("report", {})
-    settings = build(ReportSettings, {**saved, **({} if pairs is None else {"pairs": pairs})})
+    saved = saved_settings(folder).get("report")
+    settings = build(
+        ReportSettings, {**(saved if isinstance(saved, dict) else {}), **({} if pairs is None else {"pairs": pairs})}
+    )
     target = out or folder / REPORT
     display = Display()
     with display.progress("report") as progress:
@@ -168,7 +172,7 @@ def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
 
 
 @click.command()
-@click.argument("directory", type=FOLDER)
+@click.argument("directory", type=WRITE_FOLDER)
 def embedded(directory: Path) -> None:
     """Write the embedded model as a plain Hugging Face folder."""
     import shutil

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mia_cli.commands.places import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
+
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from mia_cli.models import SharedModel
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
-ANY = click.Path(path_type=Path)
 DTYPES = ["auto", "float32", "bfloat16", "float16"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-_OUT = click.option("--out", type=FOLDER, required=True, help="Folder of the stage.")
+_OUT = click.option("--out", type=WRITE_FOLDER, required=True, help="Folder of the stage.")
 
 
 def _config(stage: str) -> Callable[[FunctionT], FunctionT]:
-    return click.option("--config", type=FILE, help=f"YAML with the settings of `{stage}`.")
+    return click.option("--config", type=READ_FILE, help=f"YAML with the settings of `{stage}`.")
 
 
 def _model_options(function: Any) -> Any:
@@ -59,8 +60,8 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 
 
 @click.command()
-@click.option("--source", type=ANY, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
-@click.option("--image-root", type=FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
+@click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
+@click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
 @_OUT
 @click.option("--formats", help="Comma-separated: sequence, grid, pic_in_pic, single.  [default: the paper's three]")
 @click.option("--seed", default=0, show_default=True)
@@ -89,7 +90,7 @@ def augment(
 
 
 @click.command()
-@click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment`.")
+@click.option("--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment`.")
 @_model_options
 @QUANTIZATION
 @_OUT
@@ -107,14 +108,17 @@ def score(
 ) -> None:  # fmt: skip
     """The model's own answers to the samples, and where it looked meanwhile."""
     from mia_attention.settings import ScoreSettings
-    from mia_attention.stage import score_samples
+    from mia_augment.records import Sample
 
     from mia_cli.console import Display
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
-    need_stage(samples, "samples.jsonl", "mia augment")
+    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
+    shared.check()
+    from mia_attention.stage import score_samples  # needs torch, which takes seconds: not before all paths were looked at
+
     display = Display()
     with display.progress("score") as progress:
         manifest = score_samples(samples, *shared.get(), out, settings, model_id=shared.id, progress=progress)
@@ -122,7 +126,7 @@ def score(
 
 
 @click.command()
-@click.option("--scored", type=FOLDER, required=True, help="Folder of `mia score`.")
+@click.option("--scored", type=READ_FOLDER, required=True, help="Folder of `mia score`.")
 @_OUT
 @_config("select")
 def select(scored: Path, out: Path, config: Path | None) -> None:
@@ -141,12 +145,13 @@ def select(scored: Path, out: Path, config: Path | None) -> None:
 
 
 @click.command()
-@click.option("--pairs", type=FOLDER, required=True, help="Folder of `mia select`.")
+@click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select`.")
 @_model_options
 @_OUT
 @_config("train")
 def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None) -> None:
     """DPO on the pairs; writes a PEFT adapter."""
+    from mia_augment.records import PreferencePair
     from mia_dpo_train.environment import check_environment
     from mia_dpo_train.settings import TrainSettings
     from mia_dpo_train.stage import train_pairs
@@ -155,8 +160,8 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
 
     settings = _configured(TrainSettings, config, "train", {})
     shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
-    need_stage(pairs, "pairs.jsonl", "mia select")
     check_environment(settings)
+    need_stage(pairs, "pairs.jsonl", "mia select", PreferencePair, out)
     display = Display()
     with display.progress("train") as progress:
         manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.place, progress=progress)
@@ -164,10 +169,12 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
 
 
 @click.command()
-@click.option("--samples", type=FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw.")
+@click.option(
+    "--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw."
+)
 @_model_options
 @QUANTIZATION
-@click.option("--adapter", type=FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
+@click.option("--adapter", type=READ_FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
 @_OUT
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.  [default: 8]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: 512]")
@@ -182,6 +189,8 @@ def evaluate(
     out: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """The same questions to the model with and without the adapter: accuracy with 95 % intervals."""
+    from mia_augment.records import Sample
+
     from mia_cli.config import EvaluateSettings, build
     from mia_cli.console import Display, print_json, stdout
     from mia_cli.evaluate import evaluate_samples, read_evaluation, trained_weights
@@ -189,10 +198,10 @@ def evaluate(
 
     settings = build(EvaluateSettings, options)
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
-    need_stage(samples, "samples.jsonl", "mia augment")
+    weights = trained_weights(adapter) if adapter else None
+    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     display = Display()
     with display.progress("evaluate") as progress:
-        weights = trained_weights(adapter) if adapter else None
         manifest = evaluate_samples(samples, shared, weights, out, settings, progress=progress)
     done(display, "evaluate", manifest.counts, out)
     evaluation = read_evaluation(out)
@@ -202,11 +211,18 @@ def evaluate(
         stdout().print(accuracy_table(evaluation))
 
 
-def need_stage(folder: Path, file: str, command: str) -> None:
+def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | None = None, out: Path | None = None) -> None:
+    """Raise DataError unless a stage's folder holds its file; with `kind`, look at all of it before a model is loaded."""
     from mia_augment.errors import DataError
+    from mia_augment.files import read_jsonl, read_manifest
 
     if not (folder / file).is_file():
         raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
+    for place in (folder, out):
+        if place is not None:
+            read_manifest(place)
+    if kind is not None and not sum(1 for _ in read_jsonl(folder / file, kind)):
+        raise DataError(f"{folder / file}: expected at least one {kind.__name__}, it is empty")
 
 
 def done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_augment.errors import DataError
-from mia_augment.files import summary
+from mia_augment.reading import read_record
 from mia_select.ablation import REFERENCE
 from mia_select.ablation_stage import Ablation, ArmSummary
 from mia_select.comparison import Effect, VariantRow
 from mia_select.evaluation import MULTI
-from pydantic import ValidationError
 
 from mia_cli.layout import ABLATION, RESULT
 from mia_cli.report import figures
@@ -30,11 +28,7 @@ def section(run_dir: Path) -> dict[str, Any]:
     path = run_dir / ABLATION / RESULT
     if not path.is_file():
         return {"ablation": None}
-    try:
-        found = Ablation.model_validate_json(path.read_text("utf-8"))
-    except ValidationError as error:
-        raise DataError(f"{path}: not a valid ablation: {summary(error)}; run `mia ablate` again") from error
-    return {"ablation": _content(found)}
+    return {"ablation": _content(read_record(path, Ablation, "run `mia ablate` again"))}
 
 
 def differs(row: VariantRow) -> bool:

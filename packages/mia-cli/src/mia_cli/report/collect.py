@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mia_augment.errors import DataError
 from mia_augment.files import Manifest, read_jsonl, read_manifest
+from mia_augment.reading import read_lines
 from mia_augment.records import Format, ScoredSample
 from mia_augment.text import same_answer
 from mia_select.evaluation import FORMATS
 from mia_select.stage import read_selection
+from pydantic_core import from_json
 
 from mia_cli.layout import Folders
 
@@ -131,9 +133,10 @@ def curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.strip():
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    yield entry
+    for number, line in read_lines(path):
+        try:
+            entry = from_json(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: not valid JSON: {error}; delete this line") from error
+        if isinstance(entry, dict):
+            yield entry

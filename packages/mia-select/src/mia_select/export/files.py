@@ -6,10 +6,11 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import atomic_write, image_folders, read_jsonl, resolve_image, write_json
+from mia_augment.reading import read_json
 from mia_augment.records import IMAGE, PreferencePair
 
 from mia_select.export.layouts import LAYOUTS, Layout, Row, to_row
@@ -112,7 +113,9 @@ def _write(file: Path, rows: Iterable[Row]) -> None:
 def _add_dataset(file: Path) -> None:
     """Enter the file into the `dataset_info.json` beside it, keeping what stands there."""
     path = file.with_name(DATASET_INFO)
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = read_json(path) if path.is_file() else {}
+    if not isinstance(known, dict):
+        raise DataError(f"{path}: expected an object with the datasets by name; mend or delete it")
     known[DATASET] = {
         "file_name": file.name,
         "ranking": True,
