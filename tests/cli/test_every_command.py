@@ -150,9 +150,13 @@ def files_of(name: str, place: Path) -> list[Path]:
     return sorted(path for path in place.rglob("*") if path.suffix in (".json", ".jsonl"))
 
 
-def has_to_be_named(name: str, file: Path) -> bool:
+def has_to_be_named(names: tuple[str, ...], name: str, file: Path) -> bool:
     """Whether a command cannot do without this file, and has to say that it is about this one."""
-    return name == "source" or (name in STAGES and file.name in (STAGES[name][1], "manifest.json"))
+    return (
+        name == "source"
+        or (names[-1], name) in SOUND_OF
+        or (name in STAGES and file.name in (STAGES[name][1], "manifest.json"))
+    )
 
 
 @pytest.mark.parametrize(("names", "command", "parameter", "flags"), READ_CALLS)
@@ -164,7 +168,7 @@ def test_a_damaged_file(names, command, parameter, flags, sound, tmp_path, monke
     place.parent.mkdir()
     copy(original, place)
     for file in files_of(parameter.name, place):
-        needed = has_to_be_named(parameter.name, file)
+        needed = has_to_be_named(names, parameter.name, file)
         for kind in damages(file, FEW if parameter.name == "run_dir" else CONTENTS):
             here = tmp_path / f"{file.name}-{kind}"
             line = arguments(names, command, flags, {parameter.name: place, "elsewhere": here}, sound)
