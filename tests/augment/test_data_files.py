@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -11,11 +12,12 @@ import random
 import tarfile
 
 import pytest
-from mia_augment import json_values, tar_rows, text_files
+from mia_augment import AugmentSettings, augment_dataset, json_values, tar_rows, text_files
 from mia_augment.dataset import Damaged, data_files, read_rows, read_values
 from mia_augment.embedded import EmbeddedPictures
 from mia_augment.errors import DataError
-from mia_augment.records import Skipped
+from mia_augment.files import image_folders, read_jsonl, resolve_image
+from mia_augment.records import Sample, Skipped
 from PIL import Image
 
 
@@ -282,6 +284,37 @@ def test_tars_of_pictures_and_json_are_read(tmp_path, name, mode):
     found = list(read_rows(source, embedded.store))
     assert [(r.id, r.turns[0]) for r in found] == [(f"set/{n:05d}", (f"What is {n}?", f"This {n}.")) for n in range(3)]
     assert [(tmp_path / "out" / r.image).read_bytes() for r in found] == [png((n, 0, 0)) for n in range(3)]
+
+
+def test_pictures_of_any_packing_give_the_same_samples_however_many_workers(tmp_path, tree):
+    def as_row(n, picture):
+        return {"id": f"set/{n:05d}", "question": f"What is {n}?", "answer": f"This {n}.", "image": picture}
+
+    kinds = {
+        "a.tar": None,
+        "b.jsonl": lambda data: base64.b64encode(data).decode(),
+        "c.jsonl": lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
+        "d.json": lambda data: {"bytes": base64.b64encode(data).decode(), "path": None},
+    }
+    (tmp_path / "root").mkdir()
+    pairs = AugmentSettings(formats=["grid", "sequence"], sequence={"counts": [2]}, grid={"counts": [2]})
+    trees = []
+    for name, packing in kinds.items():
+        source = tmp_path / name
+        if packing is None:
+            tar_of(source, [member for n in range(6) for member in members(n)])
+        else:
+            rows = [json.dumps(as_row(n, packing(png((n, 0, 0))))) for n in range(6)]
+            source.write_text("\n".join(rows) if name.endswith("l") else f"[{','.join(rows)}]")
+        for workers in (1, 2):
+            out = tmp_path / f"{name}-{workers}"
+            manifest = augment_dataset(source, tmp_path / "root", out, pairs, workers=workers)
+            assert manifest.counts["samples"] == 6
+            assert augment_dataset(source, tmp_path / "root", out, pairs) == manifest
+            for sample in read_jsonl(out / "samples.jsonl", Sample):
+                assert all(resolve_image(image, image_folders(out)).is_file() for image in sample.images)
+            trees.append({path: data for path, data in tree(out).items() if path != ".pictures"})
+    assert all(other == trees[0] for other in trees)
 
 
 def test_names_and_links_of_a_tar_lead_nowhere(tmp_path):

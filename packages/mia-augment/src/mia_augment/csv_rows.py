@@ -42,7 +42,7 @@ def _lines(text: Text) -> Iterator[str]:
 
 
 def _row(names: list[str], cells: list[str], where: str, text: Text) -> dict[str, str] | Damaged:
-    if reason := text.undecoded("\n".join(cells), where):
+    if text.doubtful and (reason := text.undecoded("\n".join(cells), where)):
         return Damaged(reason)
     if len(cells) != len(names):
         expected = ", ".join(names)[:200]

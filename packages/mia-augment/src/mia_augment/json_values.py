@@ -137,7 +137,7 @@ class _Reader:
             if self._ended or len(self._buffer) - self._position > 4096:
                 return False
             self._more(CHUNK)
-        return match[1] not in ROW_KEYS | self._first_keys
+        return match[1] not in ROW_KEYS and match[1] not in self._first_keys
 
     def _key(self) -> str:
         key = self._decoded()
@@ -175,6 +175,8 @@ class _Reader:
                 value, end = _DECODE(self._buffer, self._position)
                 if end < len(self._buffer) or self._ended:
                     start, self._position = self._position, end
+                    if not self._source.doubtful:
+                        return value
                     reason = self._source.undecoded(self._buffer[start:end], f"row {self._count + 1}")
                     return Damaged(reason) if reason else value
                 broken, place = None, end

@@ -104,12 +104,12 @@ class Text:
     file: IO[str]
     name: str
     """What messages call it."""
-    doubtful: re.Pattern[str]
-    """What is no text, or may be none."""
+    doubtful: re.Pattern[str] | None
+    """What is no text, or may be none; None: all is text."""
 
     def undecoded(self, text: str, where: str) -> str | None:
         """Why a row of the file cannot be used; None: it is text. `where` says which row it is."""
-        match = None if text.isascii() else self.doubtful.search(text)
+        match = self.doubtful.search(text) if self.doubtful else None
         if match is None:
             return None
         around = text[max(0, match.start() - 12) : match.start() + 12].encode("utf-8", "surrogateescape")
@@ -128,33 +128,38 @@ def open_text(source: Path) -> Iterator[Text]:
     Raises:
         DataError: as `open_unpacked`, and where a file of UTF-16 or UTF-32 is damaged.
     """
-    foreign = _is_foreign(source)
+    doubtful = _doubtful(source)
     with open_unpacked(source) as file:
         encoding = encoding_of(file.peek(64)[:64])
         errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
         text = io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
         try:
-            yield Text(text, source.name, _NOT_ASCII if foreign else _NOT_TEXT)
+            yield Text(text, source.name, doubtful)
         except UnicodeDecodeError as error:
             raise DataError(f"{source}: not valid {error.encoding.upper()}: {error.reason}; save it as UTF-8") from error
 
 
-def _is_foreign(source: Path) -> bool:
-    """Whether a file that is not UTF-16 or UTF-32 is not UTF-8 either, stray bytes aside; it is read once for that."""
+def _doubtful(source: Path) -> re.Pattern[str] | None:
+    """What in a file is no text or may be none: it is read once to know whether it is UTF-8, with stray bytes or none at all."""
     with open_unpacked(source) as file:
         if not encoding_of(file.peek(64)[:64]).startswith("utf-8"):
-            return False
-        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+            return None
+        strict = codecs.getincrementaldecoder("utf-8")()
+        try:
+            while data := file.read(_CHUNK):
+                strict.decode(data)
+            strict.decode(b"", final=True)
+            return None
+        except UnicodeDecodeError:
+            pass
+    with open_unpacked(source) as file:
+        lenient = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         wrong = beyond = 0
         while data := file.read(_CHUNK):
-            if data.isascii() and not decoder.getstate()[0]:
-                continue
-            text = decoder.decode(data)
-            found = len(_NOT_TEXT.findall(text))
-            wrong += found
-            # without wrong ones their number is about the surplus of bytes, which is quicker to know
-            beyond += len(_NOT_ASCII.findall(text)) if found else (len(data) - len(text)) // 2
-    return wrong > FOREIGN * beyond
+            text = lenient.decode(data)
+            wrong += len(_NOT_TEXT.findall(text))
+            beyond += len(_NOT_ASCII.findall(text))
+    return _NOT_ASCII if wrong > FOREIGN * beyond else _NOT_TEXT
 
 
 def encoding_of(head: bytes) -> str:
