@@ -140,7 +140,7 @@ def open_text(source: Path) -> Iterator[Text]:
 
 
 def _doubtful(source: Path) -> re.Pattern[str] | None:
-    """What in a file is no text or may be none: it is read once to know whether it is UTF-8, with stray bytes or none at all."""
+    """What in a file is no text or may be none; it is read once to know how much of it is not UTF-8."""
     with open_unpacked(source) as file:
         if not encoding_of(file.peek(64)[:64]).startswith("utf-8"):
             return None
