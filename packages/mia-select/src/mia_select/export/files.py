@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -91,7 +92,7 @@ def _image_paths(pair: PreferencePair, folders: list[Path], file: Path, images: 
     names = [f"images/{name}" for name in pair.images]
     for path, name in zip(paths, names, strict=True):
         copy = file.parent / name
-        if not copy.is_file():
+        if not (copy.is_file() and filecmp.cmp(path, copy, shallow=False)):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     return names

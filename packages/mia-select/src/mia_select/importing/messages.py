@@ -110,9 +110,11 @@ def _part(part: Any, what: str) -> tuple[str, tuple[Any, ...]]:
     if not isinstance(part, Mapping):
         raise Refused(f"bad row: expected typed parts in {what}, got {shown(part)}")
     kind = part.get("type") or ("text" if part.get("text") is not None else next((k for k in _PAYLOADS if k in part), None))
+    if not isinstance(kind, str):
+        raise Refused(f"bad row: expected parts of text or image in {what}, got one of {shown(kind)}")
     if kind in _TEXT_PARTS:
         text = plain(part.get("text") or "", what)
         return text, (None,) * text.count(IMAGE)
-    if kind in _PICTURE_PARTS or (part.get("type") is None and kind is not None):
+    if kind in _PICTURE_PARTS or part.get("type") is None:
         return IMAGE, (next((part[key] for key in _PAYLOADS if part.get(key) is not None), None),)
     raise Refused(f"bad row: expected parts of text or image in {what}, got one of {shown(kind)}")

@@ -153,8 +153,10 @@ def _whole(text: str, what: str) -> str:
 
 
 def _extra(row: Mapping[str, Any], prompt: str, count: int) -> dict[str, Any]:
-    """What is no text: from the column that our own export adds, else guessed."""
+    """What is no text: from the column that our own export adds, from a pair as we keep it, else guessed."""
     own = row.get(EXTRA)
+    if not own and row.keys() >= {"format", "regions", "target"}:
+        own = {name: value for name, value in row.items() if name not in ("prompt", "chosen", "rejected")}
     if not own:
         return _guess(prompt, count)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ class _Written(str):
 class WrittenPictures:
     """Opens every picture once and writes it below a folder, each content once."""
 
-    def __init__(self, root: Path, out: Path, limits: PictureSettings | None = None) -> None:
-        self.root, self.limits = root, limits or PictureSettings()
+    def __init__(self, roots: Sequence[Path], out: Path, limits: PictureSettings | None = None) -> None:
+        self.roots, self.limits = roots, limits or PictureSettings()
         self._files = EmbeddedPictures(out, below=IMAGES)
         self._sound: set[str] = set()
         self._by_path: dict[str, str] = {}
@@ -40,10 +41,19 @@ class WrittenPictures:
         if isinstance(path, _Written):
             return path
         if path not in self._by_path:
-            file = self.root / path
-            check_file(file, self.limits)
-            self._by_path[path] = self._store(file.read_bytes(), str(file))
+            self._by_path[path] = self._copy(path)
         return self._by_path[path]
+
+    def _copy(self, path: str) -> str:
+        """Store the file of that path, in the first of the roots that has it."""
+        files = [root / path for root in self.roots]
+        file = next((file for file in files if _exists(file)), files[0])
+        check_file(file, self.limits)
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"missing file: {file}: {error.strerror or error}") from error
+        return self._store(data, str(file))
 
     def _store(self, picture: Any, what: str = "the row's own picture") -> str:
         size = len(picture) if isinstance(picture, bytes) else 0
@@ -59,6 +69,13 @@ class WrittenPictures:
                 raise DataError(str(error).replace(str(file), what)) from None
             self._sound.add(name)
         return _Written(name)
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # too long, or with characters that no name can have
+        return False
 
 
 class NamedPictures:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from mia_augment.dataset import Damaged, read_values
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, read_manifest, write_manifest
+from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, image_folders, read_manifest, write_manifest
 from mia_augment.given import StorePicture
 from mia_augment.records import PreferencePair
 
@@ -57,7 +57,8 @@ def import_folder(
         file: see `import_pairs`.
         out: the folder to make.
         fmt: see `import_pairs`.
-        image_root: folder to which the pictures' paths are relative; None: the one in which the file lies.
+        image_root: folder to which the pictures' paths are relative; None: the file's own, and those that a manifest
+            beside it names.
         progress: hears how many rows were read.
 
     Raises:
@@ -67,17 +68,19 @@ def import_folder(
     _known(fmt)
     started = time.monotonic()
     source = _source(file, fmt)
-    root = image_root or (source if source.is_dir() else source.parent)
+    if image_root is not None and not image_root.is_dir():
+        raise DataError(f"{image_root}: no such folder; expected the one to which the pictures' paths are relative")
+    roots = [image_root.resolve()] if image_root else image_folders(source if source.is_dir() else source.parent)
     planned = Manifest(
         stage="import",
         version=version("mia-select"),
-        settings={"format": fmt, "image_root": root.resolve().as_posix()},
+        settings={"format": fmt, "image_roots": [root.as_posix() for root in roots]},
         inputs={source.name: content_hash(source)},
     )
     before = read_manifest(out)
     if before is not None and before.stage != planned.stage:
         raise DataError(f"{out}: expected a new folder, or one of an earlier import; it holds what `mia {before.stage}` wrote")
-    counts = _write(_records(source, fmt, WrittenPictures(root.resolve(), out)), out, file, progress)
+    counts = _write(_records(source, fmt, WrittenPictures(roots, out)), out, file, progress)
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     write_manifest(out, manifest)
     return manifest

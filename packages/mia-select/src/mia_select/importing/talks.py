@@ -116,7 +116,11 @@ def detect(row: Row) -> str:
         return "mia-dpo" if plain_image else "trl"
     if "rejected_response" in row:
         return "ms-swift"
-    names = ", ".join(map(str, list(row)[:8])) or "none"
+    if row and all(isinstance(entry, Mapping) and "annotation" in entry for entry in row.values()):
+        raise Refused(
+            "bad row: this lists annotation files, as MMPR's meta does; import each of them, with its root as image root"
+        )
+    names = shown(", ".join(map(str, list(row)[:8])))
     raise Refused(f"bad row: expected the columns chosen and rejected, or messages and rejected_response; got {names}")
 
 
@@ -156,7 +160,10 @@ def _asked(value: Any, what: str) -> list[Message]:
 def _alpaca(row: Row, key: str, more: str) -> list[Message]:
     """History, instruction and input of Alpaca's columns, the latter on a line of its own."""
     asked = []
-    for turn in row.get("history") or []:
+    history = row.get("history") or []
+    if not isinstance(history, Sequence):
+        raise Refused(f"bad row: expected a list as history, got {shown(history)}")
+    for turn in history:
         if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
             raise Refused(f"bad row: expected pairs of question and answer as history, got {shown(turn)}")
         asked += [said(USER, turn[0], "history"), said(ASSISTANT, turn[1], "history")]
