@@ -202,9 +202,9 @@ def test_an_answer_never_holds_a_visual_token(tiny: SimpleNamespace) -> None:
         head.data.copy_(kept)
 
 
-def test_a_refused_picture_is_an_error_that_names_the_samples(tiny: SimpleNamespace) -> None:
+def test_a_refused_picture_is_an_error_that_names_the_sample(tiny: SimpleNamespace) -> None:
     qwen = tiny.build("qwen2_vl")  # refuses aspect ratios above 200
-    with pytest.raises(DataError, match="one of the samples x: the model's processor refuses it: absolute aspect ratio"):
+    with pytest.raises(DataError, match="sample x: the model's processor refuses it: absolute aspect ratio"):
         list(respond([tiny.single("x")], qwen.model, qwen.processor, open_image=lambda _: tiny.picture(600, 2)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from mia_augment.records import Region, Sample, Source
+from mia_augment.records import Region, Sample, Skipped, Source
 from mia_cli.answering import BATCHES_PER_SAVE, answer_all
 
 BATCH = 2
@@ -45,7 +45,7 @@ def respond(prompts, model: Model, processor, *, open_image, batch_size, max_new
 
 @pytest.fixture(autouse=True)
 def _fake_generation(monkeypatch):
-    monkeypatch.setattr("mia_attention.respond", respond, raising=False)
+    monkeypatch.setattr("mia_attention.try_respond", respond, raising=False)
 
 
 def ask(model: Model, path: Path, key: str = "k", count: int = 3 * CHUNK + 1) -> list[str]:
@@ -99,6 +99,19 @@ def test_what_is_kept_can_be_read(tmp_path):
     assert json.loads((tmp_path / "base.jsonl").read_text()) == {"id": "0", "response": "m 0", "perplexity": 1.5}
 
 
+def test_what_cannot_be_asked_is_kept_with_its_reason(tmp_path, monkeypatch):
+    def respond(prompts, *_, **__):
+        yield from (
+            Skipped(id=p.id, reason="odd") if p.id == "1" else SimpleNamespace(text="x", perplexity=1.5) for p in prompts
+        )
+
+    monkeypatch.setattr("mia_attention.try_respond", respond, raising=False)
+    assert ask(Model("m"), tmp_path / "base.jsonl", count=3) == ["x", "", "x"]
+    lines = [json.loads(line) for line in (tmp_path / "base.jsonl").read_text().splitlines()]
+    assert lines[1] == {"id": "1", "response": "", "perplexity": None, "skipped": "odd"}
+    assert "skipped" not in lines[0]
+
+
 def test_of_a_question_with_options_the_likeliest_is_the_answer(tmp_path, monkeypatch):
     """C is likeliest in sample 1; in 2 two options are exactly as likely, so nothing is chosen; 0 and 3 are asked in words."""
     logps = {"1": {"A": -3.0, "B": -2.0, "C": -1.0}, "2": {"A": -1.0, "B": -2.0, "C": -1.0}}
@@ -107,7 +120,7 @@ def test_of_a_question_with_options_the_likeliest_is_the_answer(tmp_path, monkey
         for prompt, texts in zip(prompts, answers, strict=True):
             yield [SimpleNamespace(logp=logps[prompt.id][text], tokens=1) for text in texts]
 
-    monkeypatch.setattr("mia_attention.likelihoods", likelihoods, raising=False)
+    monkeypatch.setattr("mia_attention.try_likelihoods", likelihoods, raising=False)
     options = {"prompt": "<image>\nWhat? A. red B. blue C. green", "answer": "B"}
     samples = [sample(number).model_copy(update=options if number in (1, 2) else {}) for number in range(4)]
     arguments = {"open_image": None, "batch_size": BATCH, "max_new_tokens": 5, "progress": lambda done, total: None}

@@ -12,6 +12,7 @@ from mia_augment.records import PreferencePair
 from mia_dpo_train import LoraSettings, TrainSettings, train, train_pairs
 from mia_dpo_train.data import Measured, PairSet
 from mia_dpo_train.encode import PairEncoder
+from PIL import Image
 
 SETTINGS = TrainSettings(
     lora=LoraSettings(r=4, alpha=8),
@@ -166,3 +167,41 @@ def test_the_stage_counts_what_it_left_out_and_renamed(build, pairs, make_pair, 
     train_pairs(pairs_folder, *build("llava"), tmp_path / "out", SETTINGS, model_id="tiny")
     counts = read_manifest(tmp_path / "out").counts
     assert {name: counts[name] for name in ("pairs", "skipped", "renamed")} == {"pairs": 9, "skipped": 7, "renamed": 6}
+
+
+def test_pictures_and_questions_that_the_processor_refuses_cost_their_pairs(run, pairs, make_pair, open_picture, tmp_path):
+    """Qwen2-VL's refuses aspect ratios above 200; its image token in a question is one picture too many."""
+    odd = {
+        "thin": {"images": ["thin.png"]},
+        "broken": {"images": ["broken.png"]},
+        "lost": {"images": ["lost.png"]},
+        "token": {"prompt": "<image>\nwhat is <|image_pad|> ?"},
+    }
+    bad = [make_pair(20, 1).model_copy(update={"id": name, **changes}) for name, changes in odd.items()]
+
+    def open_image(name):
+        if name == "lost.png":
+            raise DataError("image 'lost.png': no such file")
+        if name == "broken.png":
+            raise OSError("image file is truncated")
+        return Image.new("RGB", (1, 600)) if name == "thin.png" else open_picture(name)
+
+    changes = {"family": "qwen2_vl", "epochs": 1, "open_image": open_image}
+    expected = run(tmp_path / "sound", pairs[:4], pairs[4:6], **changes)
+    found = run(tmp_path / "mixed", [*bad[:2], *pairs[:4]], [*pairs[4:6], *bad[2:]], **changes)
+    told = {skipped.id: skipped.reason for skipped in found.skipped}
+    assert list(told) == list(odd)
+    assert "the model's processor refuses it: absolute aspect ratio must be smaller than 200" in told["thin"]
+    assert "image file is truncated" in told["broken"]
+    assert told["lost"] == "pair lost: image 'lost.png': no such file"
+    assert "the question holds '<|image_pad|>', which stands for a picture" in told["token"]
+    assert weights(found) == weights(expected)
+    assert found.held_out_metrics == expected.held_out_metrics
+
+
+def test_errors_that_are_no_pairs_fault_end_the_training(run, pairs, tmp_path):
+    def open_image(name):
+        raise TypeError("open_image() takes no argument")
+
+    with pytest.raises(TypeError):
+        run(tmp_path, pairs, open_image=open_image)

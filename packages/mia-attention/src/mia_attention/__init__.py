@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from mia_attention.given import Reading, read_answers
     from mia_attention.inputs import Encoded
     from mia_attention.layers import LayerChoice, choose_layer
-    from mia_attention.likelihood import Likelihood, likelihoods
+    from mia_attention.likelihood import Likelihood, likelihoods, try_likelihoods
     from mia_attention.maps import Look, look
     from mia_attention.profiles import find_layer, layer_profile
-    from mia_attention.responses import Response, respond
+    from mia_attention.responses import Response, respond, try_respond
     from mia_attention.rollouts import capture_rollout, rollout
     from mia_attention.scoring import score
     from mia_attention.settings import ScoreSettings
@@ -56,6 +56,8 @@ _HOMES = {
     "rollout": "rollouts",
     "score": "scoring",
     "score_samples": "stage",
+    "try_likelihoods": "likelihood",
+    "try_respond": "responses",
 }
 
 __all__ = [
@@ -87,6 +89,8 @@ __all__ = [
     "rollout",
     "score",
     "score_samples",
+    "try_likelihoods",
+    "try_respond",
 ]
 
 

@@ -12,7 +12,7 @@ from mia_augment.prompts import single_header
 from mia_augment.records import IMAGE, Sample
 from PIL import Image
 
-from mia_attention.responses import OpenImage, respond
+from mia_attention.responses import OpenImage, Response, try_respond
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class PartPrompt:
 def ask_parts(
     samples: Sequence[Sample], model: Any, processor: Any, *, open_image: OpenImage, batch_size: int, max_new_tokens: int
 ) -> dict[str, list[str | None]]:
-    """By sample id, the answer about each part's own picture (`Source.paths`); None at the target or if it can't be opened.
+    """By sample id, the answer about each part's own picture (`Source.paths`); None at the target or if it cannot be used.
 
     The same question about the same picture is asked once.
     """
@@ -40,7 +40,7 @@ def ask_parts(
             if index != sample.target and path in pictures:
                 text = single_header() + _question(sample)
                 prompts.setdefault((path, text), PartPrompt(f"{sample.id}, part {index + 1} alone", [path], text))
-    responses = respond(
+    responses = try_respond(
         prompts.values(),
         model,
         processor,
@@ -48,7 +48,12 @@ def ask_parts(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
     )
-    texts = dict(zip(prompts, (response.text for response in responses), strict=True))
+    texts: dict[tuple[str, str], str] = {}
+    for key, response in zip(prompts, responses, strict=True):
+        if isinstance(response, Response):
+            texts[key] = response.text
+        else:
+            logger.warning("confusions: %s: %s", response.id, response.reason)
     return {
         sample.id: [
             None if index == sample.target else texts.get((path, single_header() + _question(sample)))

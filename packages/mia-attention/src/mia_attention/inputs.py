@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mia_augment.errors import ModelError
+from mia_augment.refusals import WrongTokens
 from PIL import Image
 from torch import Tensor
 
@@ -102,13 +103,13 @@ def split_images(input_ids: Tensor, token_id: int, counts: Sequence[Sequence[int
         counts: per sample and image, how many visual tokens it became.
 
     Raises:
-        ModelError: a sample holds more or fewer visual tokens than its images became.
+        WrongTokens: a sample holds more or fewer visual tokens than its images became.
     """
     out = []
     for ids, row in zip(input_ids, counts, strict=True):
         positions = (ids == token_id).nonzero()[:, 0]
         if len(positions) != sum(row):
-            raise ModelError(f"expected {sum(row)} visual tokens for {len(row)} images in the prompt, got {len(positions)}")
+            raise WrongTokens(f"expected {sum(row)} visual tokens for {len(row)} images in the prompt, got {len(positions)}")
         out.append(list(positions.split(list(row))))
     return out
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 from mia_augment.errors import DataError, ModelError
+from mia_augment.records import Skipped
 from torch import Tensor
 
 from mia_attention.adapters import adapter_of
 from mia_attention.batching import Prompt, plan, run_batches, windows
 from mia_attention.inputs import Encoded, image_token_id
 from mia_attention.prompt_cache import append_answers, copied, empty_cache, fill, go_on, why_not_shared
-from mia_attention.responses import OpenImage
+from mia_attention.refusals import Usable, encode_usable
+from mia_attention.responses import OpenImage, all_used
 from mia_attention.views import encode_prompts
 
 
@@ -34,7 +36,9 @@ class Likelihood:
 
 
 Answer = str | Sequence[int]
-Prepared = tuple[Encoded, list[list[list[int]]], list[str]]
+Asked = tuple[Prompt, Sequence[Answer]]
+Prepared = tuple[Usable[tuple[Encoded, list[list[list[int]]]]], list[str]]
+"""What of a batch can be used, with the answers' token ids; and the ids of all of its prompts."""
 
 
 def likelihoods(
@@ -55,8 +59,26 @@ def likelihoods(
 
     Raises:
         DataError: numbers of prompts and answers differ, an answer is empty or holds the token that stands for pictures, or a
-            picture cannot be used.
+            picture or prompt cannot be used.
         ModelError: the model takes no input ids, or its outputs are NaN.
+    """
+    yield from all_used(try_likelihoods(prompts, answers, model, processor, open_image=open_image, batch_size=batch_size))
+
+
+def try_likelihoods(
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Answer]],
+    model: Any,
+    processor: Any,
+    *,
+    open_image: OpenImage,
+    batch_size: int = 8,
+) -> Iterator[list[Likelihood] | Skipped]:
+    """How likely each prompt's answers are, in input order; or why they cannot be used.
+
+    Raises:
+        DataError: numbers of prompts and answers differ.
+        ModelError: as `likelihoods`.
     """
     if len(prompts) != len(answers):
         raise DataError(f"expected answers for each of {len(prompts)} prompts, got {len(answers)}")
@@ -65,23 +87,22 @@ def likelihoods(
     run = functools.partial(_run, model)
     for window in windows(entries, batch_size):
         batches = plan([prompt for prompt, _ in window], batch_size)
-        found: dict[int, list[Likelihood]] = {}
+        found: dict[int, list[Likelihood] | Skipped] = {}
         for batch, results in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
             found.update(zip(batch, results, strict=True))
         yield from (found[index] for index in range(len(window)))
 
 
-def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[tuple[Prompt, Sequence[Answer]]]) -> Prepared:
-    names = [prompt.id for prompt, _ in batch]
-    said = [[_ids(prompt, answer, model, processor) for answer in answers] for prompt, answers in batch]
-    images = [[open_image(name) for name in prompt.images] for prompt, _ in batch]
-    try:
-        encoded = encode_prompts(model, processor, [prompt.prompt for prompt, _ in batch], images)
-    except ValueError as error:
-        raise DataError(f"one of the samples {', '.join(names)}: the model's processor refuses it: {error}") from error
-    if "input_ids" not in encoded.inputs:
+def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Asked]) -> Prepared:
+    def encode(asked: Sequence[Asked]) -> tuple[Encoded, list[list[list[int]]]]:
+        said = [[_ids(prompt, answer, model, processor) for answer in answers] for prompt, answers in asked]
+        images = [[open_image(name) for name in prompt.images] for prompt, _ in asked]
+        return encode_prompts(model, processor, [prompt.prompt for prompt, _ in asked], images), said
+
+    usable = encode_usable(batch, encode)
+    if usable.encoded is not None and "input_ids" not in usable.encoded[0].inputs:
         raise ModelError("given answers can be scored only for models that take input ids")
-    return encoded, said, names
+    return usable, [prompt.id for prompt, _ in batch]
 
 
 def _ids(prompt: Prompt, answer: Answer, model: Any, processor: Any) -> list[int]:
@@ -91,9 +112,19 @@ def _ids(prompt: Prompt, answer: Answer, model: Any, processor: Any) -> list[int
     return ids
 
 
-def _run(model: Any, prepared: Prepared) -> list[list[Likelihood]]:
+def _run(model: Any, prepared: Prepared) -> list[list[Likelihood] | Skipped]:
+    usable, ids = prepared
+    found: dict[int, list[Likelihood] | Skipped] = {i: Skipped(id=ids[i], reason=why) for i, why in usable.refused.items()}
+    if usable.encoded is not None:
+        encoded, said = usable.encoded
+        found.update(zip(usable.kept, _measured(model, encoded, said, [ids[i] for i in usable.kept]), strict=True))
+    return [found[index] for index in range(len(ids))]
+
+
+def _measured(
+    model: Any, encoded: Encoded, said: Sequence[Sequence[Sequence[int]]], names: Sequence[str]
+) -> list[list[Likelihood]]:
     """The first answers of all prompts, then the second ..; shorter lists are filled with an empty answer."""
-    encoded, said, names = prepared
     turns = [[[] if answer is None else answer for answer in turn] for turn in itertools.zip_longest(*said)]
     start = encoded.prompt_length - 1
     with torch.inference_mode():

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment.errors import ConfigError, DataError
+from mia_augment.records import Skipped
 from PIL import Image
 
 from mia_attention.adapters import adapter_of
-from mia_attention.batching import Prompt, plan, run_batches, windows
+from mia_attention.batching import ItemT, Prompt, plan, run_batches, windows
 from mia_attention.ends import end_tokens
 from mia_attention.generate import Answers, check_finite, generate
 from mia_attention.inputs import Encoded, image_token_id
+from mia_attention.refusals import Usable, encode_usable
 from mia_attention.views import encode_prompts
 
 OpenImage = Callable[[str], Image.Image]
@@ -47,8 +49,34 @@ def respond(
     """Answer each prompt greedily, in input order.
 
     Raises:
-        DataError: a picture cannot be opened (from `open_image`), or the processor refuses it.
+        DataError: a picture cannot be opened (from `open_image`), or the processor refuses it or the prompt.
         ModelError: the processor has no chat template, outputs are NaN, or memory does not suffice for one prompt.
+    """
+    found = try_respond(prompts, model, processor, open_image=open_image, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    yield from all_used(found)
+
+
+def all_used(results: Iterable[ItemT | Skipped]) -> Iterator[ItemT]:
+    """The results; DataError where a prompt was skipped."""
+    for result in results:
+        if isinstance(result, Skipped):
+            raise DataError(f"sample {result.id}: {result.reason}")
+        yield result
+
+
+def try_respond(
+    prompts: Iterable[Prompt],
+    model: Any,
+    processor: Any,
+    *,
+    open_image: OpenImage,
+    batch_size: int = 8,
+    max_new_tokens: int = 512,
+) -> Iterator[Response | Skipped]:
+    """Answer each prompt greedily, in input order; or say why it cannot be used.
+
+    Raises:
+        ModelError: as `respond`.
     """
     if batch_size < 1 or max_new_tokens < 1:
         raise ConfigError(f"expected batch_size and max_new_tokens of at least 1, got {batch_size} and {max_new_tokens}")
@@ -56,7 +84,7 @@ def respond(
     run = functools.partial(_run, model, processor, max_new_tokens)
     for window in windows(prompts, batch_size):
         batches = plan(window, batch_size)
-        answered: dict[int, Response] = {}
+        answered: dict[int, Response | Skipped] = {}
         for batch, responses in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
             answered.update(zip(batch, responses, strict=True))
         yield from (answered[index] for index in range(len(window)))
@@ -87,15 +115,20 @@ def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max
     return answers
 
 
-def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Prompt]) -> tuple[Encoded, list[str]]:
-    images = [[open_image(name) for name in prompt.images] for prompt in batch]
-    ids = [prompt.id for prompt in batch]
-    try:
-        return encode_prompts(model, processor, [prompt.prompt for prompt in batch], images), ids
-    except ValueError as error:
-        raise DataError(f"one of the samples {', '.join(ids)}: the model's processor refuses it: {error}") from error
+def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Prompt]) -> tuple[Usable[Encoded], list[str]]:
+    def encode(prompts: Sequence[Prompt]) -> Encoded:
+        images = [[open_image(name) for name in prompt.images] for prompt in prompts]
+        return encode_prompts(model, processor, [prompt.prompt for prompt in prompts], images)
+
+    return encode_usable(batch, encode), [prompt.id for prompt in batch]
 
 
-def _run(model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Encoded, list[str]]) -> list[Response]:
-    encoded, ids = prepared
-    return responses_of(answer(model, processor, encoded, ids, max_new_tokens), processor)
+def _run(
+    model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Usable[Encoded], list[str]]
+) -> list[Response | Skipped]:
+    (encoded, kept, refused), ids = prepared
+    found: dict[int, Response | Skipped] = {index: Skipped(id=ids[index], reason=why) for index, why in refused.items()}
+    if encoded is not None:
+        answers = answer(model, processor, encoded, [ids[index] for index in kept], max_new_tokens)
+        found.update(zip(kept, responses_of(answers, processor), strict=True))
+    return [found[index] for index in range(len(ids))]

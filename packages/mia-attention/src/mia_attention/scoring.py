@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from mia_augment.errors import ConfigError, DataError, ModelError
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.ids import check_unique
 from mia_augment.records import Attention, Sample, ScoredSample, Skipped
 from PIL import Image
 from torch import Tensor
@@ -20,6 +21,7 @@ from mia_attention.given import read_answers
 from mia_attention.inputs import Encoded
 from mia_attention.measure import measure
 from mia_attention.readers import Reader, Readout, reader_for
+from mia_attention.refusals import encode_usable
 from mia_attention.responses import OpenImage, Response, answer, responses_of
 from mia_attention.rows import NO_ROW, own_rows, row_span
 from mia_attention.settings import ScoreSettings
@@ -61,8 +63,7 @@ def score(
         ModelError: the model cannot be read, gives NaN, or does not fit into memory.
     """
     scorer = Scorer(model, processor, settings, open_image)
-    for window in windows(samples, settings.batch_size):
-        check_unique(sample.id for sample in window)
+    for window in windows(_unique(samples), settings.batch_size):
         batches = [[window[index] for index in batch] for batch in plan(window, settings.batch_size)]
         results: dict[str, ScoredSample | Skipped] = {}
         for batch in run_batches(batches, scorer.prepare, scorer.run):
@@ -77,13 +78,14 @@ def score(
                 on_skip(result)
 
 
-def check_unique(ids: Iterable[str]) -> None:
-    """Raise DataError where an id comes twice."""
+def _unique(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples, as long as no id comes again: what is found out is handed on by id."""
     seen: set[str] = set()
-    for record_id in ids:
-        if record_id in seen:
-            raise DataError(f"sample {record_id}: expected unique ids, got this one twice")
-        seen.add(record_id)
+    for sample in samples:
+        if sample.id in seen:
+            check_unique([sample.id] * 2, f"sample {sample.id}")
+        seen.add(sample.id)
+        yield sample
 
 
 class Scorer:
@@ -108,44 +110,20 @@ class Scorer:
 
     def prepare(self, samples: Sequence[Sample]) -> Prepared:
         """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
-        kept, skipped, views = [], [], []
-        for sample in samples:
-            try:
-                views.append(open_view(sample, self._open_image, self._settings))
-                kept.append(sample)
-            except DataError as error:
-                skipped.append(Skipped(id=sample.id, reason=str(error)))
-        if not kept:
-            return Prepared([], skipped, None, [], [])
-        try:
-            encoded = self._encode(kept, views)
-        except ValueError:  # the processor refuses a picture: find out which
-            return self._without_refused(kept, skipped)
+        usable = encode_usable(samples, self._encode)
+        skipped = [Skipped(id=samples[index].id, reason=reason) for index, reason in usable.refused.items()]
+        encoded, columns, views = usable.encoded or (None, [], [])
+        return Prepared([samples[index] for index in usable.kept], skipped, encoded, columns, views)
+
+    def _encode(self, samples: Sequence[Sample]) -> tuple[Encoded, list[Columns], list[list[Image.Image]]]:
+        views = [open_view(sample, self._open_image, self._settings) for sample in samples]
+        prompts = [sample.prompt for sample in samples]
+        encoded = encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
         columns = [
             columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self._coverage)
-            for sample, places, view in zip(kept, encoded.image_tokens, views, strict=True)
+            for sample, places, view in zip(samples, encoded.image_tokens, views, strict=True)
         ]
-        return Prepared(kept, skipped, encoded, columns, views)
-
-    def _encode(self, samples: Sequence[Sample], views: Sequence[Sequence[Image.Image]]) -> Encoded:
-        prompts = [sample.prompt for sample in samples]
-        return encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
-
-    def _without_refused(self, samples: Sequence[Sample], skipped: Sequence[Skipped]) -> Prepared:
-        """Prepare those samples that the processor takes."""
-        taken, refused = [], list(skipped)
-        for sample in samples:
-            try:
-                self._encode([sample], [open_view(sample, self._open_image, self._settings)])
-                taken.append(sample)
-            except ValueError as error:
-                refused.append(Skipped(id=sample.id, reason=f"the model's processor refuses it: {error}"))
-        if len(taken) == len(samples):  # each alone is fine: not the pictures' fault
-            raise ModelError(
-                f"{type(self._processor).__name__} takes samples {samples[0].id} to {samples[-1].id} only one by one"
-            )
-        prepared = self.prepare(taken)
-        return replace(prepared, skipped=[*refused, *prepared.skipped])
+        return encoded, columns, views
 
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
         """Answer and measure one batch, by the first readout."""

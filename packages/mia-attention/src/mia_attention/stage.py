@@ -26,6 +26,7 @@ from mia_augment.files import (
     write_json,
     write_manifest,
 )
+from mia_augment.ids import check_unique
 from mia_augment.pictures import open_picture
 from mia_augment.records import Sample, ScoredSample
 from PIL import Image
@@ -35,7 +36,7 @@ from mia_attention.given import while_answering
 from mia_attention.journal import Journal, Line, check_complete
 from mia_attention.profiles import find_layer
 from mia_attention.ranks import Ranks
-from mia_attention.scoring import Scorer, check_unique
+from mia_attention.scoring import Scorer
 from mia_attention.settings import ScoreSettings
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def score_samples(
     samples = list(read_jsonl(folder_in / SAMPLES, Sample))
     if not samples:
         raise DataError(f"{folder_in / SAMPLES}: expected at least one sample, found none")
-    check_unique(sample.id for sample in samples)
+    check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
     ranks = Ranks.from_environment()
     journal = Journal(out / JOURNAL, _work_key(planned), ranks.rank)
     batches = _plan(samples, settings.batch_size)

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from mia_augment.errors import ModelError
+from mia_augment.errors import DataError, ModelError
 from mia_augment.records import IMAGE
+
+_MEDIA_TOKENS = ("image_token", "boi_token", "eoi_token", "video_token", "audio_token")
+
+
+def media_tokens(processor: Any) -> set[str]:
+    """The texts that stand for a picture, a video or a sound in a rendered prompt."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    named = [getattr(owner, name, None) for owner in (processor, tokenizer) for name in _MEDIA_TOKENS]
+    ids = [getattr(processor, f"{name}_id", None) for name in _MEDIA_TOKENS]
+    read = [tokenizer.convert_ids_to_tokens(i) for i in ids if tokenizer is not None and isinstance(i, int)]
+    return {token for token in [*named, *read] if isinstance(token, str) and token}
+
+
+def check_prompt(processor: Any, prompt: str) -> None:
+    """Raise DataError where the text of a prompt holds what stands for a picture, besides the placeholders."""
+    for text in prompt.split(IMAGE):
+        if found := next((token for token in sorted(media_tokens(processor)) if token in text), None):
+            raise DataError(
+                f"the question holds {found!r}, which stands for a picture, video or sound of its own in this model's "
+                "prompts; remove it from the text"
+            )
 
 
 def message_parts(prompt: str) -> list[dict[str, str]]:
@@ -30,8 +51,10 @@ def render_prompt(processor: Any, prompt: str) -> str:
     own image token is written into the text instead.
 
     Raises:
+        DataError: the question holds a token that stands for a picture.
         ModelError: the processor has no chat template.
     """
+    check_prompt(processor, prompt)
     if getattr(processor, "chat_template", None) is None:
         raise ModelError(
             f"{type(processor).__name__} has no chat template: expected one, to turn a prompt into the model's input; "

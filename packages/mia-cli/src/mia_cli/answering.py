@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.files import atomic_write, read_jsonl
-from mia_augment.records import Record, Sample
+from mia_augment.records import Record, Sample, Skipped
 from mia_select.choices import Alternatives, alternatives, most_likely
 from PIL import Image
 
@@ -27,6 +27,8 @@ class Answer(Record):
     id: str
     response: str
     perplexity: float | None
+    skipped: str | None = None
+    """Why the sample could not be asked; None: it was."""
 
 
 def answer_all(
@@ -77,11 +79,13 @@ def _in_words(
     samples: Sequence[Sample], model: Any, processor: Any, open_image: OpenImage, batch_size: int, max_new_tokens: int
 ) -> list[Answer]:
     """What the model says by itself."""
-    from mia_attention import respond
+    from mia_attention import try_respond
 
-    said = respond(samples, model, processor, open_image=open_image, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    said = try_respond(samples, model, processor, open_image=open_image, batch_size=batch_size, max_new_tokens=max_new_tokens)
     return [
-        Answer(id=sample.id, response=response.text, perplexity=response.perplexity)
+        _not_asked(response)
+        if isinstance(response, Skipped)
+        else Answer(id=sample.id, response=response.text, perplexity=response.perplexity)
         for sample, response in zip(samples, said, strict=True)
     ]
 
@@ -90,17 +94,24 @@ def _by_likelihood(
     asked: Sequence[tuple[Sample, Alternatives]], model: Any, processor: Any, open_image: OpenImage, batch_size: int
 ) -> list[Answer]:
     """The most likely option of each question."""
-    from mia_attention import likelihoods
+    from mia_attention import try_likelihoods
 
     samples, options = [sample for sample, _ in asked], [found for _, found in asked]
-    found = likelihoods(
+    found = try_likelihoods(
         samples, [option.texts for option in options], model, processor, open_image=open_image, batch_size=batch_size
     )
     answers = []
     for sample, option, likely in zip(samples, options, found, strict=True):
+        if isinstance(likely, Skipped):
+            answers.append(_not_asked(likely))
+            continue
         best = most_likely([each.logp for each in likely], [each.tokens for each in likely], by=option.by)
         answers.append(Answer(id=sample.id, response="" if best is None else option.texts[best], perplexity=None))
     return answers
+
+
+def _not_asked(skipped: Skipped) -> Answer:
+    return Answer(id=skipped.id, response="", perplexity=None, skipped=skipped.reason)
 
 
 def _answers(
@@ -122,7 +133,7 @@ def _answers(
 
 def _appended(journal: Path, answers: Sequence[Answer]) -> list[str]:
     """The answers as lines, which are safe in the journal now."""
-    lines = [answer.model_dump_json() for answer in answers]
+    lines = [answer.model_dump_json(exclude_defaults=True) for answer in answers]
     with journal.open("a", encoding="utf-8", newline="\n") as file:
         file.write("".join(f"{line}\n" for line in lines))
         file.flush()

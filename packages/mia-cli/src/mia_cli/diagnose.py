@@ -93,7 +93,7 @@ def ask(
     progress: Report,
 ) -> tuple[list[Asked], list[Reading]]:
     """The model's answers, together and alone, and every readout's ratios. Samples that cannot be opened are left out."""
-    from mia_attention import respond
+    from mia_attention import Response, try_respond
     from mia_attention.confusions import PartPrompt
     from mia_attention.profiles import layer_profile
     from mia_attention.scoring import score
@@ -120,7 +120,7 @@ def ask(
                 logger.warning("readout %s is left out: %s", other, error)
             progress(done := done + len(samples), total)
     prompts = [PartPrompt(sample.id, [sample.source.paths[sample.target]], _alone(sample)) for sample in samples]
-    alone = respond(
+    alone = try_respond(
         prompts,
         model,
         processor,
@@ -129,7 +129,9 @@ def ask(
         max_new_tokens=config.score.max_new_tokens,
     )
     progress(total, total)
-    return [Asked(s, answers[s.id], said.text) for s, said in zip(samples, alone, strict=True)], readings
+    # Where the picture alone cannot be asked, there is no answer to compare with: an empty one is no right one.
+    texts = [said.text if isinstance(said, Response) else "" for said in alone]
+    return [Asked(s, answers[s.id], text) for s, text in zip(samples, texts, strict=True)], readings
 
 
 def _alone(sample: Sample) -> str:

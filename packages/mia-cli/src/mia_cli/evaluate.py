@@ -21,9 +21,10 @@ from mia_augment.files import (
     write_jsonl,
     write_manifest,
 )
+from mia_augment.ids import check_unique
 from mia_augment.pictures import open_picture
 from mia_augment.reading import read_json, read_record
-from mia_augment.records import Sample
+from mia_augment.records import Sample, Skipped
 from mia_select.choices import alternatives
 from mia_select.evaluation import Evaluation, Prediction, predict, summarize
 from PIL import Image
@@ -35,7 +36,7 @@ from mia_cli.console import Report
 from mia_cli.models import SharedModel, load
 from mia_cli.runner import Key, made_from
 
-EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
+EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
 BASE_ANSWERS = ("base.jsonl", "base.key")
 """The base model's answers and what they depend on; another evaluation of the same samples may start from copies."""
 
@@ -68,7 +69,8 @@ def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, set
 def evaluate_samples(
     folder_in: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings, *, progress: Report
 ) -> Manifest:
-    """Ask the model, and the trained one, every sample of a folder; writes `evaluation.json`, `predictions.jsonl`, a manifest.
+    """Ask the model, and the trained one, every sample of a folder; writes `evaluation.json`, `predictions.jsonl`,
+    `skipped.jsonl` (samples whose pictures or prompt cannot be used, and why) and a manifest.
 
     The base model's answers are kept apart: another adapter on the same samples asks only the adapter.
 
@@ -78,7 +80,7 @@ def evaluate_samples(
         trained: see `trained_weights`; None: only the base model is asked.
 
     Raises:
-        DataError: there are no samples.
+        DataError: there are no samples, an id comes twice, or none of them could be asked.
         ModelError: the model or what was trained cannot be loaded.
     """
     key = evaluation_key(folder_in, shared, trained, settings)
@@ -96,11 +98,21 @@ def evaluate_samples(
     samples = list(read_jsonl(folder_in / "samples.jsonl", Sample))
     if not samples:
         raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
-    predictions = _predictions(samples, folder_in, shared, trained, out, settings, key, progress)
+    check_unique((sample.id for sample in samples), str(folder_in / "samples.jsonl"))
+    predictions, skipped = _predictions(samples, folder_in, shared, trained, out, settings, key, progress)
+    if not predictions:
+        first = skipped[0]
+        raise DataError(f"{folder_in}: none of {len(samples)} samples could be asked; the first, {first.id}: {first.reason}")
+    write_jsonl(out / SKIPPED, skipped)
     write_jsonl(out / PREDICTIONS, predictions)
     write_json(out / EVALUATION, summarize(predictions).model_dump(mode="json"))
-    buckets = Counter(f"{sample.format}/{sample.parts}" for sample in samples)
-    counts = {"samples": len(samples), **_by_likelihood(samples, settings), **dict(sorted(buckets.items()))}
+    buckets = Counter(f"{prediction.format}/{prediction.parts}" for prediction in predictions)
+    counts = {
+        "samples": len(samples),
+        "skipped": len(skipped),
+        **_by_likelihood(samples, settings),
+        **dict(sorted(buckets.items())),
+    }
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     write_manifest(out, manifest)
     return manifest
@@ -121,8 +133,8 @@ def _predictions(
     settings: EvaluateSettings,
     key: Key,
     progress: Report,
-) -> list[Prediction]:
-    """What both models say to every sample, and whether it is right."""
+) -> tuple[list[Prediction], list[Skipped]]:
+    """What both models say to every sample, and whether it is right; and the samples that either could not be asked."""
     count = len(samples)
     total = count * (2 if trained else 1)
     base_key = {**key, "trained": None}
@@ -131,8 +143,14 @@ def _predictions(
     if trained is not None:
         load_it = _trained(shared, trained)
         after = _ask(samples, load_it, out / "trained.jsonl", key, settings, folder_in, lambda n: progress(count + n, total))
-    answers = zip(samples, before, after, strict=True)
-    return [predict(sample, base.response, own.response if own else None) for sample, base, own in answers]
+    predictions, skipped = [], []
+    for sample, base, own in zip(samples, before, after, strict=True):
+        reason = base.skipped or (own.skipped if own else None)
+        if reason is None:
+            predictions.append(predict(sample, base.response, own.response if own else None))
+        else:
+            skipped.append(Skipped(id=sample.id, reason=reason))
+    return predictions, skipped
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -17,6 +17,7 @@ from mia_augment.chat import render_prompt
 from mia_augment.errors import DataError, ModelError
 from mia_augment.pair_checks import END_TOKENS
 from mia_augment.records import PreferencePair
+from mia_augment.refusals import refusal
 from PIL.Image import Image
 from torch import Tensor
 
@@ -81,14 +82,21 @@ class PairEncoder:
         """Texts that no answer may hold (see `mia_augment.pair_checks.pair_problem`)."""
 
     def __call__(self, pair: PreferencePair) -> EncodedPair:
-        """Raises DataError, naming the pair, when one of its images can't be opened."""
+        """Raises DataError, naming the pair, when an image can't be opened, or the processor refuses one or the prompt."""
+        try:
+            return self._encoded(pair)
+        except Exception as error:
+            reason = refusal(error)
+            if reason is None:
+                raise
+            name = f"pair {pair.id}: "
+            raise DataError(name + reason.removeprefix(name)) from error
+
+    def _encoded(self, pair: PreferencePair) -> EncodedPair:
         text = render_prompt(self.processor, pair.prompt)
         bos = self.tokenizer.bos_token
         keywords: dict[str, Any] = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-        try:
-            images = [self.open_image(name) for name in pair.images]
-        except (DataError, OSError) as error:
-            raise DataError(f"pair {pair.id}: {error}") from error
+        images = [self.open_image(name) for name in pair.images]
         outputs = self.processor(images=[images], text=[text], return_tensors="pt", **keywords)
         types = type_name(outputs)
         vision = {name: value for name, value in outputs.items() if name not in _TEXT_OUTPUTS}
