@@ -71,6 +71,7 @@ ALL = [str(n) for n in range(6)]
         json.dumps({"version": "1.0", "info": {"year": 2024}, "annotations": ROWS, "license": [1, 2]}, indent=1),
         json.dumps({"train": ROWS[:4], "test": ROWS[4:]}),
         json.dumps({"data": ROWS[:3]}) + "\n" + json.dumps({"data": ROWS[3:]}),
+        json.dumps({"my_own_name": ROWS, "made": "2024"}),
         json.dumps(dict(enumerate(ROWS))),
         json.dumps({n: {k: v for k, v in r.items() if k != "id"} for n, r in enumerate(ROWS)}, indent=2),
         "\n".join(json.dumps({"set": "x", "boxes": [{"id": 7}], **r}) for r in ROWS),
@@ -170,9 +171,11 @@ def test_rows_in_other_encodings_are_told_and_never_altered(tmp_path, encoding, 
 
 @pytest.mark.parametrize("encoding", ["gbk", "shift_jis", "euc_kr", "big5", "gb18030"])
 def test_bytes_that_look_like_utf_8_by_chance_do_not_pass_in_a_file_that_is_none(tmp_path, encoding):
-    words = {"gbk": "联通", "gb18030": "联通"}  # their bytes in GBK are valid UTF-8 and mean something else there
+    chance = {"gbk": "一专业", "gb18030": "一专业", "euc_kr": "三上", "big5": "价"}.get(encoding)
+    if chance:
+        assert chance.encode(encoding).decode() != chance  # valid UTF-8, and something else
     other = {"euc_kr": "강아지입니다", "shift_jis": "これは犬です。", "big5": "這是一隻狗"}.get(encoding, "这是一只狗吗")
-    answers = ["dog", words.get(encoding, other), other, other + "!", "cat"]
+    answers = ["dog", chance or other, other, other + "!", "cat"]
     texts = [json.dumps(row(n, answer), ensure_ascii=False) for n, answer in enumerate(answers)]
     found = read(tmp_path, "\n".join(texts).encode(encoding))
     assert [r.turns[0][1] for r in found if not isinstance(r, Skipped)] == ["dog", "cat"]
@@ -246,6 +249,21 @@ def test_lines_of_a_table_with_more_or_fewer_cells_are_told(tmp_path):
     assert ids(found) == ["row-1"]
     assert "line 3 of a.csv has 4 cells, expected 3: image, question, answer" in reasons(found)[0]
     assert "line 4 of a.csv has 2 cells" in reasons(found)[1]
+
+
+def test_the_delimiter_may_be_told_as_excel_does(tmp_path):
+    assert ids(read(tmp_path, "sep=;\nimage;question;answer\na.jpg;What, then?;One\n", "a.csv")) == ["row-1"]
+
+
+def test_names_in_another_encoding_refuse_the_table(tmp_path):
+    with pytest.raises(DataError, match=r"not UTF-8: line 1 of a\.csv"):
+        read(tmp_path, "image,question,answer,année\na.jpg,What?,One,2024\n".encode("latin-1"), "a.csv")
+
+
+def test_line_numbers_are_right_however_many_lines_are_bad(tmp_path):
+    lines = [text if n % 3 else BAD for n, text in enumerate(TEXTS * 2000)]
+    found = reasons(read(tmp_path, "\n".join(lines)))
+    assert [int(reason.split(" of ")[0].split()[-1]) for reason in found] == list(range(1, 12_001, 3))
 
 
 def test_a_quote_that_is_never_closed_is_refused(tmp_path):
@@ -334,12 +352,15 @@ def test_members_that_are_damaged_or_too_large_cost_their_row_and_a_cut_tar_is_r
     monkeypatch.setattr(tar_rows, "MAX_MEMBER", 5000)
     bad = [("set/1.png", png((1, 0, 0))), ("set/1.json", b"{")]
     large = [("set/2.png", bytes(6000)), ("set/2.json", members(2)[1][1])]
-    latin = [("set/3.png", png((3, 0, 0))), ("set/3.json", '{"question": "Où?", "answer": "x"}'.encode("latin-1"))]
+    latin = [("set/3\udcff.png", png((3, 0, 0))), ("set/3\udcff.json", '{"question": "Où?", "answer": "x"}'.encode("latin-1"))]
     source = tar_of(tmp_path / "a.tar", members(0) + bad + large + latin + members(4))
     found = list(read_rows(source, EmbeddedPictures(tmp_path / "out").store))
     assert ids(found) == ["set/00000", "set/00004"]
-    assert ["set/1.json cannot be read" in reasons(found)[0], "set/2.png has 6000 bytes" in reasons(found)[1]] == [True, True]
-    assert "set/3.json cannot be read" in reasons(found)[2]
+    assert ["'set/1.json' cannot be read" in reasons(found)[0], "'set/2.png' has 6000 bytes" in reasons(found)[1]] == [
+        True,
+        True,
+    ]
+    assert reasons(found)[2].startswith("bad row: 'set/3\\udcff.json' cannot be read")
     whole = source.read_bytes()
     for size in (700, 1600, 2600):
         (tmp_path / "cut.tar").write_bytes(whole[:size])

@@ -17,7 +17,8 @@ from PIL import Image
 def root(tmp_path):
     folder = tmp_path / "root"
     (folder / "coco").mkdir(parents=True)
-    Image.new("RGB", (9, 5), (200, 10, 10)).save(folder / "coco" / "1.png")
+    for name in ("1.png", "Caf\u00e9.png"):
+        Image.new("RGB", (9, 5), (200, 10, 10)).save(folder / "coco" / name)
     return folder
 
 
@@ -38,7 +39,17 @@ def test_the_root_may_be_named_by_a_link_in_the_rows_or_by_the_caller(root, tmp_
 
 
 @pytest.mark.parametrize(
-    "name", ["{root}/../secret.png", "{root}-other/1.png", "/", "{root}", "{root}/", "/secret.png", "{root}/out/1.png"]
+    "name",
+    [
+        "{root}/../secret.png",
+        "/x/..{root}/coco/1.png",
+        "{root}-other/1.png",
+        "/",
+        "{root}",
+        "{root}/",
+        "/secret.png",
+        "{root}/out/1.png",
+    ],
 )
 def test_absolute_paths_elsewhere_are_refused(root, tmp_path, name):
     other = tmp_path / "root-other"
@@ -57,6 +68,11 @@ def test_absolute_paths_elsewhere_are_refused(root, tmp_path, name):
         ("coco/1.PNG", "coco/1.png"),
         ("coco/1", "coco/1.png"),
         ("coco\\1.png", "coco/1.png"),
+        ("C:\\data\\coco\\1.png", "coco/1.png"),
+        (" coco/1.png\n", "coco/1.png"),
+        ("COCO/1.PNG", "coco/1.png"),
+        ("coco%2F1.png", "coco/1.png"),
+        ("coco/Cafe\u0301.png", "coco/Caf\u00e9.png"),
         ("root/coco/1.png", "coco/1.png"),
         ("data/root/coco/1.png", "coco/1.png"),
     ],

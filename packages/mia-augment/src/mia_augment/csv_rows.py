@@ -24,7 +24,12 @@ def csv_values(text: Text) -> Iterator[dict[str, str] | Damaged]:
     csv.field_size_limit(MAX_ROW)
     lines = _lines(text)
     first = next((line for line in lines if line.strip()), "").lstrip("\ufeff")
-    reader = csv.reader(chain([first], lines), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    delimiter = max(_DELIMITERS, key=first.count)
+    if first.lower().startswith("sep=") and len(first.strip("\r\n")) == 5:  # as Excel writes it
+        delimiter, first = first[4], next(lines, "")
+    if reason := text.undecoded(first, "line 1"):
+        raise DataError(reason)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
         names = [cell.strip() for cell in next(reader)]
         for cells in reader:

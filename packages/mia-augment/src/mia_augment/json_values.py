@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment.errors import DataError
+from mia_augment.given import shown
 from mia_augment.text_files import Text
 
 CHUNK = 1 << 20
@@ -21,6 +22,8 @@ MAX_ROW = 64 << 20
 LOOKAHEAD = 16
 """An error this near the end of what was read may just mean that the rest has to be read."""
 
+_MOST_FIRST_KEYS = 64
+"""So many first keys of rows are remembered."""
 _TALK = frozenset(("conversations", "conversation", "messages", "texts", "question", "query"))
 _PICTURE = frozenset(("image", "images", "image_path", "file_name"))
 ROW_KEYS = _TALK | _PICTURE | {"id", "sample_id", "question_id"}
@@ -52,6 +55,12 @@ def json_values(text: Text) -> Iterator[Any]:
     return _Reader(text).top_level()
 
 
+def _rows_of(members: dict[str, Any]) -> list[Any]:
+    """The rows of an object that holds one list of objects and nothing of a row; else the object itself."""
+    lists = [value for value in members.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    return lists[0] if len(lists) == 1 and not members.keys() & ROW_KEYS else [members]
+
+
 class _Broken(Exception):
     """A value is no JSON; `place`: where in the buffer."""
 
@@ -64,7 +73,7 @@ class _Reader:
     def __init__(self, text: Text) -> None:
         self._source, self._name = text, text.name
         self._buffer, self._position, self._ended = "", 0, False
-        self._count, self._lines = 0, 1
+        self._count, self._line, self._line_known_to = 0, 1, 0
         self._first_keys: set[str] = set()
         self._gave_up = False
         """No row was found behind a damaged one."""
@@ -124,12 +133,13 @@ class _Reader:
             return
         self._position += 1
         if self._count == before:
-            yield self._counted(damaged[0] if damaged else members)
+            for value in damaged[:1] or _rows_of(members):
+                yield self._counted(value)
             return
         for one in damaged:
             yield self._counted(one)
         if members.keys() & ROW_KEYS:
-            raise DataError(f"{self._name}: expected rows or one row, got an object with both: {', '.join(members)[:200]}")
+            raise DataError(f"{self._name}: expected rows or one row, got an object with both: {shown(list(members), 200)}")
 
     def _around_rows(self) -> bool:
         """Whether the object here may be one around rows: its first key is none of a row."""
@@ -159,7 +169,7 @@ class _Reader:
 
     def _counted(self, value: Any) -> Any:
         self._count += 1
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and len(self._first_keys) < _MOST_FIRST_KEYS:
             self._first_keys.add(next(iter(value)))
         return value
 
@@ -187,15 +197,14 @@ class _Reader:
             if broken and (self._ended or place < len(self._buffer) - LOOKAHEAD):
                 raise _Broken(broken, place)
             if len(self._buffer) - self._position > MAX_ROW:
-                raise self._hopeless(broken or "it does not end")
+                raise self._hopeless(broken or f"longer than {MAX_ROW} characters")
             self._more(wanted)
             wanted *= 2
 
     def _skipped(self, broken: _Broken, in_array: bool) -> Iterator[Any]:
         """Say what is broken and go to the next row behind the position; without one, to the end of the file."""
         at_end = self._ended and broken.place >= len(self._buffer) - LOOKAHEAD
-        line = self._lines + self._buffer.count("\n", 0, self._position)
-        where = f"{f'row {self._count + 1}' if in_array else f'line {line}'} of {self._name}"
+        where = f"{f'row {self._count + 1}' if in_array else f'line {self._line_here()}'} of {self._name}"
         pattern, searched = self._row_start(in_array), self._position + 1
         while not (behind := pattern.search(self._buffer, searched)) and not self._ended:
             if len(self._buffer) - self._position > MAX_ROW:
@@ -241,7 +250,12 @@ class _Reader:
 
     def _more(self, wanted: int) -> None:
         """Read on, and forget what lies before the position."""
-        self._lines += self._buffer.count("\n", 0, self._position)
+        self._line_here()
         more = self._source.file.read(wanted)
         self._ended = not more
-        self._buffer, self._position = self._buffer[self._position :] + more, 0
+        self._buffer, self._position, self._line_known_to = self._buffer[self._position :] + more, 0, 0
+
+    def _line_here(self) -> int:
+        self._line += self._buffer.count("\n", self._line_known_to, self._position)
+        self._line_known_to = self._position
+        return self._line

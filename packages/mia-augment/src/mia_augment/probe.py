@@ -6,9 +6,11 @@ import errno
 import os
 import stat
 import struct
+import unicodedata
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from urllib.parse import unquote
 
 from mia_augment.embedded import EMBEDDED
 from mia_augment.errors import DataError
@@ -100,7 +102,7 @@ class PictureFolder:
         """That a picture is missing, or what else is wrong; with a hint where one lies nearby, which is never taken instead."""
         if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
             return f"missing file: {shown(name, 200)}: {error.strerror}"
-        near = next((other for other in _like(name) if self._is_file(other)), None)
+        near = next((other for other in _like(name) if other != name and self._is_file(other)), None)
         hint = f"; {near!r} is: mend the row, or the image root" if near else ""
         return f"missing file: {shown(name, 200)} is not in the image root{hint}"
 
@@ -145,16 +147,16 @@ class PictureFolder:
 
 
 def _like(name: str) -> Iterator[str]:
-    """Names that may be meant by one that does not exist: another extension, slashes, with or without leading folders."""
-    stem, point, extension = name.rpartition(".")
-    if point and "/" not in extension:
-        yield from (f"{stem}.{other}" for other in _EXTENSIONS if other != extension)
-    elif not point:
-        yield from (f"{name}.{other}" for other in _EXTENSIONS)
-    if "\\" in name:
-        yield name.replace("\\", "/")
-    parts = name.split("/")
-    yield from ("/".join(parts[place:]) for place in range(1, min(len(parts), 6)))
+    """Names that may be meant by one that does not exist: written otherwise, with another extension, or with fewer folders."""
+    plain = name.replace("\\", "/").strip()
+    yield from (plain, unquote(plain), plain.lower())
+    yield from (unicodedata.normalize(form, plain) for form in ("NFC", "NFD"))
+    stem, point, extension = plain.rpartition(".")
+    if not point or "/" in extension:
+        stem = plain
+    yield from (f"{stem}.{other}" for other in _EXTENSIONS)
+    parts = plain.split("/")
+    yield from ("/".join(parts[place:]) for place in range(1, min(len(parts), 8)))
 
 
 def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.errors import DataError
+from mia_augment.given import shown
 from mia_augment.json_values import Damaged
 from mia_augment.text_files import open_unpacked
 
@@ -73,15 +74,16 @@ def _split(name: str) -> tuple[str, str, str]:
 def _add(row: dict[str, Any], extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo, source: Path) -> None:
     kind = extension.rpartition(".")[2]
     if kind not in _PICTURES | _TEXTS.keys() | {"json"}:
-        row.setdefault("others", []).append(member.name)
         return
     if member.size > MAX_MEMBER:
-        row["problem"] = f"{member.name} has {member.size} bytes, more than {MAX_MEMBER}"
+        row["problem"] = f"{shown(member.name, 200)} has {member.size} bytes, more than {MAX_MEMBER}"
         return
     reader = tar.extractfile(member)
     data = reader.read() if reader else b""
     if len(data) != member.size:
-        raise DataError(f"{source}: breaks off in {member.name}: {len(data)} bytes of {member.size}; fetch it again")
+        raise DataError(
+            f"{source}: breaks off in {shown(member.name, 200)}: {len(data)} bytes of {member.size}; fetch it again"
+        )
     if kind in _PICTURES:
         row.setdefault("pictures", []).append(data)
         return
@@ -92,7 +94,7 @@ def _add(row: dict[str, Any], extension: str, tar: tarfile.TarFile, member: tarf
             raise ValueError(f"expected an object, got {type(value).__name__}")
         row.setdefault("values", {}).update(value)
     except (ValueError, RecursionError) as error:
-        row["problem"] = f"{member.name} cannot be read: {error}"
+        row["problem"] = f"{shown(member.name, 200)} cannot be read: {error}"
 
 
 def _finished(key: str, row: dict[str, Any]) -> dict[str, Any] | Damaged:
