@@ -93,6 +93,90 @@ def test_sixteen_bits_are_scaled_down_not_clipped(tmp_path, suffix):
     assert [picture.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
 
 
+def grey_png(depth: int, raw: bytes, clear: int) -> bytes:
+    """A grey PNG of one row with one transparent level."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", len(raw) * 8 // depth, 1, depth, 0, 0, 0, 0)
+    parts = (b"IHDR", header), (b"tRNS", struct.pack(">H", clear)), (b"IDAT", zlib.compress(b"\0" + raw)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("depth", "raw", "clear", "greys"),
+    [
+        (16, np.array([0, 25700, 65535], ">u2").tobytes(), 25700, [0, 255, 255]),
+        (16, np.array([0, 25701, 65535], ">u2").tobytes(), 25700, [0, 100, 255]),
+        (16, np.array([0, 25700, 65535], ">u2").tobytes(), 0, [255, 100, 255]),
+        (8, bytes([1, 2, 3]), 2, [1, 255, 3]),
+        (4, bytes([0x0F, 0x75]), 7, [0, 255, 255, 85]),
+        (2, bytes([0b00011011]), 1, [0, 255, 170, 255]),
+        (1, bytes([0b01000000]), 0, [255, 255, 255]),
+    ],
+)
+def test_a_transparent_grey_level_is_laid_on_white_at_any_depth(tmp_path, depth, raw, clear, greys):
+    (tmp_path / "a.png").write_bytes(grey_png(depth, raw, clear))
+    picture = open_picture(tmp_path / "a.png")
+    assert [picture.getpixel((x, 0))[0] for x in range(len(greys))] == greys
+
+
+def grey_tiff(values: np.ndarray, bits: int, kind: int = 1, zero: int = 1, **tags: int) -> bytes:
+    """An uncompressed grey TIFF of one row; `kind` is its SampleFormat, `zero` its PhotometricInterpretation."""
+    data, order = values.tobytes(), ">" if values.dtype.byteorder == ">" else "<"
+    fields = {256: len(values), 257: 1, 258: bits, 259: 1, 262: zero, 273: 0, 277: 1, 278: 1, 279: len(data), 339: kind}
+    fields |= {int(name[1:]): value for name, value in tags.items()}
+    fields[273] = 8 + 2 + 12 * len(fields) + 4
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in sorted(fields.items()))
+    head = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(order + "I", 8)
+    return head + struct.pack(order + "H", len(fields)) + entries + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    ("tiff", "greys"),
+    [
+        (grey_tiff(np.array([0, 2048, 4095], "<u2"), 16), [0, 128, 255]),  # 12 bits in 16
+        (grey_tiff(np.array([0, 2048, 4096], "<u2"), 16), [0, 8, 16]),
+        (grey_tiff(np.array([0, 100, 255], "<u2"), 16), [0, 100, 255]),
+        (grey_tiff(np.array([0, 511, 1023], "<u2"), 16, t281=1023), [0, 127, 255]),
+        (grey_tiff(np.array([0, 25700, 65535], ">u2"), 16), [0, 100, 255]),
+        (grey_tiff(np.array([0, 25700, 65535], "<u2"), 16, zero=0), [255, 155, 0]),
+        (grey_tiff(np.array([0, 25700, 65535], "<u4"), 32), [0, 100, 255]),
+        (grey_tiff(np.array([0, 2000, 4095], "<f4"), 32, kind=3), [0, 125, 255]),
+        (grey_tiff(np.array([np.nan, 0.2, 1], "<f4"), 32, kind=3), [0, 51, 255]),
+    ],
+)
+def test_greys_are_scaled_by_what_means_white(tmp_path, tiff, greys):
+    (tmp_path / "a.tif").write_bytes(tiff)
+    picture = open_picture(tmp_path / "a.tif")
+    assert [picture.getpixel((x, 0))[0] for x in range(3)] == greys
+
+
+@pytest.mark.parametrize(
+    "tiff",
+    [
+        grey_tiff(np.array([-5, 0, 9], "<i2"), 16, kind=2),
+        grey_tiff(np.array([0, 2**31, 9], "<u4"), 32),
+        grey_tiff(np.array([-1, 0, 1], "<f4"), 32, kind=3),
+        grey_tiff(np.array([0, 1e6, np.inf], "<f4"), 32, kind=3),
+    ],
+)
+def test_greys_of_unknown_meaning_are_refused(tmp_path, tiff):
+    (tmp_path / "a.tif").write_bytes(tiff)
+    with pytest.raises(DataError, match=r"its grey levels go from .* to .*, expected 0 to 65535"):
+        open_picture(tmp_path / "a.tif")
+
+
+def test_greys_on_their_side_keep_what_their_file_says(tmp_path):
+    (tmp_path / "a.tif").write_bytes(grey_tiff(np.array([0, 511, 1023], "<u2"), 16, t281=1023, t274=6))
+    picture = open_picture(tmp_path / "a.tif")
+    assert [picture.getpixel((0, y))[0] for y in range(3)] == [0, 127, 255]
+    (tmp_path / "b.tif").write_bytes(grey_tiff(np.array([0, 127, 255], "u1"), 8, t274=8))
+    picture = open_picture(tmp_path / "b.tif")
+    assert [picture.getpixel((0, y))[0] for y in range(3)] == [255, 127, 0]
+
+
 def test_floats_from_zero_to_one_are_scaled(tmp_path):
     values = np.array([[0, 0.2, 1]], dtype=np.float32)
     picture = open_picture(save(Image.fromarray(values), tmp_path / "a.tif"))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import stat
 import warnings
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mia_augment.apart import open_apart
 from mia_augment.compose import fit
 from mia_augment.errors import DataError
+from mia_augment.greys import eight_bit, scale_clear_level
+from mia_augment.jpeg import without_end
 from mia_augment.picture_kinds import HEIC, learn_heic, needs_heic, what_it_is
 from mia_augment.settings import PictureSettings
+from mia_augment.whole import damage
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", HEIC)
 """What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
@@ -33,6 +36,8 @@ PNG_LEVEL = 3
 """zlib level of composed PNGs: drawings get hardly smaller above it."""
 _SCAN = b"\xff\xda"
 _JPEGS = ("JPEG", "MPO")
+_READ_WHOLE = (*_JPEGS, "PNG", "WEBP", "AVIF", "TIFF")
+"""Kinds of which the whole file is looked at before it is decoded; TIFF, as Pillow ignores the orientation of one it maps."""
 _ON_ITS_SIDE = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 _DEFAULTS = PictureSettings()
@@ -84,10 +89,11 @@ def decode(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_readable()) as image:
                 _check_size(image, path, limits)
-                if image.width * image.height * _passes(image, path) > most_work:
-                    raise _MuchWork
+                source = _checked(image, path, most_work)
+            with Image.open(source, formats=_readable()) as image:
                 if fit_into is not None and image.format in _JPEGS:
                     _reduce_early(image, fit_into)
+                scale_clear_level(image)
                 image.load()
                 picture = upright_rgb(image)
                 picture.format = image.format
@@ -138,13 +144,19 @@ def _check_size(image: Image.Image, path: Path, limits: PictureSettings) -> None
         raise DataError(f"broken picture: {path}: it has no pixels, its size is {image.width} x {image.height}")
 
 
-def _passes(image: Image.Image, path: Path) -> int:
-    """About how much work each pixel is, in scans of a JPEG."""
-    if image.format not in _JPEGS:
-        return SLOWNESS.get(image.format or "", 4)
-    if (scans := _scans(path.read_bytes())) > MAX_SCANS:
+def _checked(image: Image.Image, path: Path, most_work: float) -> Path | io.BytesIO:
+    """What to decode of a file whose beginning is known: the file itself, or its bytes so that what is missing shows."""
+    data = path.read_bytes() if image.format in _READ_WHOLE else b""
+    scans = SLOWNESS.get(image.format or "", 4) if image.format not in _JPEGS else _scans(data)
+    if image.format in _JPEGS and scans > MAX_SCANS:
         raise DataError(f"broken picture: {path}: a JPEG of {scans} scans, more than {MAX_SCANS}")
-    return scans
+    if image.width * image.height * scans > most_work:
+        raise _MuchWork
+    if reason := damage(data, image.format, image.size):
+        raise DataError(f"broken picture: {path}: {reason}")
+    if not data:
+        return path
+    return io.BytesIO(without_end(data) or data if image.format in _JPEGS else data)
 
 
 def _scans(data: bytes) -> int:
@@ -175,10 +187,11 @@ def _why(error: Exception, path: Path) -> str:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """A loaded picture as RGB with its EXIF orientation applied."""
+    source = image
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _eight_bit(image).convert("RGB")
+        image = eight_bit(image, source)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
@@ -195,17 +208,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(0x0112, 1))
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return 1
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey levels of 16 bits, 32 bits or floats as 8 bits: by the type's range, or 0..1 for floats that fit there."""
-    values = np.asarray(image).astype(np.float64)
-    top = float(np.nanmax(values)) if values.size else 0.0
-    if image.mode == "F":
-        scale = 255.0 if top <= 1.0 else 1.0 if top <= 255 else 255.0 / 65535
-    else:
-        scale = 1.0 if image.mode == "I" and top <= 255 else 255.0 / 65535
-    return Image.fromarray(np.rint(np.clip(np.nan_to_num(values) * scale, 0, 255)).astype(np.uint8), "L")
 
 
 def save_picture(picture: Image.Image, path: Path, suffix: str, settings: PictureSettings) -> None:

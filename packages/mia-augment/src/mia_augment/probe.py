@@ -12,16 +12,18 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import unquote
 
+from mia_augment import jpeg
 from mia_augment.embedded import EMBEDDED
 from mia_augment.errors import DataError
 from mia_augment.given import shown
 from mia_augment.pictures import MAX_SCANS, check_file, check_pixels, open_picture
 from mia_augment.settings import PictureSettings
+from mia_augment.whole import damage
 
 SAMPLE = 2048
 """Bytes of the beginning and the end of a large file that stand for the whole."""
 _WHOLE = 1 << 24
-"""JPEGs of up to so many bytes are read (not decoded) wholly where their beginning does not tell enough."""
+"""JPEGs and PNGs of up to so many bytes are read (not decoded) wholly where beginning and end do not tell enough."""
 _NOWHERE = ("", ".")
 _EXTENSIONS = tuple(
     case
@@ -166,18 +168,25 @@ def _look(path: str, size: int) -> tuple[bytes, bytes, tuple[int, int] | None]:
         try:
             if size <= 2 * SAMPLE:
                 head = os.read(file, 2 * SAMPLE)
-                return head, head[-16:], sound_size(head, head[-16:])
+                return head, head[-16:], _whole_size(head)
             head = os.read(file, SAMPLE)
             tail = read_at(file, size - SAMPLE, SAMPLE)
         finally:
             os.close(file)
         pixels = sound_size(head, tail)
-        if pixels is None and head.startswith(_JPEG) and size <= _WHOLE:
-            # a colour profile or a preview may stand before the frame, or it is progressive
-            pixels = sound_size(Path(path).read_bytes(), tail)
+        if jpeg.ZEROS in tail or (pixels is None and head.startswith(_JPEG)):
+            # zeros after an interrupted download; a colour profile or a preview before the frame; or it is progressive
+            pixels = _whole_size(Path(path).read_bytes()) if size <= _WHOLE else None
         return head, tail, pixels
     except OSError as error:
         raise DataError(f"missing file: {path}: {error.strerror or error}") from error
+
+
+def _whole_size(data: bytes) -> tuple[int, int] | None:
+    """`sound_size` of a whole file in which no damage is found."""
+    format = "JPEG" if data.startswith(_JPEG) else "PNG" if data.startswith(_PNG) else None
+    size = sound_size(data, data[-16:]) if format else None
+    return None if size is None or damage(data, format, size) else size
 
 
 def sound_size(head: bytes, tail: bytes) -> tuple[int, int] | None:
