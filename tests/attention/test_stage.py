@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import tiny_models
-from mia_attention import ScoreSettings, score_samples
+from mia_attention import ScoreSettings, score_samples, stage
+from mia_attention.layers import LayerChoice, LayerScore
 from mia_attention.ranks import Ranks
-from mia_augment.errors import DataError
+from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
 from mia_augment.records import ScoredSample, Skipped
 
@@ -75,7 +76,7 @@ def test_every_sample_is_scored_or_listed(folder: Path, tmp_path: Path, tiny: Si
     assert done[0] == (0, 7)
     assert done[-1] == (7, 7)
     assert (out / manifest.image_folders[-1]).resolve() == tmp_path / "pictures"
-    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "scored.jsonl", "skipped.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [".seen", "manifest.json", "scored.jsonl", "skipped.jsonl"]
 
 
 def test_second_run_does_nothing_and_changed_settings_do_it_again(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
@@ -87,6 +88,101 @@ def test_second_run_does_nothing_and_changed_settings_do_it_again(folder: Path, 
     again = run(folder, out, build, SETTINGS.model_copy(update={"layer": 1}))
     assert not again.same_work(first)
     assert json.loads((out / "scored.jsonl").read_text().splitlines()[0])["attention"]["layer"] == 1
+
+
+def test_a_replaced_picture_is_noticed_and_a_touched_one_is_not(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    out, build, picture = tmp_path / "scored", tiny.build("llava"), tmp_path / "pictures" / "a.png"
+    first = run(folder, out, build)
+    before = (out / "scored.jsonl").read_bytes()
+    os.utime(picture, ns=(1, 1))
+    assert run(folder, out, build) == first
+    tiny.picture(100, 60, seed=77).save(picture)
+    again = run(folder, out, build)
+    assert not again.same_work(first)
+    assert (out / "scored.jsonl").read_bytes() != before
+    fresh = tmp_path / "fresh"
+    run(folder, fresh, build)
+    assert (out / "scored.jsonl").read_bytes() == (fresh / "scored.jsonl").read_bytes()
+
+
+def test_a_picture_that_comes_or_goes_is_noticed(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    out, build = tmp_path / "scored", tiny.build("llava")
+    assert run(folder, out, build).counts["scored"] == 6
+    tiny.open_image("b.png").save(tmp_path / "pictures" / "gone.png")
+    assert run(folder, out, build).counts["scored"] == 7
+    (tmp_path / "pictures" / "gone.png").unlink()
+    assert run(folder, out, build).counts["scored"] == 6
+
+
+def test_pictures_of_the_parts_count_where_they_are_asked_about(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    write_jsonl(folder / "samples.jsonl", [tiny.grid("g")])  # shows grid.png; its parts are a.png and b.png
+    plain, confusions = tmp_path / "plain", tmp_path / "confusions"
+    build, asked = tiny.build("llava"), SETTINGS.model_copy(update={"confusions": True})
+    first = run(folder, plain, build), run(folder, confusions, build, asked)
+    tiny.picture(100, 60, seed=77).save(tmp_path / "pictures" / "a.png")
+    assert run(folder, plain, build) == first[0]
+    assert not run(folder, confusions, build, asked).same_work(first[1])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_that_lost_records_are_made_anew(folder: Path, tmp_path: Path, tiny: SimpleNamespace, file: str) -> None:
+    out, build = tmp_path / "scored", tiny.build("llava")
+    run(folder, out, build)
+    whole = (out / file).read_bytes()
+    (out / file).write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    run(folder, out, build)
+    assert (out / file).read_bytes() == whole
+
+
+def test_samples_that_are_fewer_than_were_made_are_refused(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    made = Manifest(stage="augment", version="0", settings={}, inputs={}, image_folders=["../pictures"], counts={"samples": 8})
+    write_manifest(folder, made)
+    with pytest.raises(DataError, match=r"samples.jsonl: expected 8 records, as manifest.json counts them, found 7"):
+        run(folder, tmp_path / "scored", tiny.build("llava"))
+
+
+def test_a_second_process_in_the_folder_is_refused_and_changes_nothing(
+    folder: Path, tmp_path: Path, tiny: SimpleNamespace
+) -> None:
+    out, build = tmp_path / "scored", tiny.build("llava")
+    refused: list[str] = []
+
+    def second(count: int, total: int | None) -> None:
+        if count == 2:
+            held = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+            with pytest.raises(ConfigError) as error:
+                run(folder, out, build, SETTINGS.model_copy(update={"layer": 1}))
+            assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == held
+            refused.append(str(error.value))
+
+    assert run(folder, out, build, progress=second).settings["layer"] == "middle"
+    assert len(refused) == 1
+    assert f"another process is writing here (process {os.getpid()} on" in refused[0]
+    assert "must not be deleted" in refused[0]
+
+
+@pytest.mark.parametrize("step", ["before the manifest", "after the manifest", "in the midst of clearing up"])
+def test_the_layer_that_was_chosen_outlives_a_kill_at_the_end(
+    folder: Path, tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out, build, asked = tmp_path / "scored", tiny.build("llava"), SETTINGS.model_copy(update={"layer": "auto"})
+    scores = (LayerScore(1, 0.75, 0.5, 0.9, 7), LayerScore(2, 0.5, 0.4, 0.6, 7))
+    monkeypatch.setattr(stage, "find_layer", lambda *_, **__: LayerChoice(1, scores))
+
+    def killed(*arguments: Any) -> None:
+        if step == "after the manifest":
+            write_manifest(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((stage.Journal, "remove") if "clearing" in step else (stage, "write_manifest")), killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, out, build, asked)
+    monkeypatch.setattr(stage, "find_layer", None)  # it is not to be looked for again
+    run(folder, out, build, asked)
+    kept = json.loads((out / "layer.json").read_text())
+    assert (kept["layer"], [score["auroc"] for score in kept["scores"]]) == (1, [0.75, 0.5])
+    assert not (out / ".journal").exists()
 
 
 KILLED = """

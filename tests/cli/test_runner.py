@@ -12,7 +12,7 @@ import pytest
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, write_manifest
 from mia_cli.console import Display, duration
-from mia_cli.runner import Runner, Stage, changes, read_states
+from mia_cli.runner import Runner, Stage, changes, exclusive, read_states
 from mia_cli.status import read_status
 from rich.console import Console
 
@@ -97,14 +97,34 @@ def test_a_failed_stage_is_not_taken_for_done(tmp_path, said):
     assert work.times == 3
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path, said):
+def test_what_an_unfinished_stage_left_is_gone_on_with(tmp_path, said):
     folder = tmp_path / "work"
     folder.mkdir()
-    (folder / ".pairs.jsonl.123.tmp").write_text("half")
     (folder / "journal").write_text("kept")
     run(tmp_path, Work(folder, {}), said)
     assert sorted(path.name for path in folder.iterdir()) == ["journal", "manifest.json"]
     assert "continued" in said.getvalue()
+
+
+def test_what_a_killed_run_left_in_its_directory_is_removed(tmp_path):
+    (tmp_path / ".report.html.123.tmp").write_text("half")
+    with exclusive(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_whose_files_were_cut_is_made_again(tmp_path, said):
+    work = Work(tmp_path / "work", {})
+    run(tmp_path, work, said)
+    manifest = Manifest(stage="select", version="1", settings={}, inputs={}, counts={"pairs": 2})
+    write_manifest(work.folder, manifest)
+    (work.folder / "pairs.jsonl").write_text("{}\n{}\n")
+    run(tmp_path, work, said)
+    assert work.times == 1
+    (work.folder / "pairs.jsonl").write_text("{}\n")
+    run(tmp_path, work, said)
+    assert work.times == 2
+    assert "pairs.jsonl: expected 2 records, as manifest.json counts them, found 1" in said.getvalue()
 
 
 def test_what_is_made_from_stands_in_a_readable_file(tmp_path, said):
@@ -140,7 +160,7 @@ def test_two_commands_do_not_work_in_one_run_directory(tmp_path):
         states = [stage.state for stage in read_status(tmp_path)]
         first.communicate("")
     assert states[:3] == ["running", "not started", "unfinished"]
-    assert "another mia command is working in it" in second.stderr
+    assert f"another process is writing here (process {first.pid} on " in second.stderr
     third = subprocess.run(command, capture_output=True, text=True, input="", timeout=60)
     assert third.stdout == "in\n"
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import tiny_models
-from mia_augment.errors import DataError
+from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import Manifest, read_manifest, write_manifest
+from mia_augment.lock import only_writer
 from mia_dpo_train import TrainSettings, train_pairs
-from mia_dpo_train.stage import is_finished, split
+from mia_dpo_train.stage import is_finished, planned_manifest, split
 
 SETTINGS = {
     "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
@@ -73,6 +74,32 @@ def test_a_finished_stage_is_left_alone_until_something_changes(stage, tmp_path,
     write_manifest(pairs_folder, before.model_copy(update={"inputs": {"scored": "other"}}))
     assert not is_finished(pairs_folder, tmp_path / "out", settings, "tiny")
     assert stage(beta=0.2).settings["beta"] == 0.2
+
+
+def test_a_second_training_in_the_folder_is_refused(stage, tmp_path):
+    with only_writer(tmp_path / "out"), pytest.raises(ConfigError, match="another process is writing here"):
+        stage()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_replaced_picture_or_a_lost_adapter_is_noticed(pairs_folder, tmp_path):
+    settings, out = TrainSettings.model_validate(SETTINGS), tmp_path / "out"
+    write_manifest(out, planned_manifest(pairs_folder, out, settings, "tiny"))
+    assert not is_finished(pairs_folder, out, settings, "tiny")  # no adapter
+    (out / "adapter").mkdir()
+    assert is_finished(pairs_folder, out, settings, "tiny")
+    picture = next(pairs_folder.rglob("*.png"))
+    os.utime(picture, ns=(1, 1))
+    assert is_finished(pairs_folder, out, settings, "tiny")
+    picture.write_bytes(picture.read_bytes() + b"more")
+    assert not is_finished(pairs_folder, out, settings, "tiny")
+
+
+def test_pairs_that_are_fewer_than_were_selected_are_refused(stage, pairs_folder):
+    before = read_manifest(pairs_folder)
+    write_manifest(pairs_folder, before.model_copy(update={"stage": "select", "counts": {"pairs": 10}}))
+    with pytest.raises(DataError, match=r"pairs.jsonl: expected 10 records, as manifest.json counts them, found 9"):
+        stage()
 
 
 def test_killed_in_the_middle_it_ends_with_the_same_bytes(stage, tmp_path, pairs_folder):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,9 +47,12 @@ def test_a_selection_writes_pairs_drops_counts_and_where_the_images_lie(scored: 
 def test_a_finished_selection_is_left_alone_and_other_settings_redo_it(scored: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs"
     first = select_pairs(scored, out)
-    (out / "pairs.jsonl").write_text("untouched")
+    (out / "pairs.jsonl").write_text("untouched\n" * 8)
     assert select_pairs(scored, out) == first
-    assert (out / "pairs.jsonl").read_text() == "untouched"
+    assert (out / "pairs.jsonl").read_text() == "untouched\n" * 8
+    (out / "pairs.jsonl").write_text("untouched\n" * 7)  # one is lost
+    assert select_pairs(scored, out).counts == first.counts
+    assert len(list(read_jsonl(out / "pairs.jsonl", PreferencePair))) == 8
     assert select_pairs(scored, out, SelectSettings(attention=False)).counts["pairs"] == 10
 
 
@@ -88,6 +94,40 @@ def test_missing_and_broken_input_is_named(scored: Path, tmp_path: Path) -> None
     (scored / "scored.jsonl").write_text("\n".join([lines[0], json.dumps({"id": "x"})]))
     with pytest.raises(DataError, match="line 2: not a valid ScoredSample"):
         select_pairs(scored, tmp_path / "pairs")
+
+
+@pytest.mark.parametrize("lines", [9, 11])
+def test_scored_samples_that_are_not_as_many_as_were_made_are_refused(scored: Path, tmp_path: Path, lines: int) -> None:
+    manifest = read_manifest(scored)
+    assert manifest is not None
+    write_manifest(scored, manifest.model_copy(update={"counts": {"scored": 10, "samples": 12}}))
+    file = scored / "scored.jsonl"
+    whole = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*whole, *whole][:lines]))
+    with pytest.raises(DataError, match=rf"scored.jsonl: expected 10 records, as .* counts them, found {lines}; run"):
+        select_pairs(scored, tmp_path / "pairs")
+    assert not (tmp_path / "pairs").exists()
+    file.write_text("".join(whole))
+    assert select_pairs(scored, tmp_path / "pairs").counts["samples"] == 10
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mia_select import select_pairs
+select_pairs(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_what_a_killed_selection_left_is_cleared_away_by_the_next(scored: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    killed = subprocess.run([sys.executable, "-c", KILLED, scored, out], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(out.glob(".*.tmp"))) == 2
+    (out / ".mine.tmp").touch()  # not named as ours are
+    select_pairs(scored, out)
+    expected = [".mine.tmp", "dropped.jsonl", "manifest.json", "pairs.jsonl", "selection.json"]
+    assert sorted(path.name for path in out.iterdir()) == expected
 
 
 def test_progress_ends_at_the_number_of_samples(scored: Path, tmp_path: Path) -> None:

@@ -88,10 +88,11 @@ class Journal:
             self._path.write_bytes(whole)
 
 
-def check_complete(lines: dict[int, Line], count: int) -> None:
+def check_complete(lines: dict[int, Line], count: int, folder: Path) -> None:
     """Raise DataError unless every input record has a result."""
     missing = next((index for index in range(count) if index not in lines), None)
     if missing is not None:
         raise DataError(
-            f"internal: input record {missing} of {count} has no result; delete the stage's folder and run it again"
+            f"internal: input record {missing} of {count} has no result in {folder}; delete that folder, which holds "
+            "unfinished work only, and run the stage again"
         )

@@ -7,14 +7,17 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_augment.complete import check_whole, what_is_missing
 from mia_augment.errors import DataError
 from mia_augment.files import (
+    MANIFEST,
     Manifest,
     atomic_write,
     content_hash,
@@ -27,7 +30,9 @@ from mia_augment.files import (
     write_manifest,
 )
 from mia_augment.ids import check_unique
+from mia_augment.lock import only_writer
 from mia_augment.pictures import open_picture
+from mia_augment.record_pictures import pictures_digest
 from mia_augment.records import Sample, ScoredSample
 from PIL import Image
 
@@ -79,19 +84,39 @@ def score_samples(
         (`sequence/3`), its note `attention` says how attention was read and why so.
 
     Raises:
-        DataError: no samples, or none of them could be scored.
+        ConfigError: another process is writing into `out`.
+        DataError: no samples, fewer or more than their manifest counts, or none of them could be scored.
         ModelError: the model cannot be read, gives NaN, or does not fit into memory.
     """
     planned = _planned(folder_in, out, settings, model_id)
-    done = read_manifest(out)
-    if done is not None and done.same_work(planned):
+    if (done := _finished(out, planned)) is not None and not (out / JOURNAL).exists():
         return done
+    check_whole(folder_in)
+    ranks = Ranks.from_environment()
+    with only_writer(out, part=ranks.rank):
+        if (done := _finished(out, planned)) is not None:
+            if ranks.rank == 0:
+                shutil.rmtree(out / JOURNAL, ignore_errors=True)  # a run killed after its last step left it
+            return done
+        return _score(folder_in, model, processor, out, settings, planned, ranks, progress)
+
+
+def _score(
+    folder_in: Path,
+    model: Any,
+    processor: Any,
+    out: Path,
+    settings: ScoreSettings,
+    planned: Manifest,
+    ranks: Ranks,
+    progress: Progress | None,
+) -> Manifest:
+    """The work itself; the folder is this process's."""
     started = time.monotonic()
     samples = list(read_jsonl(folder_in / SAMPLES, Sample))
     if not samples:
         raise DataError(f"{folder_in / SAMPLES}: expected at least one sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
-    ranks = Ranks.from_environment()
     journal = Journal(out / JOURNAL, _work_key(planned), ranks.rank)
     batches = _plan(samples, settings.batch_size)
     folders = image_folders(folder_in)
@@ -99,12 +124,13 @@ def score_samples(
     logger.info("attention is read %s", while_answering(fixed.layer))
     scorer = Scorer(model, processor, fixed, lambda name: _open(name, folders))
     _score_missing(samples, batches, scorer, journal, ranks, progress)
-    ranks.wait_until(lambda: journal.count() >= len(batches) or _finished(out, planned), f"all batches of {out}")
+    ranks.wait_until(lambda: journal.count() >= len(batches) or _finished(out, planned) is not None, f"all batches of {out}")
     if ranks.rank != 0:
-        ranks.wait_until(lambda: _finished(out, planned), f"rank 0 to write {out}")
+        ranks.wait_until(lambda: _finished(out, planned) is not None, f"rank 0 to write {out}")
         return planned
     lines = journal.lines()
-    check_complete(lines, len(samples))
+    check_complete(lines, len(samples), out / JOURNAL)
+    (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     manifest = planned.model_copy(
         update={
             "counts": _write(out, samples, lines),
@@ -112,12 +138,13 @@ def score_samples(
             "notes": {"attention": while_answering(fixed.layer)},
         }
     )
-    write_manifest(out, manifest)
-    note = out / JOURNAL / LAYER
-    if note.is_file():
-        note.replace(out / LAYER)
-    elif settings.layer != "auto":
+    if settings.layer == "auto":
+        write_json(out / LAYER, json.loads((out / JOURNAL / LAYER).read_text(encoding="utf-8")))
+    else:
         (out / LAYER).unlink(missing_ok=True)
+    pictures_digest(folder_in, SAMPLES, out, parts=settings.confusions, keep=True)
+    write_manifest(out, manifest)  # last: from here on the folder counts as finished
+    (out / JOURNAL / LAYER).unlink(missing_ok=True)
     journal.remove()
     return manifest
 
@@ -206,6 +233,7 @@ def _planned(folder_in: Path, out: Path, settings: ScoreSettings, model_id: str)
             "samples": content_hash(path),
             "samples_made_from": hashlib.sha256(made_from.encode()).hexdigest(),
             "model": model_id,
+            "pictures": pictures_digest(folder_in, SAMPLES, out, parts=settings.confusions),
         },
         image_folders=relative_folders(image_folders(folder_in), out),
     )
@@ -215,9 +243,13 @@ def _work_key(manifest: Manifest) -> str:
     return hashlib.sha256(manifest.model_dump_json(include={"stage", "version", "settings", "inputs"}).encode()).hexdigest()
 
 
-def _finished(out: Path, planned: Manifest) -> bool:
+def _finished(out: Path, planned: Manifest) -> Manifest | None:
+    """The manifest of a folder that holds this very work, with all of its files."""
     done = read_manifest(out)
-    return done is not None and done.same_work(planned)
+    if done is None or not done.same_work(planned):
+        return None
+    chosen = planned.settings["layer"] != "auto" or (out / LAYER).is_file()
+    return done if chosen and what_is_missing(out) is None else None
 
 
 def _plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:

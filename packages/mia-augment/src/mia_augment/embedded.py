@@ -42,6 +42,11 @@ class EmbeddedPictures:
         return name
 
 
+def embedded_folders() -> tuple[str, ...]:
+    """All folders that `EmbeddedPictures` may write into, relative to its own."""
+    return tuple(f"{EMBEDDED}/{number:02x}" for number in range(256))
+
+
 def _as_png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     try:

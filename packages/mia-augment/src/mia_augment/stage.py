@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mia_augment.complete import what_is_missing
 from mia_augment.dataset import data_files, read_rows
-from mia_augment.embedded import EMBEDDED, EmbeddedPictures
+from mia_augment.embedded import EMBEDDED, EmbeddedPictures, embedded_folders
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import Manifest, atomic_write, content_hash, read_manifest, relative_folders, write_json, write_manifest
 from mia_augment.index import Index
@@ -95,12 +96,13 @@ def augment_dataset(
     finished = read_manifest(out)
     if (
         finished is not None
+        and what_is_missing(out) is None
         and finished.same_work(_with_pictures(wanted, finished.inputs.get(PICTURES, "")))
         and (untouched(out / STATES, pictures) or _same_contents(job, finished, index_into))
     ):
         shutil.rmtree(job.scratch, ignore_errors=True)
         return finished
-    with only_writer(out) as lock:
+    with only_writer(out, also=embedded_folders()) as lock:
         _prepare(out, wanted, finished)
         index = job.scratch / "index"
         with Pool(job, workers, lock) if workers > 1 else InProcess(job) as pool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import read_jsonl, read_manifest, write_json, write_jsonl
+from mia_augment.lock import clear_left_overs
 from mia_select.ablation import REFERENCE, SHARE, VARIANTS, Pool, Variant, common_size, needed
 from mia_select.ablation_stage import Ablation, ArmSummary, controls, read_pool, write_arms
 from mia_select.comparison import compare, outcomes
@@ -113,6 +114,7 @@ def run_ablation(
     out = ablation_folder(config.run_dir)
     with exclusive(config.run_dir):
         shared = SharedModel(config.model)
+        clear_left_overs(out, *(f"seed-{seed}" for seed in range(seeds)))
         runner, arms_runner = Runner(config.run_dir, display), Runner(out, display)
         for stage in stages(config, shared):
             if stage.name in NEEDED:

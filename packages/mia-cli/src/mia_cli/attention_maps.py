@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mia_attention.settings import ScoreSettings
 from mia_augment.files import (
+    MANIFEST,
     Manifest,
     image_folders,
     read_jsonl,
@@ -20,6 +21,7 @@ from mia_augment.files import (
     write_jsonl,
     write_manifest,
 )
+from mia_augment.lock import only_writer
 from mia_augment.pictures import open_picture
 from mia_augment.records import Box, Record, Sample, ScoredSample
 from numpy.typing import NDArray
@@ -69,7 +71,9 @@ def make_maps(
     def open_image(name: str) -> Image.Image:
         return open_picture(resolve_image(name, folders))
 
-    count = write_jsonl(out / MAPS, _maps(chosen, load, settings, open_image, progress))
+    with only_writer(out):
+        (out / MANIFEST).unlink(missing_ok=True)
+        count = write_jsonl(out / MAPS, _maps(chosen, load, settings, open_image, progress))
     counts = {"maps": count, "without": len(chosen) - count}
     manifest = Manifest(
         stage="attention",

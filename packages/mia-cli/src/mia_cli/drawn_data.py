@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mia_augment.files import MANIFEST, Manifest, atomic_write, read_manifest, write_json, write_manifest
+from mia_augment.lock import only_writer
 
 from mia_cli import __version__, drawing
 
@@ -38,6 +39,19 @@ def write_rows(
     found = read_manifest(folder)
     if found is not None and found.same_work(manifest):
         return found
+    with only_writer(folder, also=("pictures",)):
+        return _draw(folder, split, pictures, questions, seed, manifest, progress)
+
+
+def _draw(
+    folder: Path,
+    split: drawing.Split,
+    pictures: int,
+    questions: Questions,
+    seed: int,
+    manifest: Manifest,
+    progress: Callable[[int, int | None], None] | None,
+) -> Manifest:
     (folder / MANIFEST).unlink(missing_ok=True)
     rows: list[dict[str, Any]] = []
     for index in range(pictures):

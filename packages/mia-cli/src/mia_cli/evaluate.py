@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_augment.complete import check_whole, what_is_missing
 from mia_augment.errors import DataError, ModelError
 from mia_augment.files import (
+    MANIFEST,
     Manifest,
     content_hash,
     image_folders,
@@ -22,8 +24,10 @@ from mia_augment.files import (
     write_manifest,
 )
 from mia_augment.ids import check_unique
+from mia_augment.lock import only_writer
 from mia_augment.pictures import open_picture
 from mia_augment.reading import read_json, read_record
+from mia_augment.record_pictures import pictures_digest
 from mia_augment.records import Sample, Skipped
 from mia_select.choices import alternatives
 from mia_select.evaluation import Evaluation, Prediction, predict, summarize
@@ -36,6 +40,7 @@ from mia_cli.console import Report
 from mia_cli.models import SharedModel, load
 from mia_cli.runner import Key, made_from
 
+SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
 BASE_ANSWERS = ("base.jsonl", "base.key")
 """The base model's answers and what they depend on; another evaluation of the same samples may start from copies."""
@@ -56,10 +61,10 @@ def trained_weights(folder: Path) -> Path:
     raise DataError(f"{folder}: no adapter there; expected the folder that `mia train` wrote (with adapter/ or model/)")
 
 
-def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, settings: EvaluateSettings) -> Key:
-    """What an evaluation depends on."""
+def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings) -> Key:
+    """What an evaluation in the folder `out` depends on."""
     return {
-        "samples": made_from(samples, "samples.jsonl"),
+        "samples": {**made_from(samples, SAMPLES), "contents": pictures_digest(samples, SAMPLES, out)},
         "model": shared.id,
         "trained": content_hash(trained) if trained else None,
         "settings": settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"}),
@@ -80,10 +85,11 @@ def evaluate_samples(
         trained: see `trained_weights`; None: only the base model is asked.
 
     Raises:
-        DataError: there are no samples, an id comes twice, or none of them could be asked.
+        ConfigError: another process is writing into `out`.
+        DataError: there are no samples, or not as many as their manifest counts, an id comes twice, or none could be asked.
         ModelError: the model or what was trained cannot be loaded.
     """
-    key = evaluation_key(folder_in, shared, trained, settings)
+    key = evaluation_key(folder_in, shared, trained, out, settings)
     planned = Manifest(
         stage="evaluate",
         version=__version__,
@@ -91,18 +97,40 @@ def evaluate_samples(
         inputs={"model": shared.id, "trained": key["trained"] or "", **key["samples"]},
         image_folders=relative_folders(image_folders(folder_in), to=out),
     )
-    done = read_manifest(out)
-    if done is not None and done.same_work(planned):
+    if (done := _finished(out, planned)) is not None:
         return done
+    check_whole(folder_in)
+    with only_writer(out):
+        return _finished(out, planned) or _evaluate(folder_in, shared, trained, out, settings, key, planned, progress)
+
+
+def _finished(out: Path, planned: Manifest) -> Manifest | None:
+    """The manifest of a folder that holds this very evaluation, with all of its files."""
+    done = read_manifest(out)
+    return done if done is not None and done.same_work(planned) and what_is_missing(out) is None else None
+
+
+def _evaluate(
+    folder_in: Path,
+    shared: SharedModel,
+    trained: Path | None,
+    out: Path,
+    settings: EvaluateSettings,
+    key: Key,
+    planned: Manifest,
+    progress: Report,
+) -> Manifest:
+    """The work itself; the folder is this process's."""
     started = time.monotonic()
-    samples = list(read_jsonl(folder_in / "samples.jsonl", Sample))
+    samples = list(read_jsonl(folder_in / SAMPLES, Sample))
     if not samples:
         raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
-    check_unique((sample.id for sample in samples), str(folder_in / "samples.jsonl"))
+    check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
     predictions, skipped = _predictions(samples, folder_in, shared, trained, out, settings, key, progress)
     if not predictions:
         first = skipped[0]
         raise DataError(f"{folder_in}: none of {len(samples)} samples could be asked; the first, {first.id}: {first.reason}")
+    (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     write_jsonl(out / SKIPPED, skipped)
     write_jsonl(out / PREDICTIONS, predictions)
     write_json(out / EVALUATION, summarize(predictions).model_dump(mode="json"))
@@ -114,6 +142,7 @@ def evaluate_samples(
         **dict(sorted(buckets.items())),
     }
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
+    pictures_digest(folder_in, SAMPLES, out, keep=True)
     write_manifest(out, manifest)
     return manifest
 

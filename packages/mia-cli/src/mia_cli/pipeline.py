@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mia_augment.errors import ConfigError
 from mia_augment.files import MANIFEST, content_hash, write_json
+from mia_augment.record_pictures import pictures_digest
 from mia_augment.records import Format
 from mia_augment.settings import AugmentSettings
 from mia_dpo_train.environment import check_environment
@@ -118,6 +119,7 @@ def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
     def key() -> Key:
         return {
             "samples": made_from(folders.samples, "samples.jsonl"),
+            "pictures": pictures_digest(folders.samples, "samples.jsonl", folders.scored, parts=config.score.confusions),
             "model": shared.id,
             "settings": _dump(config.score),
             "version": _version("mia_attention"),
@@ -182,6 +184,7 @@ def train_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
     def key() -> Key:
         return {
             "pairs": made_from(folders.pairs, "pairs.jsonl"),
+            "pictures": pictures_digest(folders.pairs, "pairs.jsonl", folders.trained),
             "samples": digest(made_from(folders.samples)),
             "model": shared.id,
             "settings": _dump(config.train),
@@ -204,7 +207,7 @@ def evaluate_stage(config: PipelineConfig, folders: Folders, shared: SharedModel
         from mia_cli.evaluate import evaluation_key, trained_weights
 
         weights = trained_weights(folders.trained)
-        return {**evaluation_key(folders.held_out, shared, weights, config.evaluate), "version": __version__}
+        return {**evaluation_key(folders.held_out, shared, weights, folders.evaluated, config.evaluate), "version": __version__}
 
     return Stage(name, folders.evaluated / MANIFEST, key, make)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.files import atomic_write
+from mia_augment.lock import clear_left_overs_of
 
 from mia_cli import drawing
 from mia_cli.config import EMBEDDED
@@ -57,6 +58,8 @@ def prepare(
     if path.is_file() and path.read_text("utf-8") != text and _edited(path):
         display.say("settings", f"{path} was edited: kept as it is; delete it for the quickstart's own")
         return path
+    clear_left_overs_of(path)
+    clear_left_overs_of(_written(path))
     with atomic_write(path) as file:
         file.write(text)
     with atomic_write(_written(path)) as file:

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mia_augment.errors import ConfigError, DataError
+from mia_augment.complete import what_is_missing
+from mia_augment.errors import DataError
 from mia_augment.files import MANIFEST, content_hash, read_manifest, write_json
+from mia_augment.lock import only_writer
 from mia_augment.reading import read_record
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from mia_cli.console import Display, Report, counts_line, duration
 
 STATE = "stages.json"
-LOCK = ".lock"
 SHOWN_CHANGES = 3
 
 Key = dict[str, Any]
@@ -76,15 +77,15 @@ class Runner:
         """
         key = _plain(stage.key())
         state = self.states.get(stage.name)
-        same = state is not None and state.key == key and stage.output.is_file()
+        lost = _lost(stage.output)
+        same = state is not None and state.key == key and lost is None
         if state is not None and same and not stage.watches_its_inputs:
             self.display.say(stage.name, f"unchanged, skipped ({counts_line(state.counts)})", "dim")
             return
         before = _stamp(stage.output)
         if not same:
-            self.display.say(stage.name, _why(state, key, stage.output))
+            self.display.say(stage.name, _why(state, key, stage.output, lost))
             self._forget(stage.name)
-        _sweep(stage.output.parent)
         started = time.monotonic()
         with self.display.progress(stage.name) as progress:
             counts = stage.make(progress)
@@ -122,31 +123,8 @@ def exclusive(run_dir: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
+    with only_writer(run_dir):
         yield
-        return
-    with (run_dir / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"{run_dir}: another mia command is working in it; wait for it or choose another run_dir"
-            ) from error
-        yield
-
-
-def is_busy(run_dir: Path) -> bool:
-    """Whether another process holds the run directory, see `exclusive`."""
-    if not (run_dir / LOCK).is_file():
-        return False
-    try:
-        with exclusive(run_dir):
-            return False
-    except ConfigError:
-        return True
 
 
 def made_from(folder: Path, *names: str) -> Key:
@@ -174,24 +152,25 @@ def changes(old: Any, new: Any, name: str = "") -> list[str]:
     return [f"{name} changed" if hashes else f"{name}: {old} -> {new}"]
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the unfinished files that a killed process left (nobody else works in a run directory, see `exclusive`)."""
-    for left_over in folder.glob(".*.tmp"):
-        left_over.unlink(missing_ok=True)
-
-
 def _told_seconds(output: Path) -> float:
     """What the stage itself says it took: more than was just measured, if the last call was killed after its end."""
     manifest = read_manifest(output.parent) if output.name == MANIFEST else None
     return (manifest.seconds or 0.0) if manifest else 0.0
 
 
-def _why(state: StageState | None, key: Key, output: Path) -> str:
+def _lost(output: Path) -> str | None:
+    """What a finished stage should have left and is not there, in words."""
+    if not output.is_file():
+        return f"{output.name} is gone"
+    return what_is_missing(output.parent) if output.name == MANIFEST else None
+
+
+def _why(state: StageState | None, key: Key, output: Path, lost: str | None) -> str:
     if state is None:
         begun = output.name == MANIFEST and output.parent.is_dir() and any(output.parent.iterdir())
         return "continued" if begun else "started"
     if state.key == key:
-        return f"redone: {output.name} is gone"
+        return f"redone: {lost}"
     differences = changes(state.key, key)
     more = f" and {len(differences) - SHOWN_CHANGES} more" if len(differences) > SHOWN_CHANGES else ""
     return f"redone: {'; '.join(differences[:SHOWN_CHANGES])}{more}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from mia_augment.lock import is_held
 from pydantic import BaseModel
 
 from mia_cli.layout import REPORT, Folders
-from mia_cli.runner import is_busy, read_states
+from mia_cli.runner import read_states
 
 
 class StageStatus(BaseModel):
@@ -37,7 +38,7 @@ def read_status(run_dir: Path) -> list[StageStatus]:
         "report": run_dir / REPORT,
     }
     states = read_states(run_dir)
-    busy = is_busy(run_dir)
+    busy = is_held(run_dir)
     found = []
     for name, place in places.items():
         state = states.get(name)

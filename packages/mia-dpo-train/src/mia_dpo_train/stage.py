@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mia_augment.complete import check_whole, what_is_missing
 from mia_augment.errors import DataError
 from mia_augment.files import (
     Manifest,
@@ -21,6 +23,8 @@ from mia_augment.files import (
     resolve_image,
     write_manifest,
 )
+from mia_augment.lock import only_writer
+from mia_augment.record_pictures import pictures_digest
 from mia_augment.records import PreferencePair
 
 from mia_dpo_train import __version__
@@ -49,13 +53,30 @@ def train_pairs(
     A folder that was made from the same pairs, settings and model is returned untouched; an interrupted run goes on.
 
     Raises:
+        ConfigError: another process is writing into `out`.
+        DataError: there are no pairs, or not as many as their manifest counts.
         DataError, ConfigError, ModelError: see `mia_dpo_train.trainer.train`.
     """
     planned = planned_manifest(folder_in, out, settings, model_id)
-    existing = read_manifest(out)
-    if existing is not None and existing.same_work(planned):
+    if (done := _finished(out, planned)) is not None:
         logger.info("%s is finished", out)
-        return existing
+        return done
+    check_whole(folder_in)
+    with only_writer(out, part=int(os.environ.get("RANK", "0")), also=("checkpoints",)):
+        return _finished(out, planned) or _train(folder_in, model, processor, out, settings, planned, model_id, progress)
+
+
+def _train(
+    folder_in: Path,
+    model: Any,
+    processor: Any,
+    out: Path,
+    settings: TrainSettings,
+    planned: Manifest,
+    model_id: str,
+    progress: Callable[[int, int | None], None] | None,
+) -> Manifest:
+    """The work itself; the folder is this process's."""
     from mia_dpo_train.trainer import train
 
     started = time.monotonic()
@@ -82,14 +103,20 @@ def train_pairs(
     }  # fmt: skip
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     if _is_main_process():
+        pictures_digest(folder_in, "pairs.jsonl", out, keep=True)
         write_manifest(out, manifest)
     return manifest
 
 
+def _finished(out: Path, planned: Manifest) -> Manifest | None:
+    """The manifest of a folder that holds this very training."""
+    done = read_manifest(out)
+    return done if done is not None and done.same_work(planned) and what_is_missing(out) is None else None
+
+
 def is_finished(folder_in: Path, out: Path, settings: TrainSettings, model_id: str) -> bool:
     """Whether `train_pairs` would have nothing to do; needs no model, so that none has to be loaded to find out."""
-    existing = read_manifest(out)
-    return existing is not None and existing.same_work(planned_manifest(folder_in, out, settings, model_id))
+    return _finished(out, planned_manifest(folder_in, out, settings, model_id)) is not None
 
 
 def planned_manifest(folder_in: Path, out: Path, settings: TrainSettings, model_id: str) -> Manifest:
@@ -97,7 +124,11 @@ def planned_manifest(folder_in: Path, out: Path, settings: TrainSettings, model_
     path = folder_in / "pairs.jsonl"
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected the folder that `mia select` wrote")
-    inputs = {"pairs": content_hash(path), "model": model_hash(model_id)}
+    inputs = {
+        "pairs": content_hash(path),
+        "model": model_hash(model_id),
+        "pictures": pictures_digest(folder_in, path.name, out),
+    }
     before = read_manifest(folder_in)
     if before is not None:
         made_from = before.model_dump(include={"stage", "version", "settings", "inputs"})

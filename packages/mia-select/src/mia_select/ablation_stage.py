@@ -7,8 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mia_augment.complete import check_whole
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, content_hash, image_folders, relative_folders, write_json, write_jsonl, write_manifest
+from mia_augment.lock import only_writer
 from mia_augment.records import Record
 
 from mia_select.ablation import LEAST, Arm, Pool, Variant, arms, pool
@@ -48,11 +50,12 @@ def read_pool(folder: Path, settings: SelectSettings, variant: Variant) -> Pool:
     """What a variant's selection makes of a folder of scored samples.
 
     Raises:
-        DataError: no scored samples there.
+        DataError: no scored samples there, or not as many as their manifest counts.
     """
     source = folder / SCORED
     if not source.is_file():
         raise DataError(f"{source}: no such file; expected scored samples, as `mia score` writes them")
+    check_whole(folder)
     return pool(Samples(source), settings, variant)
 
 
@@ -87,7 +90,8 @@ def write_arms(
     for arm in found:
         if arm.left_out is None and arm.same_as is None:
             folder = sources.get(arm.variant.name, sources[first])
-            _write(arm, settings, seed, digests[folder], folder, out / arm.variant.name)
+            with only_writer(out / arm.variant.name):
+                _write(arm, settings, seed, digests[folder], folder, out / arm.variant.name)
     write_json(out / ARMS, [line.model_dump() for line in lines])
     return lines
 

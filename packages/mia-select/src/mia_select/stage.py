@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from mia_augment.complete import check_whole, what_is_missing
 from mia_augment.errors import DataError
 from mia_augment.files import (
     MANIFEST,
@@ -22,6 +23,7 @@ from mia_augment.files import (
     write_json,
     write_manifest,
 )
+from mia_augment.lock import only_writer
 from mia_augment.reading import read_record
 from mia_augment.records import PreferencePair, ScoredSample
 
@@ -45,7 +47,9 @@ def select_pairs(
     A folder that already holds this very selection is left as it is. Of a sample nothing stays in memory but a few numbers.
 
     Raises:
-        DataError: the scored samples are missing or broken, or no pair is left (with how many each rule dropped).
+        ConfigError: another process is writing into `out`.
+        DataError: the scored samples are missing, broken, or not as many as their manifest counts; or no pair is left (with how
+            many each rule dropped).
     """
     settings = settings or SelectSettings()
     started = time.monotonic()
@@ -53,9 +57,22 @@ def select_pairs(
     if not source.is_file():
         raise DataError(f"{source}: no such file; expected scored samples, as `mia score` writes them")
     planned = _manifest(source, folder_in, out, settings)
-    done = read_manifest(out)
-    if done is not None and done.same_work(planned):
+    if (done := _finished(out, planned)) is not None:
         return done
+    check_whole(folder_in)
+    with only_writer(out):
+        return _finished(out, planned) or _select(source, out, settings, planned, started, progress)
+
+
+def _finished(out: Path, planned: Manifest) -> Manifest | None:
+    """The manifest of a folder that holds this very selection, with all of its files."""
+    done = read_manifest(out)
+    return done if done is not None and done.same_work(planned) and what_is_missing(out) is None else None
+
+
+def _select(
+    source: Path, out: Path, settings: SelectSettings, planned: Manifest, started: float, progress: Progress | None
+) -> Manifest:
     report = _write(source, out, settings, progress)
     counts = _counts(report)
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})

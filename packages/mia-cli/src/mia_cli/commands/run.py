@@ -121,12 +121,14 @@ def init(file: Path, source: str | None, image_root: str | None, force: bool) ->
     """Write a pipeline.yaml with every setting, its default and what it means."""
     from mia_augment.errors import ConfigError
     from mia_augment.files import atomic_write
+    from mia_augment.lock import clear_left_overs_of
 
     from mia_cli.reference import commented_yaml
 
     if file.exists() and not force:
         raise ConfigError(f"{file}: is there already; --force overwrites it")
     data = {"source": source or "rows.json", **({"image_root": image_root} if image_root else {})}
+    clear_left_overs_of(file)
     with atomic_write(file) as stream:
         stream.write(commented_yaml({"run_dir": "run", "data": data, "model": {"name": "embedded"}}))
     click.echo(f"{file} written: set data.source, then `mia run {file}`")

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from mia_augment.errors import DataError
 from mia_augment.files import Manifest, atomic_write
+from mia_augment.lock import clear_left_overs_of
 from mia_select.stage import read_selection
 
 from mia_cli.config import ReportSettings
@@ -72,6 +73,7 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         **accuracy.section(folders.evaluated),
         **ablation.section(run_dir),
     )
+    clear_left_overs_of(out)
     with atomic_write(out) as file:
         file.write(text)
     return out.stat().st_size

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from mia_augment.complete import check_whole
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import atomic_write, image_folders, read_jsonl, resolve_image, write_json
+from mia_augment.lock import clear_left_overs_of
 from mia_augment.reading import read_json
 from mia_augment.records import IMAGE, PreferencePair
 
@@ -71,6 +73,7 @@ def _pairs(folder: Path) -> Iterator[PreferencePair]:
 
 def _check(folder: Path, folders: list[Path]) -> int:
     """Look at all pairs; returns how many. Reading them already checks the placeholders of the prompts."""
+    check_whole(folder)
     count = 0
     for pair in _pairs(folder):
         count += 1
@@ -93,13 +96,14 @@ def _image_paths(pair: PreferencePair, folders: list[Path], file: Path, images: 
     for path, name in zip(paths, names, strict=True):
         copy = file.parent / name
         if not (copy.is_file() and filecmp.cmp(path, copy, shallow=False)):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+            with path.open("rb") as source, atomic_write(copy, "wb") as target:  # a kill leaves no half copy
+                shutil.copyfileobj(source, target)
     return names
 
 
 def _write(file: Path, rows: Iterable[Row]) -> None:
     lines = file.suffix == ".jsonl"
+    clear_left_overs_of(file)
     with atomic_write(file) as stream:
         for index, row in enumerate(rows):
             if not lines:
@@ -123,4 +127,5 @@ def _add_dataset(file: Path) -> None:
         "formatting": "sharegpt",
         "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"},
     }
+    clear_left_overs_of(path)
     write_json(path, known)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mia_augment.errors import ConfigError
 from mia_augment.files import atomic_write, resolve_image
+from mia_augment.lock import clear_left_overs_of
 from mia_augment.records import PreferencePair
 
 from mia_select.export.layouts import LAYOUTS, to_row
@@ -41,6 +42,7 @@ def write_parquet(file: Path, pairs: Iterable[PreferencePair], folders: list[Pat
     pa, pq = _pyarrow()
     schema = _schema(pa)
     stream = iter(pairs)
+    clear_left_overs_of(file)
     with atomic_write(file, "wb") as out, pq.ParquetWriter(out, schema) as writer:
         while rows := [_row(pair, folders) for pair in islice(stream, ROW_GROUP)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
