@@ -143,7 +143,9 @@ def test_a_model_in_bf16_is_trained_in_fp32_and_written_in_bf16(run, tmp_path, p
     assert not torch.equal(weight, weight.bfloat16().float())
 
 
-@pytest.mark.parametrize(("family", "name"), [("llava", "multi_modal_projector"), ("qwen2_5_vl", "visual.merger")])
+@pytest.mark.parametrize(
+    ("family", "name"), [("llava", "multi_modal_projector"), ("qwen2_5_vl", "visual.merger"), ("qwen3_vl", "merger")]
+)
 def test_the_projector_is_trained_and_saved_when_asked(run, build, tmp_path, family, name):
     from peft import PeftModel
 

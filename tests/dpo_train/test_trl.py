@@ -8,9 +8,10 @@ from mia_augment.chat import render_prompt
 from mia_dpo_train.encode import PairEncoder, collate
 from mia_dpo_train.families import model_facts
 from mia_dpo_train.metrics import pass_loss
-from mia_dpo_train.model import target_pattern, trainable
+from mia_dpo_train.model import trainable
 from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps
 from mia_dpo_train.settings import TrainSettings
+from mia_dpo_train.targets import target_pattern
 
 trl = pytest.importorskip("trl", reason="TRL is a development dependency; this environment has none")
 

@@ -14,6 +14,7 @@ Blocks = Literal["none", "images", "prompt"]
 
 _TYPE_NAMES = ("mm_token_type_ids", "token_type_ids")
 _LINEAR_LAYERS = ("linear_attention", "mamba", "conv", "recurrent", "ssm")
+_OTHER_SENSES = ("audio", "speech")
 _VISION_NAMES = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower")
 
 
@@ -134,12 +135,20 @@ def projector_names(model: nn.Module) -> list[str]:
     prefix = module_path(base, inner)
     taken = {language_model(model)[0], tower[0] if tower else ""}
     children = [f"{prefix}.{name}" for name, module in inner.named_children() if any(True for _ in module.parameters())]
-    found = [name for name in children if name not in taken]
+    found = [name for name in children if name not in taken and not any(word in name for word in _OTHER_SENSES)]
     if not found and tower:
         found = [f"{tower[0]}.{name}" for name, _ in tower[1].named_children() if "merger" in name]
     if not found:
         raise ModelError(f"{type(base).__name__}: no projector was found between vision tower and language model")
-    return found
+    return [name for part in found for name in _without_lists(base, part)]
+
+
+def _without_lists(base: Any, name: str) -> list[str]:
+    """A module's name; for a list of modules, which no adapter can wrap, the names of its members."""
+    module = base.get_submodule(name)
+    if not isinstance(module, nn.ModuleList | nn.ModuleDict):
+        return [name]
+    return [each for member, _ in module.named_children() for each in _without_lists(base, f"{name}.{member}")]
 
 
 def text_config(model: nn.Module) -> Any:

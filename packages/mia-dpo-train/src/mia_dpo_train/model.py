@@ -5,44 +5,19 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from mia_augment.errors import ConfigError, ModelError
+from mia_augment.errors import ModelError
 from torch import Tensor, nn
 
-from mia_dpo_train.families import base_model, language_model, linear_names, model_facts, projector_names, vision_tower
+from mia_dpo_train.families import base_model, language_model, model_facts, projector_names, vision_tower
 from mia_dpo_train.routes import PairLogps
 from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.setup import decay_groups, set_attention
-
-
-def target_pattern(model: nn.Module, settings: TrainSettings) -> str:
-    """Regular expression that matches exactly the layers to be adapted, by their full names.
-
-    A full name is needed since vision towers have layers of the same names (`q_proj`).
-
-    Raises:
-        ConfigError: a named target is in no layer of the language model.
-    """
-    prefix, decoder = language_model(model)
-    leaves = sorted({name.rsplit(".", 1)[-1] for name in linear_names(decoder)})
-    if settings.lora.targets != "auto":
-        unknown = sorted(set(settings.lora.targets) - set(leaves))
-        if unknown:
-            raise ConfigError(
-                f"lora.targets: {', '.join(unknown)} not in the language model; its linear layers are {', '.join(leaves)}"
-            )
-        leaves = sorted(settings.lora.targets)
-    patterns = [rf"{re.escape(prefix)}\.(.*\.)?({'|'.join(map(re.escape, leaves))})"]
-    tower = vision_tower(model) if settings.train_vision_tower else None
-    if tower:
-        names = sorted({name.rsplit(".", 1)[-1] for name in linear_names(tower[1])})
-        patterns.append(rf"{re.escape(tower[0])}\.(.*\.)?({'|'.join(map(re.escape, names))})")
-    return "|".join(patterns)
+from mia_dpo_train.targets import target_pattern
 
 
 def prepare_for_training(model: Any, settings: TrainSettings, model_id: str) -> nn.Module:
@@ -93,12 +68,12 @@ def _unfreeze(model: Any, settings: TrainSettings) -> None:
     head = model.get_output_embeddings()
     if head is not None:
         head.requires_grad_(True)
-    if settings.train_projector:
-        for name in projector_names(model):
-            model.get_submodule(name).requires_grad_(True)
     tower = vision_tower(model)
     if settings.train_vision_tower and tower:
         tower[1].requires_grad_(True)
+    if settings.train_projector or settings.train_vision_tower:  # in Qwen-VL it lies in the tower
+        for name in projector_names(model):
+            model.get_submodule(name).requires_grad_(settings.train_projector)
 
 
 def _to_fp32(model: nn.Module) -> None:
