@@ -31,7 +31,9 @@ def test_pairs_found_in_the_wild(case: str, kind: str, expected: dict[str, Any],
     root = tmp_path / "img"
     shutil.copytree(HERE / "img", root)
     file, out = placed(case, kind, tmp_path), tmp_path / "out"
-    result = CliRunner().invoke(main, ["import", str(file), "--image-root", str(root), "--out", str(out)])
+    result = CliRunner().invoke(
+        main, ["import", str(file), "--image-root", str(root), "--out", str(out), *expected.get("options", [])]
+    )
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert result.exit_code == (0 if expected["pairs"] else 2), result.output
     if expected["pairs"]:
@@ -50,6 +52,7 @@ def check_folder(out: Path, root: Path, expected: dict[str, Any], output: str) -
     assert manifest is not None
     counts = [manifest.counts[name] for name in ("pairs", "skipped", "renamed")]
     assert counts == [len(expected["pairs"]), len(expected["skipped"]), expected.get("renamed", 0)]
+    assert {name: manifest.counts[name] for name in expected.get("counts", {})} == expected.get("counts", {})
     assert f"{len(expected['pairs'])} pairs, {len(expected['skipped'])} skipped, {expected.get('renamed', 0)} renamed" in output
 
 

@@ -123,7 +123,7 @@ def planned_manifest(folder_in: Path, out: Path, settings: TrainSettings, model_
     """What the manifest of a finished run will say, but for counts and seconds."""
     path = folder_in / "pairs.jsonl"
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected the folder that `mia select` wrote")
+        raise DataError(f"{path}: no such file; expected the folder that `mia select` or `mia import` wrote")
     inputs = {
         "pairs": content_hash(path),
         "model": model_hash(model_id),

@@ -29,8 +29,9 @@ SHOWN = 12
     help="auto: by each row's columns.",
 )
 @click.option("--image-root", type=READ_FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
+@click.option("--drop-system", is_flag=True, help="Leave out system messages instead of the rows that have one.")
 @click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to make; `mia train --pairs` takes it.")
-def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None:
+def import_(file: Path, layout: str, image_root: Path | None, drop_system: bool, out: Path) -> None:
     """Preference pairs of other tools -> a folder to train on, and why each other row was left out."""
     from mia_select.importing import import_folder
 
@@ -38,7 +39,7 @@ def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None
 
     display = Display()
     with display.progress("import") as progress:
-        manifest = import_folder(file, out, layout, image_root=image_root, progress=progress)
+        manifest = import_folder(file, out, layout, image_root=image_root, drop_system=drop_system, progress=progress)
     done(display, "import", manifest.counts, out)
     reasons = {name.removeprefix("skipped/"): n for name, n in manifest.counts.items() if name.startswith("skipped/")}
     for reason, count in list(reasons.items())[:SHOWN]:
@@ -48,7 +49,7 @@ def import_(file: Path, layout: str, image_root: Path | None, out: Path) -> None
 
 
 @click.command()
-@click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select`.")
+@click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select` or `mia import`.")
 @click.option("--format", "layout", type=click.Choice(LAYOUTS), help="Whose format to write.")
 @click.option("--model", help="With --merged: the model that was trained.")
 @click.option("--adapter", type=READ_FOLDER, help="With --merged: its adapter.")

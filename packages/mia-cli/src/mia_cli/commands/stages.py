@@ -145,7 +145,7 @@ def select(scored: Path, out: Path, config: Path | None) -> None:
 
 
 @click.command()
-@click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select`.")
+@click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select` or `mia import`.")
 @_model_options
 @_OUT
 @_config("train")

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mia_augment.errors import DataError
@@ -26,6 +27,11 @@ NamePicture = Callable[[Any, str | None], str]
 `images`; raises Refused or DataError."""
 
 _NAMED_TARGET = re.compile(r"\bIn Image(\d+)\b")
+_MARKUP = re.compile(
+    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<end_of_utterance>|\[/?INST\]|<\|(?:user|assistant|system)\|>|"
+    r"\b(?:ASSISTANT|Assistant|GPT):\s*$"
+)
+"""What chat templates write around a question."""
 _FOREIGN = re.compile(
     r"<(?:video|audio|ImageHere|Image|IMAGE|image_\d+)>|<img>[^<]*</img>|<\|(?:vision_start|image_pad|image_\d+|image)\|>"
 )
@@ -39,16 +45,27 @@ class SkippedRow(Skipped):
     """Its place in the file, from 1."""
 
 
-def to_pair(row: Any, number: int, fmt: str, name_picture: NamePicture) -> PreferencePair | SkippedRow:
+def to_pair(
+    row: Any, number: int, fmt: str, name_picture: NamePicture, without_system: Callable[[], None] | None = None
+) -> PreferencePair | SkippedRow:
     """The pair of a row, or why there is none.
 
     A row that another tool wrote says nothing of regions: several images make a `sequence`, one a `single`; the target is the
     one that the prompt names with "In ImageN", else the first.
+
+    Args:
+        without_system: called for each pair that loses its system message; None: a row with one is refused.
     """
     record_id = f"row-{number}"
     try:
         record_id = _id(row, record_id)
-        return _pair(row, record_id, read_talk(row, fmt), name_picture)
+        talk = read_talk(row, fmt)
+        asked = [message for message in talk.asked if message.role != SYSTEM or message.pictures]
+        drop = without_system is not None and len(asked) < len(talk.asked)
+        pair = _pair(row, record_id, replace(talk, asked=asked) if drop else talk, name_picture)
+        if drop and without_system:
+            without_system()
+        return pair
     except Refused as refused:
         reason = str(refused)
     except DataError as error:
@@ -99,7 +116,10 @@ def _prompt(talk: Talk) -> tuple[str, list[Any]]:
     """The question with its placeholders, and a picture for each."""
     asked = talk.asked
     if any(message.role == SYSTEM for message in asked):
-        raise Refused("system message: a pair has no place for one, and the model would answer to another prompt")
+        raise Refused(
+            "system message: a pair has no place for one, and the model would answer to another prompt; "
+            "if it may go, import with --drop-system"
+        )
     roles = [message.role for message in asked]
     if roles != [USER]:
         if roles[::2] == [USER] * len(roles[::2]) and roles[1::2] == [ASSISTANT] * (len(roles) // 2) and len(roles) % 2:
@@ -110,6 +130,11 @@ def _prompt(talk: Talk) -> tuple[str, list[Any]]:
         raise Refused("no question: the prompt is empty")
     if foreign := _FOREIGN.search(message.text):
         raise Refused(f"placeholder: the prompt holds {foreign.group()}; expected {IMAGE} where a picture stands")
+    if markup := _MARKUP.search(message.text):
+        raise Refused(
+            f"chat markup: the prompt holds {shown(markup.group().strip())}, as if a chat template had been applied; training "
+            "applies the model's own, so give the question alone"
+        )
     pictures, rest = _placed(message, talk)
     if not pictures:
         raise Refused("no image: the row has text only")

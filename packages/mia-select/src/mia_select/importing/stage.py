@@ -49,7 +49,13 @@ def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = 
 
 
 def import_folder(
-    file: Path, out: Path, fmt: str = "auto", *, image_root: Path | None = None, progress: Progress | None = None
+    file: Path,
+    out: Path,
+    fmt: str = "auto",
+    *,
+    image_root: Path | None = None,
+    drop_system: bool = False,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Write `pairs.jsonl`, `images/`, `skipped.jsonl` and a manifest, as training expects them; returns the manifest.
 
@@ -59,6 +65,7 @@ def import_folder(
         fmt: see `import_pairs`.
         image_root: folder to which the pictures' paths are relative; None: the file's own, and those that a manifest
             beside it names.
+        drop_system: leave out system messages, counted as `without_system`, instead of the rows that have one.
         progress: hears how many rows were read.
 
     Raises:
@@ -74,13 +81,15 @@ def import_folder(
     planned = Manifest(
         stage="import",
         version=version("mia-select"),
-        settings={"format": fmt, "image_roots": [root.as_posix() for root in roots]},
+        settings={"format": fmt, "image_roots": [root.as_posix() for root in roots], "drop_system": drop_system},
         inputs={source.name: content_hash(source)},
     )
     before = read_manifest(out)
     if before is not None and before.stage != planned.stage:
         raise DataError(f"{out}: expected a new folder, or one of an earlier import; it holds what `mia {before.stage}` wrote")
-    counts = _write(_records(source, fmt, WrittenPictures(roots, out)), out, file, progress)
+    lost = Counter[str]()
+    without_system = (lambda: lost.update(["without_system"])) if drop_system else None
+    counts = _write(_records(source, fmt, WrittenPictures(roots, out), without_system), out, file, progress) | lost
     manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
     write_manifest(out, manifest)
     return manifest
@@ -94,19 +103,21 @@ def _known(fmt: str) -> None:
 def _source(file: Path, fmt: str) -> Path:
     """The file, or what `export_pairs` wrote into a folder."""
     if file.is_dir():
-        names = [FILES[fmt]] if fmt in FILES else list(FILES.values())
+        names = [FILES[fmt]] if fmt in FILES else [*FILES.values(), PAIRS]
         file = next((file / name for name in names if (file / name).is_file()), file)
     if not file.exists():
         raise DataError(f"{file}: no such file; expected preference pairs as JSON, JSONL or parquet")
     return file
 
 
-def _records(source: Path, fmt: str, name_picture: NamePicture) -> Iterator[PreferencePair | SkippedRow]:
+def _records(
+    source: Path, fmt: str, name_picture: NamePicture, without_system: Callable[[], None] | None = None
+) -> Iterator[PreferencePair | SkippedRow]:
     for number, value in enumerate(read_values(source), 1):
         if isinstance(value, Damaged):
             yield SkippedRow(id=f"row-{number}", row=number, reason=value.reason)
         else:
-            yield to_pair(value, number, fmt, name_picture)
+            yield to_pair(value, number, fmt, name_picture, without_system)
 
 
 def _write(records: Iterator[PreferencePair | SkippedRow], out: Path, file: Path, progress: Progress | None) -> dict[str, int]:
