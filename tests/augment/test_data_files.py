@@ -378,3 +378,52 @@ def test_a_folder_skips_descriptions_and_tells_where_data_lies(tmp_path):
     (tmp_path / ".b.jsonl").write_text(TEXTS[0])
     assert [path.name for path in data_files(tmp_path)] == ["a.jsonl"]
     assert not any(isinstance(value, Damaged) for value in read_values(tmp_path))
+
+
+def every_kind(folder):
+    """Name -> content of a sound file of every kind."""
+    table = "id,image,question,answer\n" + "".join(f'{n},coco/{n}.jpg,"What, é?",A dog.\n' for n in range(6))
+    made = {
+        "a.json": ARRAY.encode(),
+        "b.json": json.dumps({"data": ROWS}, indent=1).encode(),
+        "c.json": ARRAY.encode("utf-16"),
+        "d.jsonl": "\n".join(TEXTS).encode(),
+        "e.jsonl.gz": gzip.compress("\n".join(TEXTS).encode()),
+        "f.jsonl.xz": lzma.compress("\n".join(TEXTS).encode()),
+        "g.csv": table.encode(),
+        "h.json": json.dumps(dict(enumerate(ROWS))).encode(),
+    }
+    tar = [member for n in range(4) for member in members(n)]
+    for name, mode in (("i.tar", "w"), ("j.tar.gz", "w:gz"), ("k.tar", "w:bz2")):
+        made[name] = tar_of(folder / name, tar, mode).read_bytes()
+    return made
+
+
+def test_files_damaged_anywhere_give_rows_and_reasons_or_one_clear_message(tmp_path):
+    draw, store = random.Random(1), EmbeddedPictures(tmp_path / "out").store
+    for name, content in every_kind(tmp_path).items():
+        path = tmp_path / name
+        for _ in range(120):
+            damaged = bytearray(content)
+            for _ in range(draw.choice((1, 1, 3))):
+                place = draw.randrange(len(damaged))
+                how = draw.random()
+                if how < 0.4:
+                    damaged[place] = draw.randrange(256)
+                elif how < 0.6:
+                    del damaged[place:]
+                elif how < 0.8:
+                    del damaged[place : place + draw.randrange(1, 600)]
+                else:
+                    damaged[place:place] = draw.randbytes(draw.randrange(1, 20))
+                if not damaged:
+                    damaged = bytearray(b"[")
+            path.write_bytes(damaged)
+            try:
+                found = list(read_rows(path, store))
+            except DataError as error:
+                found = [Skipped(id=name, reason=str(error))]
+            for one in found:
+                assert one.model_dump_json().encode()  # no half characters
+            told = [one.reason for one in found if one.id == name]
+            assert all(name in reason for reason in told)
