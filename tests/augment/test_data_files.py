@@ -182,6 +182,14 @@ def test_bytes_that_look_like_utf_8_by_chance_do_not_pass_in_a_file_that_is_none
     assert len(reasons(found)) == 3
 
 
+def test_encodings_of_seven_bits_do_not_pass(tmp_path):
+    table = "image,question,answer\na.jpg,これは?,犬\nb.jpg,What?,dog\n".encode("iso2022_jp")
+    lines = "\n".join([json.dumps(row(0, "犬です"), ensure_ascii=False), TEXTS[1]]).encode("iso2022_jp")
+    for name, content in (("a.csv", table), ("a.jsonl", lines)):
+        found = read(tmp_path, content, name)
+        assert len(ids(found)) == len(reasons(found)) == 1
+
+
 def test_a_stray_byte_costs_its_row_alone(tmp_path):
     texts = [json.dumps(row(n, f"Café {n}, naïveté, très Köln"), ensure_ascii=False).encode() for n in range(6)]
     texts[2] = texts[2].replace("é 2".encode(), b"\xe9 2")
@@ -333,6 +341,19 @@ def test_pictures_of_any_packing_give_the_same_samples_however_many_workers(tmp_
                 assert all(resolve_image(image, image_folders(out)).is_file() for image in sample.images)
             trees.append({path: data for path, data in tree(out).items() if path != ".pictures"})
     assert all(other == trees[0] for other in trees)
+
+
+def test_a_tar_of_a_table_and_its_pictures_is_refused_rather_than_half_read(tmp_path):
+    source = tar_of(tmp_path / "a.tar", [*members(0), ("data/rows.jsonl", TEXTS[0].encode())])
+    with pytest.raises(DataError, match=r"holds 'data/rows\.jsonl'; unpack it"):
+        list(read_rows(source, EmbeddedPictures(tmp_path / "out").store))
+
+
+def test_the_picture_of_a_tar_is_meant_whatever_path_its_json_names(tmp_path):
+    talk = {"image": "elsewhere/1.png", "question": "What?", "answer": "That."}
+    source = tar_of(tmp_path / "a.tar", [("1.png", png((1, 0, 0))), ("1.json", json.dumps(talk).encode())])
+    (found,) = read_rows(source, EmbeddedPictures(tmp_path / "out").store)
+    assert (tmp_path / "out" / found.image).read_bytes() == png((1, 0, 0))
 
 
 def test_names_and_links_of_a_tar_lead_nowhere(tmp_path):

@@ -108,6 +108,18 @@ def test_without_a_place_to_keep_them_such_rows_are_skipped(source):
     assert all(row.reason.startswith("bad row: its picture stands in the row") for row in read_rows(source))
 
 
+def test_texts_in_another_encoding_cost_their_row_alone(tmp_path):
+    raw = pyarrow.array([b"What?", b"O\xf9 est-il?", "Où?".encode()] * 200, pyarrow.binary())
+    questions = pyarrow.Array.from_buffers(pyarrow.string(), 600, raw.buffers())
+    table = {"image": [f"{n}.png" for n in range(600)], "question": questions, "answer": ["x"] * 600}
+    parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    found = list(read_rows(tmp_path / "rows.parquet"))
+    assert [row.turns[0][0] for row in found if not isinstance(row, Skipped)] == ["What?", "Où?"] * 200
+    reasons = [row.reason for row in found if isinstance(row, Skipped)]
+    assert len(reasons) == 200
+    assert reasons[199].startswith(r"not UTF-8: row 599 of rows.parquet holds bytes of another encoding, b'O\xf9 est-il?'")
+
+
 def test_a_damaged_parquet_file_is_refused(source):
     source.write_bytes(source.read_bytes()[:-20])
     with pytest.raises(DataError, match="not a valid parquet file"):

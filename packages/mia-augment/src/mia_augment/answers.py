@@ -8,23 +8,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mia_augment.errors import DataError
-from mia_augment.given import nothing, shown
+from mia_augment.given import listed, nothing, shown
 from mia_augment.questions import normal
 
 _ANSWER_KEYS = (
     *("answer", "multiple_choice_answer", "gt", "response", "output", "completion", "caption", "text", "label"),
     *("answers", "direct_answers", "correct_choice_idx"),
 )
+_LISTS = ("answers", "direct_answers")
 _OPTION_KEYS = ("choices", "options")
 
 
 def answer_of(row: Mapping[str, Any]) -> Any:
     """What a row answers to its one question: of several answers the one that most gave.
 
+    Raises:
+        DataError: several answers are given as a text that is no list.
+
     >>> answer_of({"answers": [{"answer": "red"}, {"answer": "dark red"}, {"answer": "Red"}]})
     'red'
     """
-    given = next((row[key] for key in _ANSWER_KEYS if not nothing(row.get(key))), None)
+    key = next((key for key in _ANSWER_KEYS if not nothing(row.get(key))), None)
+    given = row[key] if key else None
+    if key in _LISTS:
+        given = listed(given)
+        if isinstance(given, str) and given.startswith("["):
+            raise DataError(f"bad row: expected a list as {key}, as JSON or Python writes it, got {shown(given)}")
     if not isinstance(given, Sequence) or isinstance(given, str):
         return given
     answers = [one["answer"] if isinstance(one, Mapping) and "answer" in one else one for one in given]
@@ -71,7 +80,7 @@ def with_options(row: Mapping[str, Any], question: Any, answer: Any) -> tuple[An
 
 def _options(row: Mapping[str, Any]) -> list[Any]:
     """The options of a row: a list of them, or columns A, B, C, .."""
-    given = next((row[key] for key in _OPTION_KEYS if not nothing(row.get(key))), None)
+    given = listed(next((row[key] for key in _OPTION_KEYS if not nothing(row.get(key))), None))
     if isinstance(given, Sequence) and not isinstance(given, str):
         return list(given) if len(given) <= 26 and all(isinstance(one, str | int | float) for one in given) else []
     columns = [row.get(letter) for letter in string.ascii_uppercase]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from itertools import chain
 
@@ -10,6 +11,7 @@ from mia_augment.errors import DataError
 from mia_augment.json_values import MAX_ROW, Damaged
 from mia_augment.text_files import Text
 
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1f]")
 _DELIMITERS = ",\t;|"
 
 
@@ -49,6 +51,10 @@ def _lines(text: Text) -> Iterator[str]:
 def _row(names: list[str], cells: list[str], where: str, text: Text) -> dict[str, str] | Damaged:
     if text.doubtful and (reason := text.undecoded("\n".join(cells), where)):
         return Damaged(reason)
+    if any(map(_CONTROL.search, cells)):
+        return Damaged(
+            f"not UTF-8: {where} of {text.name} holds control characters, as texts in other encodings do (ISO-2022-JP)"
+        )
     if len(cells) != len(names):
         expected = ", ".join(names)[:200]
         return Damaged(f"bad row: {where} of {text.name} has {len(cells)} cells, expected {len(names)}: {expected}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
+import io
+import json
 import math
 import os
 import re
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -85,6 +90,31 @@ def nothing(value: Any) -> bool:
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str | bytes | Sequence | Mapping) and len(value) == 0)
+
+
+def listed(value: Any) -> Any:
+    """A list that a table holds as text, as JSON or as Python writes it; anything else as it is.
+
+    >>> listed('["red", "dark red"]'), listed("['red', 'dark red']"), listed("[red]")
+    (['red', 'dark red'], ['red', 'dark red'], '[red]')
+    """
+    if not isinstance(value, str) or not (text := value.strip()).startswith("[") or not text.endswith("]"):
+        return value
+    for read in (json.loads, _python_literal):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+            continue
+        return found if isinstance(found, list) else value
+    return value
+
+
+def _python_literal(text: str) -> Any:
+    """The value of a Python literal, unless texts follow each other without a comma, as numpy prints them."""
+    kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
+    if any(kind == following == tokenize.STRING for kind, following in pairwise(kinds)):
+        raise ValueError("texts without a comma between them")
+    return ast.literal_eval(text)
 
 
 def shown(value: Any, longest: int = 60) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from mia_augment.answers import answer_of, with_options
 from mia_augment.errors import DataError
-from mia_augment.given import holds_picture, nothing, shown
+from mia_augment.given import holds_picture, listed, nothing, shown
 from mia_augment.questions import without_placeholder
 from mia_augment.records import IMAGE
 
@@ -61,18 +59,16 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 def _talk(row: Mapping[str, Any]) -> Any:
     """The turns of a row as objects that say who speaks and what."""
     talk = next((row[key] for key in _TALK_KEYS if row.get(key) is not None), None)
-    if isinstance(talk, str) and talk.lstrip().startswith("["):
-        with contextlib.suppress(ValueError):
-            talk = json.loads(talk)
-    if talk is None and _is_list(row.get("texts")):
-        texts = [text for text in row["texts"] if isinstance(text, Mapping)]
+    talk, texts = listed(talk), listed(row.get("texts"))
+    if talk is None and _is_list(texts):
+        texts = [text for text in texts if isinstance(text, Mapping)]
         return [turn for text in texts for turn in _pair(text.get("user"), text.get("assistant"))]
     return _flat(row) if talk is None else talk
 
 
 def _flat(row: Mapping[str, Any]) -> list[Any]:
     """The turns of a row that has question and answer under names of their own."""
-    questions, answers = row.get("questions"), row.get("answers")
+    questions, answers = listed(row.get("questions")), listed(row.get("answers"))
     if _is_list(questions) and _is_list(answers):
         if len(questions) != len(answers):
             raise DataError(f"bad row: expected an answer to each question, got {len(answers)} to {len(questions)}")
@@ -115,6 +111,8 @@ def _turn(turn: Any, index: int, pictures: list[Any]) -> tuple[str, str]:
     if not isinstance(turn, Mapping):
         raise DataError(f"bad row: expected an object with from and value as turn {index}, got {shown(turn)}")
     who, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if isinstance(text, str) and text.startswith("[{") and '"type"' in text[:40]:  # parts, written as JSON once more
+        text = listed(text)
     if not isinstance(text, str):
         text = _as_text(text, index, pictures)
     role = _ROLES.get(who.lower()) if isinstance(who, str) else None

@@ -21,6 +21,7 @@ MAX_MEMBER = 200_000_000
 MAX_HEADER = 1 << 20
 """Bytes of a member's extended header (a long name, attributes)."""
 _PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "avif", "heic", "heif"))
+_TABLES = ("jsonl", "ndjson", "csv", "tsv", "parquet")
 _TEXTS = {"txt": "caption", "text": "caption", "caption": "caption", "question": "question", "answer": "answer"}
 
 
@@ -73,6 +74,11 @@ def _split(name: str) -> tuple[str, str, str]:
 
 def _add(row: dict[str, Any], extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo, source: Path) -> None:
     kind = extension.rpartition(".")[2]
+    if kind in _TABLES:
+        raise DataError(
+            f"{source}: expected a WebDataset, a picture and its JSON under one name, but it holds {shown(member.name, 200)}; "
+            "unpack it, and name that file and the folder of its pictures"
+        )
     if kind not in _PICTURES | _TEXTS.keys() | {"json"}:
         return
     if member.size > MAX_MEMBER:
@@ -101,4 +107,4 @@ def _finished(key: str, row: dict[str, Any]) -> dict[str, Any] | Damaged:
     if "problem" in row:
         return Damaged(f"bad row: {row['problem']}")
     values = {"id": key, **row.get("values", {})}
-    return {**values, "images": row["pictures"]} if "pictures" in row else values
+    return {**values, "image": row["pictures"]} if "pictures" in row else values
