@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
+from mia_augment.lock import only_writer
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import select
 from mia_select.export import LAYOUTS, export_pairs, import_pairs, trl_rows
@@ -194,6 +195,13 @@ def test_an_imported_export_has_the_same_pairs_and_pictures(folder: Path, tmp_pa
             for at, record in ((tmp_path / "in", pair), (folder, before))
         ]
         assert contents[0] == contents[1]
+
+
+def test_two_imports_do_not_write_one_folder_at_once(folder: Path, tmp_path: Path) -> None:
+    file = export_pairs(folder, "trl", tmp_path / "out")
+    with only_writer(tmp_path / "in"), pytest.raises(ConfigError):
+        import_folder(file, tmp_path / "in")
+    assert import_folder(file, tmp_path / "in").counts["pairs"] == 2
 
 
 def test_an_import_does_not_write_over_another_stage(folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mia_augment.dataset import Damaged, read_values
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, image_folders, read_manifest, write_manifest
 from mia_augment.given import StorePicture
+from mia_augment.lock import only_writer
 from mia_augment.records import PreferencePair
 
 from mia_select.importing.pairs import NamePicture, SkippedRow, own_ids, to_pair
@@ -69,8 +70,8 @@ def import_folder(
         progress: hears how many rows were read.
 
     Raises:
-        ConfigError: unknown format.
-        DataError: no such file, or not one pair in it (with the reasons, counted).
+        ConfigError: unknown format, or another process writes the folder.
+        DataError: no such file, not one pair in it (with the reasons, counted), or a folder of another stage.
     """
     _known(fmt)
     started = time.monotonic()
@@ -89,9 +90,10 @@ def import_folder(
         raise DataError(f"{out}: expected a new folder, or one of an earlier import; it holds what `mia {before.stage}` wrote")
     lost = Counter[str]()
     without_system = (lambda: lost.update(["without_system"])) if drop_system else None
-    counts = _write(_records(source, fmt, WrittenPictures(roots, out), without_system), out, file, progress) | lost
-    manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
-    write_manifest(out, manifest)
+    with only_writer(out):
+        counts = _write(_records(source, fmt, WrittenPictures(roots, out), without_system), out, file, progress) | lost
+        manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
+        write_manifest(out, manifest)
     return manifest
 
 
