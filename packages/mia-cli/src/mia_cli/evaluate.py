@@ -233,8 +233,11 @@ def _trained(shared: SharedModel, trained: Path) -> Callable[[], tuple[Any, Any]
         model, processor = shared.get()
         try:
             adapted = PeftModel.from_pretrained(model, str(trained)).eval()
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise ModelError(f"{trained}: this adapter does not fit the model {shared.settings.name}: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # peft and safetensors raise anything at damaged files
+            said = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{trained}: this adapter does not fit the model {shared.settings.name}: {said}") from error
         shared.release()  # the adapter's layers are in the model now
         return adapted, processor
 

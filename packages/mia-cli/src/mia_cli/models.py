@@ -15,6 +15,7 @@ from mia_augment.reading import read_json
 
 from mia_cli.config import EMBEDDED, ModelSettings, home
 from mia_cli.hub import only_stored
+from mia_cli.templates import check_template
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 LARGE_FILE = 64 << 20
@@ -88,12 +89,15 @@ def load(
             where, dtype=kind, use_safetensors=True, **options, **quantized
         )
         processor = transformers.AutoProcessor.from_pretrained(where, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(f"model {name}: cannot be used as a vision-language model: {_first_lines(error)}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers raises anything at damaged files: KeyError, TypeError, SafetensorError ..
+        raise ModelError(f"model {name}: cannot be used as a vision-language model: {_told(error)}{_cut(folder)}") from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
             raise ModelError(f"model {name}: its processor ({type(processor).__name__}) has no {part.replace('_', ' ')}; "
                              "expected the checkpoint of a vision-language model with its processor files")  # fmt: skip
+    check_template(processor, name)
     return (model if quantized else model.to(place)).eval(), processor
 
 
@@ -117,6 +121,25 @@ def check_folder(folder: Path, name: str) -> None:
         raise ModelError(f"model {name}: {error}") from error
     if not isinstance(value, dict):
         raise ModelError(f"model {name}: {config}: expected an object with keys and values; download the model again")
+
+
+def _told(error: Exception) -> str:
+    """An error of another library: its text, and its class where that says more."""
+    plain = isinstance(error, OSError | ValueError | ImportError | RuntimeError) and str(error)
+    return _first_lines(error) if plain else f"{type(error).__name__}: {_first_lines(error)}"
+
+
+def _cut(folder: Path | None) -> str:
+    """Which weights of a folder are cut off or damaged, if any: the libraries' errors do not name the file."""
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")) if folder else ():
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except Exception as error:  # SafetensorError is only one of them
+            return f"; {path} is damaged ({_first_lines(error)}): download it again"
+    return ""
 
 
 def _first_lines(error: Exception, lines: int = 3) -> str:

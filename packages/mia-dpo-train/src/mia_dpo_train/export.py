@@ -66,12 +66,21 @@ def export_merged(
     try:
         model = AutoModelForImageTextToText.from_pretrained(str(model_folder_or_id), dtype=dtype).eval()
         processor = AutoProcessor.from_pretrained(str(model_folder_or_id))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{model_folder_or_id}: not a vision-language model with a processor: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers raises anything at damaged files
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{model_folder_or_id}: not a vision-language model with a processor: {said}") from error
     probe = pair or _plain_pair()
     opener = open_image or _plain_picture
     base, tokens = _chosen_logp(model, processor, probe, opener)
-    adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
+    except MemoryError:
+        raise
+    except Exception as error:  # peft and safetensors raise anything at damaged files
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{adapter}: this adapter does not fit the model {model_folder_or_id}: {said}") from error
     with_adapter, _ = _chosen_logp(adapted, processor, probe, opener)
     merged = adapted.merge_and_unload(safe_merge=True)
 
