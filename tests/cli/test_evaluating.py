@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, write_jsonl, write_manifest
+from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
 from mia_augment.lock import only_writer
 from mia_augment.records import Region, Sample, Source
-from mia_cli.config import EvaluateSettings
-from mia_cli.evaluate import evaluate_samples
+from mia_cli.config import EvaluateSettings, ReportSettings
+from mia_cli.evaluate import evaluate_samples, read_evaluation
+from mia_cli.layout import Folders
+from mia_cli.report import write_report
+from mia_cli.tables import accuracy_table
+from mia_select.evaluation import Evaluation
 from PIL import Image
+from rich.console import Console
 
 
 def respond(prompts, model, processor, *, open_image, batch_size, max_new_tokens) -> Iterator[SimpleNamespace]:
@@ -52,6 +58,56 @@ def test_a_replaced_picture_is_asked_about_again(samples, tmp_path):
     again = evaluate(samples, tmp_path / "out")
     assert again[0] == first[0]
     assert '"before":"20"' in again[1]
+
+
+def test_samples_with_pictures_of_training_are_counted_wherever_the_figures_are_shown(samples, tmp_path):
+    run_dir = tmp_path / "run"
+    trained, out = Folders(run_dir).trained, Folders(run_dir).evaluated
+    made = Manifest(stage="train", version="1", settings={}, inputs={}, image_folders=["../augment"])
+    write_manifest(trained, made)
+    (trained / "model").mkdir()
+    (trained / "model" / "config.json").write_text("{}")
+    train_samples = Folders(run_dir).samples
+    write_jsonl(train_samples / "samples.jsonl", list(read_jsonl(samples / "samples.jsonl", Sample))[:1])
+    Image.new("RGB", (4, 4), (77, 0, 0)).save(samples / "1.png")
+    (train_samples / "0.png").write_bytes((samples / "0.png").read_bytes())
+
+    def asked() -> Evaluation:
+        shared = SimpleNamespace(id="m", get=lambda: (None, None), release=lambda: None, settings=None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mia_cli.evaluate._trained", lambda *_: shared.get)
+            evaluate_samples(samples, shared, trained / "model", out, EvaluateSettings(), progress=lambda *_: None)
+        return read_evaluation(out)
+
+    found = asked()
+    assert (found.n, found.seen_in_training) == (2, 1)
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(accuracy_table(found))
+    shown = console.export_text()
+    assert "not held out: 1 of 2 samples show pictures that are among the training data" in shown
+    assert "Held-out samples" not in shown
+    write_report(run_dir, run_dir / "report.html", ReportSettings())
+    page = (run_dir / "report.html").read_text()
+    assert "not held out: 1 of 2 samples" in page
+    assert "pictures that training never saw" not in page
+    assert page.count(", not held out") == 1  # on the card of single images
+    Image.new("RGB", (4, 4), (78, 0, 0)).save(samples / "0.png")
+    found = asked()
+    assert (found.seen_in_training, found.flattered) == (0, None)
+    console.print(accuracy_table(found))
+    assert "Held-out samples" in console.export_text()
+
+
+def test_without_a_share_of_pictures_nothing_is_held_out_and_that_is_refused(mia, tmp_path):
+    (tmp_path / "rows.json").write_text("[]")
+    file = tmp_path / "pipeline.yaml"
+    for command in ("run", "ablate"):
+        file.write_text("data: {source: rows.json}\nevaluate: {holdout: 0}\n")
+        result = mia(command, file)
+        assert result.exit_code == 2
+        assert "evaluate.holdout: expected a share of the pictures above 0, got 0" in result.stderr
+    file.write_text("data: {source: rows.json}\nevaluate: {holdout: 0, per_bucket: 0}\n")
+    assert "holdout" not in mia("run", file).stderr
 
 
 def test_predictions_that_were_cut_are_made_again(samples, tmp_path):

@@ -29,11 +29,12 @@ class _Source(BaseModel):
     paths: list[str] = []
 
 
-class _Pictured(BaseModel):
+class Pictured(BaseModel):
     """The fields of a sample or a pair that name pictures."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    id: str = ""
     images: list[str]
     source: _Source = _Source()
 
@@ -41,7 +42,7 @@ class _Pictured(BaseModel):
 def pictures_of(records: Path, *, parts: bool = False) -> list[str]:
     """Names of the pictures of a JSONL file of samples or pairs, in order, each once; with `parts` those of the parts too."""
     found: dict[str, None] = {}
-    for record in read_jsonl(records, _Pictured):
+    for record in read_jsonl(records, Pictured):
         found.update(dict.fromkeys([*record.images, *(record.source.paths if parts else ())]))
     return list(found)
 
@@ -76,14 +77,14 @@ def _look(name: str, folders: Iterable[Path], before: tuple[int, int, str] | Non
         state = path.stat()
         if before and before[:2] == (state.st_size, state.st_mtime_ns):
             return before
-        return state.st_size, state.st_mtime_ns, _hash(path, state.st_size, state.st_mtime_ns)
+        return state.st_size, state.st_mtime_ns, hash_of(path, state.st_size, state.st_mtime_ns)
     except (DataError, OSError):
         return None  # who reads the picture says what is wrong with it
 
 
 @functools.lru_cache(1 << 17)
-def _hash(path: Path, size: int, changed: int) -> str:
-    """A run asks several times before there is a folder to keep the answers in."""
+def hash_of(path: Path, size: int, changed: int) -> str:
+    """Hash of a file of that size and time of change; remembered, since a run asks several times."""
     return content_hash(path)
 
 

@@ -22,10 +22,10 @@ from rich.console import Console
 
 from mia_cli.config import PipelineConfig
 from mia_cli.console import Display
-from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS
+from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS, read_evaluation
 from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
 from mia_cli.models import SharedModel
-from mia_cli.pipeline import augment_stage, check_runnable, evaluate_stage, score_stage, stages, train_stage
+from mia_cli.pipeline import augment_stage, check_held_out, check_runnable, evaluate_stage, score_stage, stages, train_stage
 from mia_cli.runner import Runner, Stage, exclusive
 
 NEEDED = ("augment", "held_out", "score")
@@ -103,6 +103,7 @@ def run_ablation(
     from mia_cli.report import write_report
 
     check_runnable(config)
+    check_held_out(config)
     variants = _chosen(names)
     if not config.evaluate.per_bucket:
         raise ConfigError("evaluate.per_bucket: expected held-out samples to compare on, got 0")
@@ -247,17 +248,19 @@ def _copy_base_answers(source: Path, target: Path) -> None:
 def _compared(run_dir: Path, summaries: dict[int, list[ArmSummary]]) -> Ablation:
     """Writes and returns what came of all arms that could be trained with every seed."""
     found: dict[str, dict[int, list[Prediction]]] = {}
+    flattered: str | None = None
     for seed, lines in summaries.items():
         for line in lines:
             if line.left_out is None:
-                path = ArmFolders(run_dir, line.same_as or line.variant, seed).evaluated / PREDICTIONS
-                found.setdefault(line.variant, {})[seed] = list(read_jsonl(path, Prediction))
+                folder = ArmFolders(run_dir, line.same_as or line.variant, seed).evaluated
+                found.setdefault(line.variant, {})[seed] = list(read_jsonl(folder / PREDICTIONS, Prediction))
+                flattered = flattered or read_evaluation(folder).flattered
     complete = {name: runs for name, runs in found.items() if len(runs) == len(summaries)}
     questions = outcomes(complete)
     out = ablation_folder(run_dir)
     write_jsonl(out / OUTCOMES, questions)
     arms = summaries[min(summaries)]
     against = {name: control for name, control in controls(arms).items() if name in complete}
-    result = Ablation(comparison=compare(questions, against), arms=arms)
+    result = Ablation(comparison=compare(questions, against), arms=arms, flattered=flattered)
     write_json(out / RESULT, result.model_dump(mode="json"))
     return result

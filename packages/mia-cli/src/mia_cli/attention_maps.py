@@ -74,17 +74,17 @@ def make_maps(
     with only_writer(out):
         (out / MANIFEST).unlink(missing_ok=True)
         count = write_jsonl(out / MAPS, _maps(chosen, load, settings, open_image, progress))
-    counts = {"maps": count, "without": len(chosen) - count}
-    manifest = Manifest(
-        stage="attention",
-        version=version("mia-cli"),
-        settings=settings.model_dump(mode="json"),
-        inputs={"key": json.dumps(key, sort_keys=True)},
-        image_folders=relative_folders(folders, to=out),
-        counts=counts,
-        seconds=round(time.monotonic() - started, 3),
-    )
-    write_manifest(out, manifest)
+        counts = {"maps": count, "without": len(chosen) - count}
+        manifest = Manifest(
+            stage="attention",
+            version=version("mia-cli"),
+            settings=settings.model_dump(mode="json"),
+            inputs={"key": json.dumps(key, sort_keys=True)},
+            image_folders=relative_folders(folders, to=out),
+            counts=counts,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        write_manifest(out, manifest)
     return manifest
 
 

@@ -69,7 +69,7 @@ class EvaluateSettings(Settings):
     image_root: Path | None = None
     """Folder that these rows' pictures are relative to; by default the folder of `source`, or `source` itself if it is one."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the pictures kept out of training and asked about instead (unless `source` is given)."""
+    """Share of the pictures kept out of training and asked about instead (unless `source` is given); above 0."""
     per_bucket: int = Field(default=100, ge=0)
     """Samples for each format and number of images; 0 turns evaluation off."""
     formats: list[Format] | None = None

@@ -58,8 +58,8 @@ def run_diagnosis(
             return open_picture(resolve_image(name, places))
 
         with display.progress("diagnose") as progress:
-            asked, readings = ask(chosen, *shared.get(), config, open_image, thorough=thorough, progress=progress)
-        found = diagnose(asked, readings, config, model=shared.settings.name)
+            asked, readings, layer = ask(chosen, *shared.get(), config, open_image, thorough=thorough, progress=progress)
+        found = diagnose(asked, readings, config, model=shared.settings.name, layer=layer)
         write_json(config.run_dir / RESULT, found.model_dump(mode="json"))
     return found
 
@@ -91,15 +91,21 @@ def ask(
     *,
     thorough: bool,
     progress: Report,
-) -> tuple[list[Asked], list[Reading]]:
-    """The model's answers, together and alone, and every readout's ratios. Samples that cannot be opened are left out."""
+) -> tuple[list[Asked], list[Reading], Layer | None]:
+    """The model's answers, together and alone, every readout's ratios, and which layer of these `score` would read.
+
+    Samples that cannot be opened are left out. What `score` is set to is always among what is read, unless it is `auto`, which
+    is a choice among these (None).
+    """
     from mia_attention import Response, try_respond
     from mia_attention.confusions import PartPrompt
     from mia_attention.profiles import layer_profile
-    from mia_attention.scoring import score
+    from mia_attention.scoring import readout_of, score
 
-    kinds = [(rows, weighted) for weighted in ([False, True] if thorough else [False]) for rows in ROWS]
+    wanted = (config.score.rows, config.score.value_weighted)
+    kinds = [(rows, weighted) for weighted in sorted({False, thorough, wanted[1]}) for rows in ROWS]
     total, done = (sum(2 if weighted else 3 for _, weighted in kinds) + 1) * len(samples), 0
+    configured = None if config.score.layer == "auto" else readout_of(model, config.score)
     readings: list[Reading] = []
     answers: dict[str, str] = {}
     for rows, weighted in kinds:
@@ -110,7 +116,10 @@ def ask(
         for layer in profile[0][2] if profile else ():
             readings.append(Reading(rows, layer, weighted, [attentions[layer].ratio for _, _, attentions in profile]))
         progress(done := done + len(samples), total)
-        others: tuple[Layer, ...] = ("rollout",) if weighted else ("rollout", "gradient")
+        others: list[Layer] = ["rollout"] if weighted else ["rollout", "gradient"]
+        read = [*others, *(reading.layer for reading in readings)]
+        if (rows, weighted) == wanted and configured is not None and configured not in read:
+            others.append(configured)  # a mean of several layers, or one that sees only a part of the prompt
         for other in others:
             changed = settings.model_copy(update={"layer": other})
             try:
@@ -131,7 +140,7 @@ def ask(
     progress(total, total)
     # Where the picture alone cannot be asked, there is no answer to compare with: an empty one is no right one.
     texts = [said.text if isinstance(said, Response) else "" for said in alone]
-    return [Asked(s, answers[s.id], text) for s, text in zip(samples, texts, strict=True)], readings
+    return [Asked(s, answers[s.id], text) for s, text in zip(samples, texts, strict=True)], readings, configured
 
 
 def _alone(sample: Sample) -> str:

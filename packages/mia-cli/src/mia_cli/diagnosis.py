@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mia_augment.records import Format, Rows, Sample
 from mia_augment.text import same_answer
-from mia_select.calibration import Ratios, is_inert
+from mia_select.calibration import ENOUGH, Ratios, is_inert
 from mia_select.metrics import auroc_interval
 from mia_select.one_sided import AnswerCounts
 from mia_select.thresholds import Bucket, looks_elsewhere, threshold_for
@@ -43,8 +43,18 @@ class Asked:
         return same_answer(self.response, self.sample.answer)
 
 
-def diagnose(asked: Sequence[Asked], readings: Sequence[Reading], config: PipelineConfig, *, model: str) -> Diagnosis:
-    """What the answers and ratios say, reading by reading, and what follows from it."""
+def diagnose(
+    asked: Sequence[Asked], readings: Sequence[Reading], config: PipelineConfig, *, model: str, layer: Layer | None = None
+) -> Diagnosis:
+    """What the answers and ratios say, reading by reading, and what follows from it.
+
+    Args:
+        asked: samples with the model's answers.
+        readings: their ratios, read in every way.
+        config: with what `score` and `select` are set to.
+        model: its name.
+        layer: what `score.layer` means for the model (`mia_attention.scoring.readout_of`); None: it is `auto`.
+    """
     from mia_attention.layers import score_layer
 
     wrong = [not entry.right for entry in asked]
@@ -52,7 +62,7 @@ def diagnose(asked: Sequence[Asked], readings: Sequence[Reading], config: Pipeli
 
     def scored(reading: Reading, part: Sequence[int]) -> ReadoutScore | None:
         found = score_layer(
-            reading.layer, [reading.ratios[i] for i in part], [wrong[i] for i in part], [groups[i] for i in part]
+            str(reading.layer), [reading.ratios[i] for i in part], [wrong[i] for i in part], [groups[i] for i in part]
         )
         if found is None:
             return None
@@ -62,7 +72,7 @@ def diagnose(asked: Sequence[Asked], readings: Sequence[Reading], config: Pipeli
     every = range(len(asked))
     readouts = [score for reading in readings if (score := scored(reading, every)) is not None]
     best = _best(readings, scored, len(asked))
-    current = configured_reading(readings, config)
+    current = configured_reading(readings, config, layer)
     buckets = [_bucket(bucket, asked, current, config) for bucket in sorted({entry.bucket for entry in asked})]
     configured = None if current is None else scored(current, every)
     one_sided = _one_sided(asked)
@@ -95,11 +105,8 @@ def _best(
     return scored(readings[max(first)[1]], range(1, count, 2)) if first else None
 
 
-def configured_reading(readings: Sequence[Reading], config: PipelineConfig) -> Reading | None:
-    """The readout that `score` is set to; None where its layer is a mean of several or yet to be chosen."""
-    layers = sorted({reading.layer for reading in readings if isinstance(reading.layer, int)})
-    wanted = config.score.layer
-    layer = layers[len(layers) // 2] if wanted == "middle" and layers else wanted
+def configured_reading(readings: Sequence[Reading], config: PipelineConfig, layer: Layer | None) -> Reading | None:
+    """The readout that `score` is set to; None where its layer is yet to be chosen or could not be read."""
     for reading in readings:
         here = (reading.layer, reading.rows, reading.value_weighted)
         if here == (layer, config.score.rows, config.score.value_weighted):
@@ -131,6 +138,7 @@ def _bucket(bucket: Bucket, asked: Sequence[Asked], reading: Reading | None, con
         right_passed=_passed(format_, ratios.right, threshold),
         wrong_passed=_passed(format_, ratios.wrong, threshold),
         inert=threshold is not None and is_inert(format_, ratios, threshold),
+        judged=min(len(ratios.right), len(ratios.wrong)) >= ENOUGH,
     )
 
 

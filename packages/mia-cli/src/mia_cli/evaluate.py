@@ -25,6 +25,7 @@ from mia_augment.files import (
 )
 from mia_augment.ids import check_unique
 from mia_augment.lock import only_writer
+from mia_augment.overlap import seen_in_training, training_folders
 from mia_augment.pictures import open_picture
 from mia_augment.reading import read_json, read_record
 from mia_augment.record_pictures import pictures_digest
@@ -133,11 +134,13 @@ def _evaluate(
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     write_jsonl(out / SKIPPED, skipped)
     write_jsonl(out / PREDICTIONS, predictions)
-    write_json(out / EVALUATION, summarize(predictions).model_dump(mode="json"))
+    seen = _seen_in_training(folder_in, trained)
+    write_json(out / EVALUATION, summarize(predictions, seen_in_training=seen).model_dump(mode="json"))
     buckets = Counter(f"{prediction.format}/{prediction.parts}" for prediction in predictions)
     counts = {
         "samples": len(samples),
         "skipped": len(skipped),
+        **({"seen_in_training": seen} if seen else {}),
         **_by_likelihood(samples, settings),
         **dict(sorted(buckets.items())),
     }
@@ -145,6 +148,15 @@ def _evaluate(
     pictures_digest(folder_in, SAMPLES, out, keep=True)
     write_manifest(out, manifest)
     return manifest
+
+
+def _seen_in_training(folder_in: Path, trained: Path | None) -> int | None:
+    """How many held-out samples show pictures that training saw; None where it is not known what it saw."""
+    if trained is None:
+        return None
+    folder = next((place for place in (trained, trained.parent) if (place / MANIFEST).is_file()), None)
+    training = training_folders(folder) if folder else []
+    return len(seen_in_training(folder_in, training)) if training else None
 
 
 def _by_likelihood(samples: Sequence[Sample], settings: EvaluateSettings) -> dict[str, int]:

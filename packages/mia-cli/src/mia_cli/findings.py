@@ -16,7 +16,8 @@ TELLS = 0.6
 MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
 
-Layer = int | Literal["rollout", "gradient"]
+Layer = int | list[int] | Literal["rollout", "gradient"]
+"""A list: the mean over these layers."""
 
 
 class ReadoutScore(Record):
@@ -34,6 +35,8 @@ class ReadoutScore(Record):
     def name(self) -> str:
         """``layer 3, rows question, value-weighted``."""
         layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
+        if isinstance(layer, list):
+            layer = f"layers {', '.join(map(str, layer))}"
         return f"{layer}, {self.rows} rows{', value-weighted' if self.value_weighted else ''}"
 
 
@@ -58,6 +61,8 @@ class BucketFindings(Record):
     wrong_passed: float | None
     inert: bool
     """The threshold treats right and wrong answers alike."""
+    judged: bool = True
+    """There are right and wrong answers enough, each with a ratio, to say that the threshold is any good."""
 
 
 class Finding(Record):
@@ -96,7 +101,7 @@ def findings(
     """
     n = sum(bucket.n for bucket in buckets)
     right, alone = (sum(getattr(bucket, name) for bucket in buckets) for name in ("right", "right_alone"))
-    if alone < MATCHES * n:
+    if _unmatched(buckets):
         text = (
             f"only {alone} of {n} answers equal the ground truth even with the picture alone: free answers, where equality "
             "does not tell right from wrong, so nothing is known about the attention rule; diagnose rows with short answers too"
@@ -126,6 +131,11 @@ def findings(
     return [*lines, _thresholds(buckets)]
 
 
+def _unmatched(buckets: Sequence[BucketFindings]) -> bool:
+    """Whether equality with the ground truth does not tell right answers from wrong ones here: free answers."""
+    return sum(bucket.right_alone for bucket in buckets) < MATCHES * sum(bucket.n for bucket in buckets)
+
+
 def _tells_more(best: ReadoutScore, configured: ReadoutScore | None) -> bool:
     return configured is None or best.low > configured.auroc
 
@@ -137,7 +147,10 @@ def _read(buckets: Sequence[BucketFindings]) -> bool:
 
 def _attention(configured: ReadoutScore | None, buckets: Sequence[BucketFindings]) -> Finding:
     if configured is None and not _read(buckets):
-        text = "the readout that `score` is set to was not measured: a layer that the model does not have, or a mean of several"
+        text = (
+            "the readout that `score` is set to was not measured: `auto`, which chooses a layer when scoring, or one that "
+            "cannot be read from this model"
+        )
         return Finding(name="attention", good=None, text=text)
     if configured is None:
         text = "whether the ratio tells wrong from right is not known: they never meet in a format and number of images"
@@ -156,21 +169,43 @@ def _thresholds(buckets: Sequence[BucketFindings]) -> Finding:
     if not _read(buckets):
         return Finding(name="thresholds", good=None, text="what the thresholds decide is not known without the ratios")
     with_one = [bucket for bucket in buckets if bucket.threshold is not None]
-    inert = [f"{bucket.format} of {bucket.parts}" for bucket in with_one if bucket.inert]
-    if not inert:
-        return Finding(
-            name="thresholds", good=True, text="the thresholds divide the answers in every format and number of images"
+    if not with_one:
+        return Finding(name="thresholds", good=None, text="none of these formats and numbers of images has a threshold")
+    inert = [bucket for bucket in with_one if bucket.inert]
+    unknown = [bucket for bucket in with_one if not bucket.inert and not bucket.judged]
+    good = False if inert else None if unknown else True
+    parts = []
+    if inert:
+        parts.append(
+            f"the thresholds are inert {_where(inert, with_one)}: they let nearly all answers through or nearly none, right or "
+            "wrong"
         )
-    everywhere = len(inert) == len(with_one)
-    where = "everywhere" if everywhere else f"in {len(inert)} of {len(with_one)} ({', '.join(inert)})"
-    text = f"the thresholds are inert {where}: they let nearly all answers through or nearly none, right or wrong"
-    return Finding(name="thresholds", good=False, text=text)
+    if len(inert) + len(unknown) < len(with_one):
+        divided = [bucket for bucket in with_one if bucket not in inert and bucket not in unknown]
+        parts.append(f"the thresholds divide the answers {_where(divided, with_one)}")
+    if unknown:
+        parts.append(
+            f"what they decide cannot be told {_where(unknown, with_one)}: that takes {ENOUGH} right and {ENOUGH} wrong answers"
+        )
+    return Finding(name="thresholds", good=good, text="; ".join(parts))
+
+
+def _where(some: Sequence[BucketFindings], of: Sequence[BucketFindings]) -> str:
+    if len(some) == len(of):
+        return "in every format and number of images"
+    return f"in {len(some)} of {len(of)} ({', '.join(f'{bucket.format} of {bucket.parts}' for bucket in some)})"
 
 
 def advice(
     buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None
 ) -> dict[str, dict[str, Any]]:
-    """Settings that follow from the findings; empty: keep what is set."""
+    """Settings that follow from the findings; empty: keep what is set.
+
+    Nothing follows from answers that equality does not judge, but where the thresholds are inert; and what was not measured is
+    no reason to turn the attention rule off.
+    """
+    if _unmatched(buckets):
+        return {"select": {"calibrate": "auto"}} if any(bucket.inert for bucket in buckets) else {}
     score: dict[str, Any] = {}
     select: dict[str, Any] = {}
     told = best is not None and best.low > 0.5
@@ -180,7 +215,8 @@ def advice(
             score["value_weighted"] = True
     if any(bucket.inert for bucket in buckets):
         select = {"calibrate": "auto"}
-    if not told and sum(bucket.n - bucket.right for bucket in buckets) >= ENOUGH:
+    measured = [each for each in (best, configured) if each is not None]
+    if measured and all(each.low <= 0.5 for each in measured) and sum(bucket.n - bucket.right for bucket in buckets) >= ENOUGH:
         select = {"attention": False}
     if one_sided is not None:
         score["confusions"], select["rejected"] = True, "both"

@@ -29,6 +29,7 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
         MiaError: a stage cannot be done; what was finished before stays.
     """
     check_runnable(config)
+    check_held_out(config)
     with exclusive(config.run_dir):
         write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
         shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
@@ -51,6 +52,17 @@ def check_runnable(config: PipelineConfig) -> None:
             "for example `accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
     check_environment(config.train)
+
+
+def check_held_out(config: PipelineConfig) -> None:
+    """Raise ConfigError where the evaluation would ask about the very pictures of training."""
+    evaluate = config.evaluate
+    if evaluate.per_bucket and evaluate.holdout == 0 and evaluate.source is None:
+        raise ConfigError(
+            "evaluate.holdout: expected a share of the pictures above 0, got 0: the evaluation would ask about pictures that "
+            "training sees; set a share (0.1), give rows of their own (evaluate.source), or turn evaluation off "
+            "(evaluate.per_bucket: 0)"
+        )
 
 
 def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:

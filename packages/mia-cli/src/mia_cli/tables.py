@@ -65,10 +65,15 @@ def results(run_dir: Path) -> dict[str, Any]:
 
 def accuracy_table(evaluation: Evaluation) -> Table:
     """Accuracy per format and number of images, before and after, with 95 % intervals."""
+    warning = evaluation.flattered
     table = Table(
-        title="Held-out samples: right answers in %, difference in points [95 % interval], McNemar's p",
+        title=f"{'Samples' if warning else 'Held-out samples'}: right answers in %, difference in points [95 % interval], "
+        "McNemar's p",
         title_justify="left",
         title_style="bold",
+        caption=f"note: {warning}" if warning else None,
+        caption_justify="left",
+        caption_style="bold red",
         box=box.SIMPLE,
     )
     table.add_column("format")
@@ -100,9 +105,13 @@ def accuracy_text(accuracy: Accuracy) -> str:
 def show_ablation(ablation: Ablation, console: Console) -> None:
     """Gain of every variant per group of samples; below, what each is, what was reused and what left out."""
     comparison, arms = ablation.comparison, ablation.arms
+    warning = ablation.flattered
     table = Table(
-        title=f"Gain on held-out samples in points, mean of {comparison.seeds} seeds, with half its 95 % interval over samples "
-        "and seeds; * differs from the arm it is compared with",
+        caption=f"note: {warning}" if warning else None,
+        caption_justify="left",
+        caption_style="bold red",
+        title=f"Gain on {'' if warning else 'held-out '}samples in points, mean of {comparison.seeds} seeds, with half "
+        "its 95 % interval over samples and seeds; * differs from the arm it is compared with",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE,

@@ -44,6 +44,8 @@ class Ablation(Record):
     comparison: Comparison
     arms: list[ArmSummary]
     """Of the first seed; the others have as many pairs."""
+    flattered: str | None = None
+    """What to know before believing the figures, where not all questions are truly held out (see `Evaluation`)."""
 
 
 def read_pool(folder: Path, settings: SelectSettings, variant: Variant) -> Pool:

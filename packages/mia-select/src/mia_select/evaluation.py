@@ -66,8 +66,20 @@ class Evaluation(Record):
     """What `evaluation.json` holds."""
 
     n: int
+    seen_in_training: int | None = None
+    """Samples of which a picture is among the training data too; None: it is not known what training saw."""
     rows: list[Row]
     """Per format: all numbers together, then each number; then `multi_image`; then `single`."""
+
+    @property
+    def flattered(self) -> str | None:
+        """What to know before believing the figures, where not all samples are truly held out."""
+        if not self.seen_in_training:
+            return None
+        return (
+            f"not held out: {self.seen_in_training} of {self.n} samples show pictures that are among the training data, so "
+            "these figures say little about pictures the model has not seen"
+        )
 
     def row(self, name: str) -> Row:
         """The line of that name.
@@ -115,8 +127,13 @@ def _match(prompt: str) -> Match:
     return lambda response, answer: same_answer(response, answer) or same_choice(response, answer, choices)
 
 
-def summarize(predictions: Iterable[Prediction], *, seed: int = 0) -> Evaluation:
+def summarize(predictions: Iterable[Prediction], *, seed: int = 0, seen_in_training: int | None = None) -> Evaluation:
     """Accuracy, paired differences and kinds of mistakes, per format and number of images and pooled.
+
+    Args:
+        predictions: of all samples.
+        seed: of the intervals' resampling.
+        seen_in_training: samples with a picture that training saw, as `Evaluation` has it.
 
     Raises:
         ValueError: only some of the predictions have an `after`, or an id stands twice.
@@ -138,7 +155,7 @@ def summarize(predictions: Iterable[Prediction], *, seed: int = 0) -> Evaluation
         rows.append(_row(MULTI, None, None, several, seed))
     if alone:
         rows.append(_row("single", "single", 1, alone, seed))
-    return Evaluation(n=len(everything), rows=rows)
+    return Evaluation(n=len(everything), seen_in_training=seen_in_training, rows=rows)
 
 
 def _check(predictions: list[Prediction]) -> None:

@@ -64,6 +64,7 @@ def _content(found: Ablation) -> dict[str, Any]:
     bound = 100 * max((abs(edge) for effect in shown if effect for edge in (effect.low, effect.high)), default=0.01)
     return {
         "columns": [GROUPS[group] for group in groups],
+        "flattered": found.flattered,
         "against": GROUPS[groups[0]],
         "seeds": table.seeds,
         "questions": sum(rows[arms[0].variant][groups.index(group)].n for group in groups if group in (MULTI, "single")),

@@ -55,26 +55,30 @@ def shown_rows(evaluation: Evaluation) -> list[Row]:
 def section(folder: Path) -> dict[str, Any]:
     """What the page shows of an evaluation; nothing where there is none."""
     if not (folder / EVALUATION).is_file():
-        return {"accuracy": [], "anatomy": None}
-    rows = shown_rows(read_evaluation(folder))
+        return {"accuracy": [], "anatomy": None, "flattered": None}
+    evaluation = read_evaluation(folder)
+    rows = shown_rows(evaluation)
     bound = max((abs(edge) for row in rows if row.difference for edge in (row.difference.low, row.difference.high)), default=0)
-    return {"accuracy": [_line(row, 100 * bound) for row in rows], "anatomy": _anatomy(rows)}
+    return {"accuracy": [_line(row, 100 * bound) for row in rows], "anatomy": _anatomy(rows), "flattered": evaluation.flattered}
 
 
 def facts(folder: Path) -> list[dict[str, str]]:
     """The outcome in a line or two: several images together, and single ones."""
     if not (folder / EVALUATION).is_file():
         return []
-    rows = {row.name: row for row in read_evaluation(folder).rows}
-    return [_fact(rows[name], words) for name, words in ((MULTI, "Several images"), ("single", "Single image")) if name in rows]
+    evaluation = read_evaluation(folder)
+    rows = {row.name: row for row in evaluation.rows}
+    shown = ((MULTI, "Several images"), ("single", "Single image"))
+    return [_fact(rows[name], words, evaluation.flattered) for name, words in shown if name in rows]
 
 
-def _fact(row: Row, words: str) -> dict[str, str]:
+def _fact(row: Row, words: str, flattered: str | None) -> dict[str, str]:
     before, after = f"{100 * row.before.rate:.1f}", f"{100 * row.after.rate:.1f}" if row.after else None
+    warning = ", not held out" if flattered else ""
     return {
         "name": f"{words}, right answers",
         "value": f"{before} → {after} %" if after else f"{before} %",
-        "more": f"{difference_text(row.difference)} points" if row.difference else f"of {row.before.n} samples",
+        "more": (f"{difference_text(row.difference)} points" if row.difference else f"of {row.before.n} samples") + warning,
         "direction": direction(row.difference),
     }
 
