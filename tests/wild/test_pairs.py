@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -74,6 +75,11 @@ def placed(case: str, kind: str, folder: Path) -> Path:
         from pyarrow import parquet
 
         parquet.write_table(pa.Table.from_pylist(_with_bytes(rows)), file)
+    elif kind == "csv":
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.DictWriter(stream, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
     else:
         file.write_text(text if kind == "jsonl" else json.dumps(rows, indent=1), encoding="utf-8")
     return file

@@ -19,6 +19,7 @@ from mia_select.importing.messages import (
     plain,
     said,
 )
+from mia_select.importing.tables import without_text_lists
 
 Row = Mapping[str, Any]
 
@@ -132,6 +133,7 @@ def read_talk(row: Any, fmt: str) -> Talk:
     """
     if not isinstance(row, Mapping):
         raise Refused(f"bad row: expected an object with a prompt and two answers, got {shown(row)}")
+    row = without_text_lists(row)
     for key in ("tools", "videos", "video", "audios", "audio"):
         if row.get(key) and row[key] not in ("[]", "null"):
             kind = "tools" if key == "tools" else "no image"
