@@ -3,8 +3,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from mia_augment.places import holds_coordinates
 from mia_augment.questions import (
-    holds_coordinates,
     lower_first,
     name_target,
     normal,
@@ -66,6 +66,33 @@ def test_the_first_letter_is_lowered_only_where_english_would(question, expected
         "<box>12 34 56 78</box>",
         "Please provide the bounding box coordinate of the region this sentence describes: man.",
         "Give the coordinates of the cup.",
+        "At x=34, y=60",
+        "x: 0.34 and y: 0.6",
+        '{"x": 120, "y": 30}',
+        "The object is at 0.12 0.30 0.56 0.78",
+        "0.12, 0.30, 0.56, 0.78",
+        "120 340 560 780",
+        "12, 30, 56, 78.",
+        "(120, 340)",
+        "What is in the region 12, 40, 330, 200?",
+        "The cup is at (120, 340).",
+        "Click [34, 60].",
+        "(34%, 60%)",
+        "(34.5 px, 60 px)",
+        "It is 34% from the left and 60% from the top.",
+        "120 pixels from its top",
+        "left: 12%; top: 40%",
+        "cup (0.1, 0.2, 0.3, 0.4)",
+        "<|box_start|>(12,30),(56,78)<|box_end|>",
+        "<ref>cup</ref><box>[[12,30,560,780]]</box>",
+        '<point x="10.5" y="20.1" alt="cup">cup</point>',
+        "<phrase>a cup</phrase><object><patch_index_0044><patch_index_0863></object>",
+        '[{"box_2d": [10, 20, 300, 400], "label": "cup"}]',
+        "<quad>(1,2)</quad>",
+        "xmin: 3",
+        "What is the bbox of the cup?",
+        "Draw a bounding-box.",
+        "请给出杯子的坐标。",
     ],
 )
 def test_places_given_by_numbers_are_found(text):
@@ -73,7 +100,30 @@ def test_places_given_by_numbers_are_found(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["There are 3, maybe 4 dogs.", "It was 1,000.50 in (1987).", "f(2, 3) = 5", "On the left.", "[1]"]
+    "text",
+    [
+        "There are 3, maybe 4 dogs.",
+        "It was 1,000.50 in (1987).",
+        "f(2, 3) = 5",
+        "On the left.",
+        "[1]",
+        "The table is 34 x 60 cm.",
+        "2, 3 or 4 dogs",
+        "There are 2, 3, 4 or 5 dogs at the gate.",
+        "It shows (3, 4) as the score pair",
+        "In 1990, 1995, 2000 and 2005 it rose by 12%, 30% and 56%.",
+        "The values are 12%, 30%, 56% and 78%.",
+        "Call 555 123 4567 89 now",
+        "A box with 4 apples, 3 pears, 2 plums and 1 fig",
+        "It is 5 minutes from the station, at 10:30.",
+        "Top left",
+        "max is 5",
+        "3",
+        "The score is 21-25, 25-20, 15-12.",
+        "Is the 3 left of the 4?",
+        "5 m from the left",
+        "A <b>bold</b> word, 3 of them",
+    ],
 )
 def test_other_numbers_are_no_coordinates(text):
     assert not holds_coordinates(text)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -234,10 +235,13 @@ def test_a_symlink_within_the_image_root_is_fine(data, make_row):
 
 @pytest.fixture
 def damaged(data):
-    """Header and end of the red picture are sound, so only decoding tells."""
+    """Header, end and checksums of the red picture are sound, so only decoding tells."""
     path = data.root / "plain/red.png"
     body = bytearray(path.read_bytes())
-    body[body.index(b"IDAT") + 6] ^= 0xFF
+    start = body.index(b"IDAT")
+    end = start + 4 + int.from_bytes(body[start - 4 : start])
+    body[start + 6] ^= 0xFF
+    body[end : end + 4] = zlib.crc32(body[start:end]).to_bytes(4)
     path.write_bytes(body)
 
 

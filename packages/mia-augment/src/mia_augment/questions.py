@@ -14,19 +14,6 @@ from mia_augment.settings import TemplateSettings
 MOVED: frozenset[Format] = frozenset({"grid", "pic_in_pic"})
 """Formats in which the pixels of a picture come to lie elsewhere, so that coordinates would be wrong."""
 
-_NUMBER = r"[-+]?(?:\d{1,7}(?:\.\d{0,12})?|\.\d{1,12})"
-_GAP, _COMMA = r"\s{0,3}", r"\s{0,3},\s{0,3}"
-_POINT = rf"[\[(]{_GAP}\d{{1,7}}{_COMMA}\d{{1,7}}{_GAP}[\])]"
-_COORDINATES = re.compile(
-    rf"[\[(<{{]{_GAP}{_NUMBER}(?:{_COMMA}{_NUMBER}){{3}}{_GAP}[\])>}}]"  # four numbers: a box
-    rf"|[\[(]{_GAP}0?\.\d{{1,12}}{_COMMA}0?\.\d{{1,12}}{_GAP}[\])]"  # two fractions: a point
-    rf"|[\[({{]{_GAP}{_NUMBER}(?:\s{{1,3}}{_NUMBER}){{3}}{_GAP}[\])}}]"  # the same without commas
-    rf"|{_POINT}[^()\[\]]{{0,40}}{_POINT}"  # two points: corners
-    r"|<\d{1,4}>\s?<\d{1,4}>|\bx1\s?[=:]|\bpoint_2d"
-    r"|<loc_?\d+>|<box>|<\|box_start\|>|<point|\bbbox|\bbounding box|\b(?:pixel )?coordinates?\b",
-    re.IGNORECASE,
-)
-"""Every repetition is bounded, so that no text can make the search slow."""
 _PICTURE = re.compile(r"\b(?:image|picture|photograph|photo)(s?)(?:[ #]{0,3}(\d)|\b)")
 _SEVERAL_BEFORE = re.compile(
     r"\b(?:compare|these|those|both|all|two|three|four|five|several|multiple|different|between the|which of the)"
@@ -35,19 +22,6 @@ _SEVERAL_BEFORE = re.compile(
 _ONE_OF_SEVERAL = frozenset(
     {"which", "either", "each", "first", "second", "third", "fourth", "other", "another", "previous", "next"}
 )
-
-
-def holds_coordinates(text: str) -> bool:
-    """Whether a text speaks of places by numbers: boxes, points, location tokens.
-
-    >>> holds_coordinates("[0.12, 0.4, 0.5, 0.9]"), holds_coordinates("There are 3, maybe 4 dogs.")
-    (True, False)
-    """
-    if not ("[" in text or "(" in text or "<" in text or "{" in text):
-        lower = text.lower()
-        if "box" not in lower and "coordinate" not in lower and "x1" not in lower:
-            return False  # the quick way out for nearly all texts
-    return _COORDINATES.search(text) is not None
 
 
 def speaks_of_several_images(question: str) -> bool:

@@ -12,9 +12,10 @@ from mia_augment.collage import Collage, WriteImage
 from mia_augment.companions import Part, TooFew, companions
 from mia_augment.errors import DataError
 from mia_augment.index import Index, StoredRow
+from mia_augment.places import holds_coordinates
 from mia_augment.probe import PictureFolder, hash64
 from mia_augment.prompts import label, sequence_header, single_header
-from mia_augment.questions import MOVED, holds_coordinates, name_target
+from mia_augment.questions import MOVED, name_target
 from mia_augment.records import Format, Region, Sample, Skipped, Source, Turn
 from mia_augment.settings import AugmentSettings
 

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from mia_augment.answers import answer_of, with_options
 from mia_augment.errors import DataError
 from mia_augment.given import holds_picture, listed, nothing, shown
+from mia_augment.placeholders import one_placeholder
 from mia_augment.questions import without_placeholder
 from mia_augment.records import IMAGE
 
@@ -39,6 +40,7 @@ def turns_of(row: Mapping[str, Any]) -> tuple[Turns, list[Any]]:
         texts = texts[1:]
     if not texts:
         raise DataError("no answer: the conversation is empty")
+    texts = [(who, one_placeholder(text)) for who, text in texts]
     placeholders = sum(text.count(IMAGE) for _, text in texts)
     if placeholders > 1:
         raise DataError(f"several images: {IMAGE} stands {placeholders} times in the conversation, expected once")
