@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,6 +54,23 @@ def test_figure_of_one_answer_names_parts_masses_and_ratio(tiny: SimpleNamespace
     shown = texts(plot_look(seen))
     assert f"Image2 (target): {seen.scored.attention.region_mass[1]:.3f}" in shown
     assert f"ratio: {seen.scored.attention.ratio:.2f}" in shown
+
+
+def test_a_picture_of_three_times_the_size_is_as_bright(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    sample = tiny.sequence("s", ["a.png", "b.png"], 1)
+    seen = look(sample, build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
+    first, second = seen.pictures
+    larger = dataclasses.replace(seen, pictures=[first, second.resize((3 * second.width, 3 * second.height))])
+    whole = dataclasses.replace(seen, maps=[np.full((2, 4), 0.02), np.full((8, 4), 0.005)])
+
+    def drawn(shown: Any) -> list[Any]:
+        return [np.asarray(axis.images[0].get_array()) for axis in plot_look(shown).axes if axis.images][2:4]
+
+    for before, after in zip(drawn(seen), drawn(larger), strict=True):
+        assert after == pytest.approx(before)
+    # 0.16 of the attention on each picture, evenly: as bright, whatever the raster
+    assert [float(np.unique(shade).item()) for shade in drawn(whole)] == pytest.approx([1, 1])
 
 
 def test_a_long_question_stays_within_its_figure(tiny: SimpleNamespace) -> None:

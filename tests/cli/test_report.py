@@ -159,6 +159,15 @@ def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):
     assert (second.size, second.getpixel((0, 0))[3]) == ((2, 1), 64)
 
 
+def test_pictures_keep_their_colours_under_the_attention(run_dir):
+    write_jsonl(run_dir / "attention" / "maps.jsonl", [AttentionMap(id="row-0", maps=[[[0.5]], [[1.0]]])])
+    written = run_dir / "colours.html"
+    write_report(run_dir, written, ReportSettings())
+    filters = [rule.split(";")[0] for rule in written.read_text().split("filter:")[1:]]
+    assert " brightness(.75)" in [rule.rstrip(" }") for rule in filters]
+    assert not [rule for rule in filters if any(word in rule for word in ("saturate", "grayscale", "sepia", "hue"))]
+
+
 def test_maps_of_pictures_with_more_cells_are_compared_by_area():
     """The same attention on 4 cells as on 1 is as dense on each quarter of the picture."""
     assert relative_maps([np.full((2, 2), 0.1), np.array([[0.4]])]) == [[[1.0, 1.0], [1.0, 1.0]], [[1.0]]]

@@ -30,11 +30,14 @@ def _pyplot() -> Any:
 
 
 def plot_look(look: Look, *, title: str | None = None) -> Any:
-    """The pictures of one answer with each part's box and share of attention; below them the attention, one scale for all."""
+    """The pictures of one answer with each part's box and share of attention; below them the attention, one scale for all.
+
+    Drawn is the attention of a cell by its share of its picture's area: how many pixels a picture has changes nothing.
+    """
     count = len(look.pictures)
     figure = _pyplot()(figsize=(3.4 * count + 0.8, 7.2), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
-    densities = [_density(mass, picture.size) for mass, picture in zip(look.maps, look.pictures, strict=True)]
+    densities = [mass * mass.size for mass in look.maps]  # per picture area: the cells of a picture are of equal size
     top = max(float(density.max()) for density in densities) or 1.0
     drawn = None
     for index, (picture, density) in enumerate(zip(look.pictures, densities, strict=True)):
@@ -44,7 +47,7 @@ def plot_look(look: Look, *, title: str | None = None) -> Any:
         for axis in axes[:, index]:
             axis.set_axis_off()
             _boxes(axis, look.scored, index)
-    figure.colorbar(drawn, ax=list(axes[1]), shrink=0.8, label="attention, parts of the highest")
+    figure.colorbar(drawn, ax=list(axes[1]), shrink=0.8, label="attention per area, parts of the highest")
     scored = look.scored
     ratio = "none" if scored.attention.ratio is None else f"{scored.attention.ratio:.2f}"
     question = scored.prompt.split("<image>")[-1].strip()
@@ -157,12 +160,6 @@ def _colour(names: Sequence[str], name: str) -> Any:
     from matplotlib import colormaps
 
     return colormaps["tab20"](list(names).index(name) % 20)
-
-
-def _density(mass: Any, size: tuple[int, int]) -> Any:
-    """Mass per pixel of each cell."""
-    cells = mass.shape[0] * mass.shape[1]
-    return mass * cells / (size[0] * size[1])
 
 
 def _boxes(axis: Any, scored: ScoredSample, image: int) -> None:
