@@ -389,6 +389,29 @@ def test_members_that_are_damaged_or_too_large_cost_their_row_and_a_cut_tar_is_r
             list(read_rows(tmp_path / "cut.tar", EmbeddedPictures(tmp_path / "out").store))
 
 
+def test_a_tar_with_absurd_headers_or_holes_is_refused_without_reading_them(tmp_path):
+    header = tarfile.TarInfo("1.png")
+    header.pax_headers = {"comment": "x" * 3_000_000}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(header, io.BytesIO(b""))
+    with pytest.raises(DataError, match="a header of 3000"):
+        list(read_rows(tmp_path / "a.tar"))
+    sparse = tarfile.TarInfo("2.png")
+    sparse.size = 1 << 40
+    (tmp_path / "b.tar").write_bytes(sparse.tobuf() + bytes(10_240))
+    with pytest.raises(DataError, match=r"b\.tar"):
+        list(read_rows(tmp_path / "b.tar"))
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.zst", "b.arrow", "b.json.zip"])
+def test_shards_that_cannot_be_read_are_refused_and_not_passed_over(tmp_path, name):
+    (tmp_path / "a.jsonl").write_text(TEXTS[0])
+    beginning = {"b.jsonl.zst": b"\x28\xb5\x2f\xfd", "b.arrow": b"\xff\xff\xff\xff", "b.json.zip": b"PK\x03\x04"}[name]
+    (tmp_path / name).write_bytes(beginning + bytes(100))
+    with pytest.raises(DataError, match=name):
+        list(read_rows(tmp_path))
+
+
 def test_a_folder_skips_descriptions_and_tells_where_data_lies(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "dataset_info.json").write_text("{}")

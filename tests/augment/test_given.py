@@ -71,6 +71,7 @@ def test_base64_of_every_kind_of_picture_is_known(name):
         ({"bytes": None, "path": "a.png"}, "a.png"),
         ({"path": float("nan"), "url": "a.png"}, "a.png"),
         ("Qk/" + "a" * 100, "Qk/" + "a" * 100),
+        ("Qk1" + "a" * 100, "Qk1" + "a" * 100),
         ("/9j/" + "a" * 60 + ".jpg", "/9j/" + "a" * 60 + ".jpg"),
         (None, None),
         ("", None),

@@ -18,8 +18,9 @@ from mia_augment.text_files import open_text, open_unpacked
 __all__ = ["Damaged", "Row", "parse_row", "read_rows", "read_values"]
 
 KINDS = "JSON, JSONL, CSV, TSV, parquet or WebDataset tar"
-_SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".tar"}
-_PACKED = {".gz", ".bz2", ".xz", ".tgz"}
+_SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".tar", ".arrow"}
+_PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz"}
+"""Also of files that cannot be read, so that they are refused rather than passed over."""
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that lie beside data and describe it."""
 _TAR = slice(257, 262), b"ustar"

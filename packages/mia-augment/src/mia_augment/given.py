@@ -31,7 +31,7 @@ _INSIDE = ("bytes", "path", "url", "image_url", "image", "data", "base64", "sour
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _BEGINNINGS = ("/9j/", "iVBORw0KGg", "R0lGODdh", "R0lGODlh", "UklGR", "SUkq", "TU0AK", "Qk", "AAAA", "_9j_")
 """Base64 of the first bytes of JPEG, PNG, GIF, WEBP, TIFF, BMP, and AVIF or HEIC."""
-_MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*|BM|....ftyp", re.DOTALL)
+_MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0|....ftyp", re.DOTALL)
 
 
 def pictures_given(value: Any) -> list[Any]:

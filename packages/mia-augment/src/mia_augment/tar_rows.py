@@ -9,7 +9,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mia_augment.errors import DataError
 from mia_augment.given import shown
@@ -20,6 +20,8 @@ MAX_MEMBER = 200_000_000
 """Bytes; larger members are not read."""
 MAX_HEADER = 1 << 20
 """Bytes of a member's extended header (a long name, attributes)."""
+MAX_EMPTY_READS = 1000
+"""Reading behind the end so often means that bytes are missing."""
 _PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "avif", "heic", "heif"))
 _TABLES = ("jsonl", "ndjson", "csv", "tsv", "parquet")
 _TEXTS = {"txt": "caption", "text": "caption", "caption": "caption", "question": "question", "answer": "answer"}
@@ -41,6 +43,20 @@ class _Member(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
+class _UpToItsEnd:
+    """A file that is not read on for ever where a member claims more bytes than there are."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._empty = file, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._empty += not data
+        if self._empty > MAX_EMPTY_READS:
+            raise tarfile.ReadError("it breaks off")
+        return data
+
+
 def tar_values(source: Path) -> Iterator[dict[str, Any] | Damaged]:
     """Yield a dict for each row: what its JSON holds, its texts, and its picture as bytes; its name as `id` where it has none.
 
@@ -49,7 +65,7 @@ def tar_values(source: Path) -> Iterator[dict[str, Any] | Damaged]:
     """
     key, row = "", dict[str, Any]()
     try:
-        with open_unpacked(source) as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_Member) as tar:
+        with open_unpacked(source) as file, _opened(_UpToItsEnd(file)) as tar:
             for member in tar:
                 if not member.isfile() or Path(member.name).name.startswith("."):
                     continue
@@ -63,6 +79,10 @@ def tar_values(source: Path) -> Iterator[dict[str, Any] | Damaged]:
         raise DataError(f"{source}: not a valid tar file, or cut off: {error}") from error
     if row:
         yield _finished(key, row)
+
+
+def _opened(file: Any) -> tarfile.TarFile:
+    return tarfile.open(fileobj=file, mode="r|", tarinfo=_Member)
 
 
 def _split(name: str) -> tuple[str, str, str]:
