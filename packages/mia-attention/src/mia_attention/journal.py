@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from mia_augment.errors import DataError
+from mia_augment.reading import naming
+from pydantic import BaseModel
+from pydantic_core import from_json
+
+logger = logging.getLogger(__name__)
 
 Line = tuple[int, str, str]
 """Index of the input record, kind of the result, and its JSON."""
@@ -31,7 +37,7 @@ class Journal:
     @contextlib.contextmanager
     def writing(self) -> Iterator[IO[str]]:
         """The own file, open for `append`."""
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8", newline="\n") as file:
             yield file
 
     @staticmethod
@@ -67,25 +73,46 @@ class Journal:
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self._folder.glob("*.jsonl")):
-            with path.open(encoding="utf-8") as file:
-                header = file.readline()
-                if header != self._header():
+            with path.open("rb") as file:
+                if file.readline() != self._header().encode():
                     continue
                 for line in file:
-                    if line.endswith("\n"):
-                        yield json.loads(line)
+                    if entry := _entry(line):
+                        yield entry
 
     def _header(self) -> str:
         return json.dumps({"work": self._work}) + "\n"
 
     def _trim(self) -> None:
-        """Start the own file, or cut off what a kill left unfinished at its end."""
+        """Start the own file, or cut off what a kill left unfinished at its end, and what is damaged."""
         old = self._path.read_bytes() if self._path.is_file() else b""
-        whole = old[: old.rfind(b"\n") + 1]
-        if not whole.startswith(self._header().encode()):
-            whole = self._header().encode()
+        header, *lines = old.splitlines(keepends=True) or [b""]
+        if header != self._header().encode():
+            header, lines = self._header().encode(), []
+        sound = [line for line in lines if _entry(line)]
+        torn = bool(lines) and not old.endswith(b"\n")
+        if damaged := len(lines) - len(sound) - torn:
+            logger.warning("%s: %d lines of it are damaged; their batches are done again", self._path, damaged)
+        whole = b"".join([header, *sound])
         if whole != old:
-            self._path.write_bytes(whole)
+            with naming(self._path):
+                self._path.write_bytes(whole)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """A finished batch; None where its line was cut off or damaged."""
+    try:
+        entry = _Finished.model_validate_json(line) if line.endswith(b"\n") else None
+        for _, _, text in entry.lines if entry else ():
+            from_json(text)
+    except ValueError:
+        return None
+    return entry.model_dump() if entry else None
+
+
+class _Finished(BaseModel):
+    batch: int
+    lines: list[Line]
 
 
 def check_complete(lines: dict[int, Line], count: int, folder: Path) -> None:

@@ -32,6 +32,7 @@ from mia_augment.files import (
 from mia_augment.ids import check_unique
 from mia_augment.lock import only_writer
 from mia_augment.pictures import open_picture
+from mia_augment.reading import read_json
 from mia_augment.record_pictures import pictures_digest
 from mia_augment.records import Sample, ScoredSample
 from PIL import Image
@@ -139,7 +140,7 @@ def _score(
         }
     )
     if settings.layer == "auto":
-        write_json(out / LAYER, json.loads((out / JOURNAL / LAYER).read_text(encoding="utf-8")))
+        write_json(out / LAYER, read_json(out / JOURNAL / LAYER, f"delete {out / JOURNAL} and run the stage again"))
     else:
         (out / LAYER).unlink(missing_ok=True)
     pictures_digest(folder_in, SAMPLES, out, parts=settings.confusions, keep=True)
@@ -162,14 +163,24 @@ def _with_layer(
     if settings.layer != "auto":
         return settings
     note = journal / LAYER
-    kept = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    if kept.get("work") != _work_key(planned):
+    kept = _kept(note)
+    if kept.get("work") != _work_key(planned) or not isinstance(kept.get("layer"), int):
         first = [sample for sample in samples if sample.parts > 1][: settings.auto_samples]
         choice = find_layer(first, model, processor, settings, open_image=lambda name: _open(name, folders))
         kept = {"work": _work_key(planned), **dataclasses.asdict(choice)}
         write_json(note, kept)
     logger.info("layer %d predicts wrong answers best on the first %d samples", kept["layer"], settings.auto_samples)
     return settings.model_copy(update={"layer": kept["layer"]})
+
+
+def _kept(note: Path) -> dict[str, Any]:
+    """What was noted of the layer; nothing where it is not to be read."""
+    try:
+        kept = read_json(note) if note.is_file() else {}
+    except DataError as error:
+        logger.warning("%s; the layer is chosen again", error)
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _score_missing(

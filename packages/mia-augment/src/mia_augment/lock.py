@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic_core import from_json
+
 from mia_augment.errors import ConfigError
 
 if sys.platform != "win32":
@@ -166,7 +168,7 @@ def _note(descriptor: int) -> None:
 def _holder(descriptor: int) -> dict[str, object]:
     """What the lock's holder noted; `alive` says whether that process is known to live (its workers may outlive it)."""
     try:
-        note = json.loads(os.pread(descriptor, 4096, 0))
+        note = from_json(os.pread(descriptor, 4096, 0))
         here = note["machine"] == socket.gethostname()
         return {**note, "alive": here and _lives(int(note["process"]))}
     except (OSError, ValueError, TypeError, KeyError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import logging
 import shutil
 import time
@@ -16,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from mia_augment.complete import what_is_missing
 from mia_augment.dataset import data_files, read_rows
@@ -162,7 +163,7 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     begun = None
     if key.is_file():
         with contextlib.suppress(ValueError):
-            begun = json.loads(key.read_text(encoding="utf-8"))
+            begun = from_json(key.read_bytes())
     if begun == mine and finished is None:
         log.info("%s: going on where it was interrupted", out)
         return

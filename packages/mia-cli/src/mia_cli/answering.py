@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment.files import atomic_write, read_jsonl
+from mia_augment.reading import naming
 from mia_augment.records import Record, Sample, Skipped
 from mia_select.choices import Alternatives, alternatives, most_likely
 from PIL import Image
@@ -54,7 +55,7 @@ def answer_all(
     """
     mark = path.with_suffix(".key")
     name = digest(key)
-    if path.is_file() and mark.is_file() and mark.read_text("utf-8").strip() == name:
+    if path.is_file() and mark.is_file() and mark.read_bytes().strip() == name.encode():
         return list(read_jsonl(path, Answer))
     path.parent.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
@@ -134,7 +135,7 @@ def _answers(
 def _appended(journal: Path, answers: Sequence[Answer]) -> list[str]:
     """The answers as lines, which are safe in the journal now."""
     lines = [answer.model_dump_json(exclude_defaults=True) for answer in answers]
-    with journal.open("a", encoding="utf-8", newline="\n") as file:
+    with naming(journal), journal.open("a", encoding="utf-8", newline="\n") as file:
         file.write("".join(f"{line}\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
@@ -146,10 +147,22 @@ def _resume(journal: Path, name: str, chunk: int) -> list[str]:
     head = json.dumps({"answers": name})
     lines: list[str] = []
     if journal.is_file():
-        first, *rest = journal.read_text("utf-8").split("\n")
-        if first == head:
-            lines = rest[:-1]  # what follows the last line break is torn
+        first, *rest = journal.read_bytes().split(b"\n")
+        if first == head.encode():
+            lines = _sound(rest[:-1])  # what follows the last line break is torn
     lines = lines[: len(lines) // chunk * chunk]
     with atomic_write(journal) as file:
         file.write("".join(f"{line}\n" for line in [head, *lines]))
     return lines
+
+
+def _sound(lines: Sequence[bytes]) -> list[str]:
+    """The lines before the first that is no answer."""
+    sound: list[str] = []
+    for line in lines:
+        try:
+            Answer.model_validate_json(line)
+        except ValueError:
+            break
+        sound.append(line.decode("utf-8"))
+    return sound

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mia_augment.errors import DataError
+from pydantic_core import from_json
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -101,10 +102,10 @@ def write_state(folder: Path, progressed: Progressed) -> None:
 def read_state(folder: Path) -> Progressed | None:
     """None when the checkpoint is not whole."""
     try:
-        content = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        content = from_json((folder / STATE).read_bytes())
         complete = all((folder / name).stat().st_size == size for name, size in content["sizes"].items())
         return Progressed(**content["progressed"]) if complete else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -134,7 +135,12 @@ def write_tensors(folder: Path, parameters: dict[str, nn.Parameter], optimizer: 
 
 def read_tensors(folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Put what `write_tensors` wrote back in place."""
-    weights, state = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
+    try:
+        weights, state = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
+    except SafetensorError as error:
+        raise DataError(
+            f"{folder}: the checkpoint is damaged ({error}); delete this folder to go on from the one before"
+        ) from error
     if weights.keys() != parameters.keys():
         raise DataError(f"{folder}: its parameters are not those that are trained; delete the folder to start anew")
     with torch.no_grad():

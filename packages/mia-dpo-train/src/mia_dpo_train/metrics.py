@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mia_augment.errors import DataError
+from mia_augment.reading import naming, read_lines
+from pydantic_core import from_json
 from torch import Tensor
 
 from mia_dpo_train.losses import log_ratio_difference, negative_log_likelihoods, preference_losses, rewards
@@ -84,7 +87,8 @@ class MetricsLog:
             return
         lines = self.path.read_bytes().splitlines(keepends=True)[:keep] if keep and self.path.is_file() else []
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"".join(lines))
+        with naming(self.path):
+            self.path.write_bytes(b"".join(lines))
         if self.accelerator.log_with:
             flat = {name: value for name, value in settings.model_dump().items() if isinstance(value, str | int | float)}
             here = {"wandb": {"dir": str(self.path.parent)}}  # tensorboard's folder is the accelerator's
@@ -95,15 +99,17 @@ class MetricsLog:
         self.lines += 1
         if not self.accelerator.is_main_process:
             return
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "part": part, **values}) + "\n")
         if self.accelerator.log_with:
             numbers = {f"{part}/{name}": value for name, value in values.items() if isinstance(value, int | float)}
             self.accelerator.log(numbers, step=step)
 
     def read(self) -> list[dict[str, Any]]:
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        return [json.loads(line) for line in lines]
+        try:
+            return [from_json(line) for _, line in read_lines(self.path)] if self.path.is_file() else []
+        except ValueError as error:
+            raise DataError(f"{self.path}: not valid JSON lines: {error}; delete the folder to train again") from error
 
     def sync(self) -> None:
         """Bring all lines to the disk, as a checkpoint that counts them needs."""

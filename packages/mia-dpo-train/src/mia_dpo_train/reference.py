@@ -18,6 +18,8 @@ from typing import IO, Any
 import torch
 from mia_augment.errors import DataError
 from mia_augment.files import write_json
+from mia_augment.reading import naming, summary
+from pydantic import BaseModel, FiniteFloat, TypeAdapter, ValidationError
 from torch import Tensor
 
 from mia_dpo_train.data import PairSet, batches
@@ -30,6 +32,16 @@ logger = logging.getLogger(__name__)
 
 Logps = dict[str, tuple[float, float]]
 """Digest of a pair (its tokens and pictures; ids may repeat) -> log-probs of (chosen, rejected), nats."""
+
+
+_LINE = TypeAdapter(Logps)
+
+
+class _Store(BaseModel):
+    """What the file holds."""
+
+    key: dict[str, str]
+    logps: dict[str, tuple[FiniteFloat, FiniteFloat]]
 
 
 class ReferenceSource:
@@ -182,35 +194,42 @@ def _read(path: Path, key: dict[str, str], digests: list[str]) -> Logps | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        stored, logps = content["key"], content["logps"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        logger.warning("%s is damaged (%s); computing the reference log-probs again", path, error)
+        content = _Store.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        logger.warning("%s is damaged (%s); computing the reference log-probs again", path, summary(error))
         return None
+    stored, logps = content.key, content.logps
     changed = sorted(name for name in key.keys() | stored.keys() if key.get(name) != stored.get(name))
     if not changed and any(digest not in logps for digest in digests):
         changed = ["pairs"]
     if changed:
         logger.warning("%s is stale (changed: %s); computing the reference log-probs again", path, ", ".join(changed))
         return None
-    return {digest: (chosen, rejected) for digest, (chosen, rejected) in logps.items()}
+    return logps
 
 
 def _read_journal(path: Path, key: dict[str, str]) -> list[Logps]:
     """Finished batches; a line cut off by a crash is dropped from the file, and a journal of other work is begun anew."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    if not lines or json.loads(lines[0]) != key:
+    if not lines or lines[0] != json.dumps(key).encode():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             _write_line(file, key)
         return []
+    done: list[Logps] = []
+    for line in lines[1:]:
+        try:
+            done.append(_LINE.validate_json(line))
+        except ValidationError as error:
+            logger.warning("%s is damaged in line %d (%s); going on from there", path, len(done) + 2, summary(error))
+            break
     with path.open("rb+") as file:
-        file.truncate(sum(len(line) + 1 for line in lines))
-    return [{digest: (values[0], values[1]) for digest, values in json.loads(line).items()} for line in lines[1:]]
+        file.truncate(sum(len(line) + 1 for line in lines[: 1 + len(done)]))
+    return done
 
 
 def _append(path: Path, values: Any) -> None:
-    with path.open("ab") as file:
+    with naming(path), path.open("ab") as file:
         _write_line(file, values)
 
 
