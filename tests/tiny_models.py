@@ -256,6 +256,30 @@ def mistral3() -> Build:
     return Build("mistral3", hf.Mistral3ForConditionalGeneration(config), processor, "[IMG]")
 
 
+def molmo2() -> Build:
+    """Its processor numbers the patches of all pictures of a batch in one row."""
+    tags = ["<|image|>", "<|video|>", "<im_patch>", "<im_col>", "<im_start>", "<low_res_im_start>"]
+    tags += ["<frame_start>", "<im_end>", "<frame_end>", "<im_low>"]
+    tok = tokenizer(tags)
+    images = hf.Molmo2ImageProcessor(size={"height": 56, "width": 56}, patch_size=14, max_crops=2, overlap_margins=[1, 1])
+    video = hf.Molmo2VideoProcessor(size={"height": 56, "width": 56}, patch_size=14)
+    processor = hf.Molmo2Processor(images, video, tok)
+    ids = dict(zip(tags, tok.convert_tokens_to_ids(tags), strict=True))
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    config = hf.Molmo2Config(
+        text_config=dict(TEXT, head_dim=16),
+        vision_config=dict(small, num_hidden_layers=2, image_size=[56, 56], patch_size=14),
+        adapter_config=dict(small, vision_feature_layer=[-1, 0], text_hidden_size=64),
+        image_start_token_id=ids["<im_start>"],
+        low_res_image_start_token_id=ids["<low_res_im_start>"],
+        image_end_token_id=ids["<im_end>"],
+        image_patch_id=ids["<im_patch>"],
+        frame_start_token_id=ids["<frame_start>"],
+        frame_end_token_id=ids["<frame_end>"],
+    )
+    return Build("molmo2", hf.Molmo2ForConditionalGeneration(config), processor, "<|image|>")
+
+
 BUILDERS: dict[str, Callable[[], Build]] = {
     "llava": llava,
     "llava_pad": partial(llava, pad=True),
@@ -273,6 +297,10 @@ BUILDERS: dict[str, Callable[[], Build]] = {
 }
 
 
+OTHERS: dict[str, Callable[[], Build]] = {"molmo2": molmo2}
+"""Families with no boxes of their own."""
+
+
 def build(name: str, *, strong: bool = False) -> Build:
     """A tiny random model of a family (seeded), in eval mode on SDPA, and its processor with a chat template.
 
@@ -280,7 +308,7 @@ def build(name: str, *, strong: bool = False) -> Build:
         strong: with weights so large that attention and images decide what is said.
     """
     torch.manual_seed(0)
-    made = BUILDERS[name]()
+    made = {**BUILDERS, **OTHERS}[name]()
     made.model.eval().set_attn_implementation("sdpa")
     made.processor.chat_template = TEMPLATE.replace("IMAGE_TOKENS", made.tag)
     if strong:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from mia_augment.errors import ModelError
-from torch import Tensor
+from torch import Tensor, nn
 
 from mia_dpo_train.encode import PairBatch
 from mia_dpo_train.families import text_config
@@ -19,6 +20,9 @@ FP32_TOLERANCE = 1e-3
 """Largest difference of a summed log-prob from the plain computation, in nats."""
 LOW_PRECISION_TOLERANCE = 0.05
 """Likewise per response token, where the weights are in 16 bits (their rounding alone reaches 0.01)."""
+
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,59 @@ def choose_route(
     Raises:
         ModelError: the settings force a route that is wrong for this model.
     """
-    was_training = logps.training
-    logps.eval()
     tried: list[str] = []
     candidates = _from_the_cheapest(settings) if settings.route == "auto" else [settings.route]
-    try:
-        with torch.no_grad():
-            for route in candidates:
-                problem = None if route == "plain" else _static_problem(logps, route, settings)
-                problem = problem or _measured_problem(logps, route, batch, call)
-                if problem is None:
-                    logps.route = route
-                    return RouteChoice(route, "; ".join([*tried, f"{route} {_praise(route)}"]))
-                tried.append(f"{route} ruled out: {problem}")
-    finally:
-        logps.train(was_training)
+    with torch.no_grad(), as_in_training(logps, batch, call):
+        for route in candidates:
+            problem = None if route == "plain" else _static_problem(logps, route, settings)
+            problem = problem or _measured_problem(logps, route, batch, call)
+            if problem is None:
+                logps.route = route
+                return RouteChoice(route, "; ".join([*tried, f"{route} {_praise(route)}"]))
+            tried.append(f"{route} ruled out: {problem}")
     raise ModelError(f"route {settings.route} is wrong for this model ({'; '.join(tried)}); set route: auto")
+
+
+@contextlib.contextmanager
+def as_in_training(logps: PairLogps, batch: PairBatch, call: Callable[[PairBatch], Tensor]) -> Iterator[None]:
+    """The model in training mode, in which some families want other inputs, but without dropout.
+
+    Where it is random all the same (dropout that is no module), in evaluation mode.
+    """
+    before = {module: module.training for module in logps.modules()}
+    logps.train()
+    for module in before:
+        if isinstance(module, _DROPOUTS):
+            module.eval()
+    try:
+        route, logps.route = logps.route, "plain"
+        if not torch.equal(call(batch), call(batch)):
+            logps.eval()
+        logps.route = route
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+def batch_problem(
+    logps: PairLogps, batch: PairBatch, alone: Sequence[PairBatch], call: Callable[[PairBatch], Tensor]
+) -> str | None:
+    """How far the log-probs of pairs side by side are from those of each alone; None: within rounding.
+
+    Args:
+        batch: several pairs.
+        alone: the same pairs, one by one.
+    """
+    with torch.no_grad(), as_in_training(logps, batch, call):
+        route, logps.route = logps.route, "plain"
+        together = call(batch)
+        each = torch.cat([call(pair) for pair in alone], dim=1)
+        logps.route = route
+    difference = (together - each).abs()
+    if bool((difference <= _allowed(logps, batch, difference)).all()):
+        return None
+    return f"log-probs of pairs side by side differ from those of each alone by {difference.max().item():.1e}"
 
 
 def _from_the_cheapest(settings: TrainSettings) -> list[Route]:
@@ -96,11 +137,14 @@ def _measured_problem(logps: PairLogps, route: Route, batch: PairBatch, call: Ca
         return f"the rejected answer's log-prob moved by {leak:.1e} when the chosen answer was replaced"
     logps.route = "plain"
     difference = (computed - call(batch)).abs()
-    exact = all(parameter.dtype == torch.float32 for parameter in logps.parameters() if parameter.is_floating_point())
-    allowed = torch.full_like(difference, FP32_TOLERANCE) if exact else LOW_PRECISION_TOLERANCE * batch.lengths
-    if not bool((difference <= allowed).all()):
+    if not bool((difference <= _allowed(logps, batch, difference)).all()):
         return f"log-probs differ from plain by {difference.max().item():.1e}"
     return None
+
+
+def _allowed(logps: PairLogps, batch: PairBatch, difference: Tensor) -> Tensor:
+    exact = all(parameter.dtype == torch.float32 for parameter in logps.parameters() if parameter.is_floating_point())
+    return torch.full_like(difference, FP32_TOLERANCE) if exact else LOW_PRECISION_TOLERANCE * batch.lengths
 
 
 def _with_other_chosen(batch: PairBatch) -> PairBatch:

@@ -37,6 +37,8 @@ class PairSet(Dataset[EncodedPair]):
         self._room = cache_bytes
         self._cache: dict[int, EncodedPair] = {}
         self.measured: list[Measured] = []
+        self.together = False
+        """Whether the pictures of a batch go through the processor in one call (see `mia_dpo_train.joining`)."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -49,6 +51,11 @@ class PairSet(Dataset[EncodedPair]):
             self._room -= encoded.vision_bytes
             self._cache[index] = encoded
         return encoded
+
+    def batch(self, indices: Sequence[int], pad: int) -> PairBatch:
+        """Pairs side by side."""
+        vision = self.encoder.vision([self.pairs[index] for index in indices]) if self.together and len(indices) > 1 else None
+        return collate([self[index] for index in indices], pad, vision)
 
     @property
     def lengths(self) -> list[int]:
@@ -154,21 +161,19 @@ def batches(pairs: PairSet, order: Sequence[Batch], *, workers: int, pad: int) -
     An empty batch gives the shortest pair: its process has to take part in the step, with weight 0.
     """
     shortest = min(range(len(pairs)), key=lambda index: (pairs.lengths[index], index))
-    loader: Any = DataLoader(
-        pairs,
-        batch_sampler=[list(batch) or [shortest] for batch in order],
-        collate_fn=_Collate(pad),
-        num_workers=workers,
-        generator=torch.Generator(),
-    )
+    made = _Batches(pairs, [list(batch) or [shortest] for batch in order], pad)
+    loader: Any = DataLoader(made, batch_size=None, num_workers=workers, generator=torch.Generator())
     yield from loader
 
 
-class _Collate:
-    """Picklable, for worker processes."""
+class _Batches(Dataset[PairBatch]):
+    """Batches by their number; picklable, for worker processes."""
 
-    def __init__(self, pad: int) -> None:
-        self.pad = pad
+    def __init__(self, pairs: PairSet, order: Sequence[Sequence[int]], pad: int) -> None:
+        self.pairs, self.order, self.pad = pairs, order, pad
 
-    def __call__(self, pairs: list[EncodedPair]) -> PairBatch:
-        return collate(pairs, self.pad)
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, number: int) -> PairBatch:
+        return self.pairs.batch(self.order[number], self.pad)

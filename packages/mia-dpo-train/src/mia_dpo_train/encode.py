@@ -112,6 +112,13 @@ class PairEncoder:
             vision=vision,
         )
 
+    def vision(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
+        """What the processor makes of the pictures of several pairs in one call, as the model's own batches are made."""
+        texts = [render_prompt(self.processor, pair.prompt) for pair in pairs]
+        images = [[self.open_image(name) for name in pair.images] for pair in pairs]
+        outputs = self.processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
+        return {name: value for name, value in outputs.items() if name not in _TEXT_OUTPUTS}
+
     def _response(self, pair_id: str, name: str, text: str) -> Tensor:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if self._image_token in ids:
@@ -180,8 +187,8 @@ class PairBatch:
         return int(self.prompt_mask.sum() + self.chosen_mask.sum() + self.rejected_mask.sum())
 
 
-def collate(pairs: Sequence[EncodedPair], pad: int = 0) -> PairBatch:
-    """Put encoded pairs side by side."""
+def collate(pairs: Sequence[EncodedPair], pad: int = 0, vision: dict[str, Tensor] | None = None) -> PairBatch:
+    """Put encoded pairs side by side; `vision`: what stands for their pictures, if it is not to be joined here."""
     prompt, prompt_mask = pad_rows([pair.prompt for pair in pairs], pad, left=True)
     chosen, chosen_mask = pad_rows([pair.chosen for pair in pairs], pad)
     rejected, rejected_mask = pad_rows([pair.rejected for pair in pairs], pad)
@@ -195,9 +202,14 @@ def collate(pairs: Sequence[EncodedPair], pad: int = 0) -> PairBatch:
         chosen_mask=chosen_mask,
         rejected=rejected,
         rejected_mask=rejected_mask,
-        vision={name: concatenate([pair.vision[name] for pair in pairs]) for name in pairs[0].vision},
+        vision=joined_vision(pairs) if vision is None else vision,
         digests=[pair.digest for pair in pairs],
     )
+
+
+def joined_vision(pairs: Sequence[EncodedPair]) -> dict[str, Tensor]:
+    """The pictures of several pairs, each output of the processor concatenated."""
+    return {name: concatenate([pair.vision[name] for pair in pairs]) for name in pairs[0].vision}
 
 
 def pad_rows(rows: Sequence[Tensor], value: int, *, left: bool = False) -> tuple[Tensor, Tensor]:

@@ -47,9 +47,20 @@ class _Store(BaseModel):
 class ReferenceSource:
     """Reference log-probs of a run: stored, or computed again for every batch."""
 
-    def __init__(self, trained: Trained, processor: Any, settings: TrainSettings, out: Path, pad: int) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        processor: Any,
+        settings: TrainSettings,
+        out: Path,
+        pad: int,
+        *,
+        alone: bool = False,
+        together: bool = False,
+    ) -> None:
+        """`alone`: pairs must not be put side by side; `together`: their pictures go through the processor in one call."""
         self.trained, self.settings, self.out, self.pad = trained, settings, out, pad
-        self.processor = processor
+        self.processor, self.alone, self.together = processor, alone, together
         self.stored: Logps = {}
         self.batches = 0
         """Batches of this process that preparing takes."""
@@ -66,13 +77,14 @@ class ReferenceSource:
             "route": trained.logps.route,
             "precision": f"{trained.dtype}/{trained.accelerator.mixed_precision}",
             "attention": trained.attention,
+            **({"pictures": "together"} if self.together else {}),
         }
 
     def prepare(self, named: list[tuple[str, PairSet]], progress: Callable[[int], None]) -> None:
         """Read or compute the store of each set of pairs; nothing to do for an online reference."""
         if self.settings.reference == "online":
             return
-        size = 2 * self.settings.per_device_batch_size
+        size = 1 if self.alone else 2 * self.settings.per_device_batch_size
         world = self.trained.accelerator.num_processes
         named = [(name, pairs) for name, pairs in named if len(pairs)]
         self.batches = sum(math.ceil(len(pairs) / (size * world)) for _, pairs in named)

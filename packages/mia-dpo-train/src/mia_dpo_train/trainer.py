@@ -15,11 +15,12 @@ from mia_augment.ids import with_unique_ids
 from mia_augment.pair_checks import without_end_tokens
 from mia_augment.records import PreferencePair, Skipped
 
-from mia_dpo_train.check import RouteChoice, choose_route
+from mia_dpo_train.check import RouteChoice, batch_problem, choose_route
 from mia_dpo_train.checkpoints import whole_folder
 from mia_dpo_train.data import PairSet, Progress, measure
-from mia_dpo_train.encode import OpenImage, PairEncoder, collate
+from mia_dpo_train.encode import OpenImage, PairEncoder
 from mia_dpo_train.environment import check_environment
+from mia_dpo_train.joining import different_pairs, joining_problem
 from mia_dpo_train.loop import Loop
 from mia_dpo_train.model import Trained, prepare_trained, write_trained
 from mia_dpo_train.plan import length_batches
@@ -114,8 +115,9 @@ def _train(
         write_jsonl(out / "skipped.jsonl", skipped)
     trained = prepare_trained(model, settings, accelerator, model_id, longest=max(training.lengths))
     pad = pad_token(processor)
-    choice = _choose(trained, training, settings, pad)
-    reference = ReferenceSource(trained, processor, settings, out, pad)
+    training.together = held.together = _joined_by_processor(training)
+    choice, alone = _choose(trained, training, settings, pad)
+    reference = ReferenceSource(trained, processor, settings, out, pad, alone=alone, together=training.together)
     loop = Loop(trained, settings, out, training, held, reference, pad, progress)
     reference.prepare([("reference", training), ("reference_held_out", held)], loop.report)
     metrics, steps, held_out_metrics = loop.run()
@@ -155,17 +157,42 @@ def _tidied(
     return named[: len(pairs)], named[len(pairs) :], renamed, trimmed
 
 
-def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int) -> RouteChoice:
-    """The start-up check, on the two shortest pairs."""
-    shortest = length_batches(pairs.lengths, 2)[-1]
-    batch = collate([pairs[index] for index in shortest], pad).to(trained.accelerator.device)
+def _joined_by_processor(pairs: PairSet) -> bool:
+    """Whether the pictures of a batch have to go through the processor in one call."""
+    problem = joining_problem(pairs)
+    if problem is not None:
+        logger.warning(
+            "the processor counts over a batch (%s), so it is called anew for every batch of several pairs; "
+            "per_device_batch_size: 1 saves that",
+            problem,
+        )
+    return problem is not None
+
+
+def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int) -> tuple[RouteChoice, bool]:
+    """The start-up checks: the route, on the two shortest pairs; and whether pairs must run alone, on two that differ.
+
+    Raises:
+        ModelError: they must, and the settings put several side by side; or a forced route is wrong for the model.
+    """
+    device = trained.accelerator.device
+    batch = pairs.batch(length_batches(pairs.lengths, 2)[-1], pad).to(device)
     # The model itself, so that neither autocast nor another process takes part; sharded ones only run wrapped.
     call = trained.wrapped if trained.sharded else trained.logps.compute
+    problem, different = None, different_pairs(pairs, 2)
+    if len(different) > 1:
+        each = [pairs.batch([index], pad).to(device) for index in different]
+        problem = batch_problem(trained.logps, pairs.batch(different, pad).to(device), each, call)
+    if problem is not None and settings.per_device_batch_size > 1:
+        raise ModelError(
+            f"{problem}: this model or its processor mixes up the pairs of a batch; set per_device_batch_size: 1 with "
+            f"accumulation: {settings.accumulation * settings.per_device_batch_size} (the same training)"
+        )
     choice = choose_route(trained.logps, batch, settings, call)
     if trained.frozen_copy is not None:
         trained.frozen_copy.route = choice.route
     logger.info("route %s: %s", choice.route, choice.reason)
-    return choice
+    return choice, problem is not None
 
 
 def _memory_advice(settings: TrainSettings, error: Exception) -> str:
