@@ -10,6 +10,7 @@ import json
 import lzma
 import random
 import tarfile
+import tracemalloc
 
 import pytest
 from mia_augment import AugmentSettings, augment_dataset, json_values, tar_rows, text_files
@@ -422,6 +423,21 @@ def test_a_folder_skips_descriptions_and_tells_where_data_lies(tmp_path):
     (tmp_path / ".b.jsonl").write_text(TEXTS[0])
     assert [path.name for path in data_files(tmp_path)] == ["a.jsonl"]
     assert not any(isinstance(value, Damaged) for value in read_values(tmp_path))
+
+
+@pytest.mark.parametrize("around", ["[{}]", '{{"version": 1, "data": [{}]}}'])
+def test_large_files_are_not_held_in_memory(tmp_path, around):
+    rows = ",\n".join(json.dumps(row(n, "word " * 400)) for n in range(8000))
+    content = around.format(rows).encode()
+    (tmp_path / "a.json").write_bytes(content)
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(content, 1))
+    del rows
+    for name in ("a.json", "b.json.gz"):
+        tracemalloc.start()
+        assert sum(1 for _ in read_rows(tmp_path / name)) == 8000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < len(content) / 2
 
 
 def every_kind(folder):
