@@ -88,3 +88,25 @@ def test_of_several_processes_only_the_first_speaks(monkeypatch, capsys):
         monkeypatch.setenv("RANK", rank)
         Display().say("score", f"by rank {rank}")
     assert capsys.readouterr().err.split() == ["score", "by", "rank", "0"]
+
+
+def test_a_fault_of_our_own_keeps_its_traceback_and_says_how_to_report_it(mia, monkeypatch, tmp_path):
+    def broken(folder):
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("mia_cli.status.read_status", broken)
+    (tmp_path / "stages.json").write_text("{}")
+    with pytest.raises(TypeError, match="a fault") as caught:
+        mia("status", tmp_path)
+    assert "please report it" in caught.value.__notes__[0]
+
+
+def test_running_out_of_memory_is_a_message(mia, monkeypatch, tmp_path):
+    def hungry(folder):
+        raise MemoryError
+
+    monkeypatch.setattr("mia_cli.status.read_status", hungry)
+    (tmp_path / "stages.json").write_text("{}")
+    result = mia("status", tmp_path)
+    assert result.exit_code == 2
+    assert "not enough memory" in result.stderr

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mia_augment.errors import DataError
 from mia_augment.pictures import upright_rgb
+from mia_augment.reading import naming
 
 EMBEDDED = "embedded"
 """Folder of these pictures; the first part of their names."""
@@ -37,8 +38,12 @@ class EmbeddedPictures:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            try:
+                with naming(path):
+                    temporary.write_bytes(data)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         return name
 
 

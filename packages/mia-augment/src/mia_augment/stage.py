@@ -31,6 +31,7 @@ from mia_augment.plan import chunks, waves
 from mia_augment.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.probe import PictureFolder
 from mia_augment.questions import MOVED
+from mia_augment.reading import naming
 from mia_augment.records import Skipped
 from mia_augment.samples import Task
 from mia_augment.settings import AugmentSettings
@@ -92,7 +93,8 @@ def augment_dataset(
     job = Job(out=out, image_root=image_root, settings=settings, seed=seed)
 
     def index_into(folder: Path) -> None:
-        build_index(read_rows(source, EmbeddedPictures(out).store), pictures, settings, folder, choice, progress)
+        with naming(folder):
+            build_index(read_rows(source, EmbeddedPictures(out).store), pictures, settings, folder, choice, progress)
 
     finished = read_manifest(out)
     if (

@@ -16,6 +16,7 @@ from mia_augment.indexing import kind_of
 from mia_augment.pictures import save_picture
 from mia_augment.probe import PictureFolder
 from mia_augment.questions import MOVED
+from mia_augment.reading import naming
 from mia_augment.records import Format, Sample
 from mia_augment.samples import Maker, Task
 from mia_augment.settings import AugmentSettings
@@ -78,7 +79,8 @@ class Worker:
         counts.update({f"skipped/{kind}": count for kind, count in reasons.items()})
         lines.append("=" + _Counts(counts=counts).model_dump_json())
         temporary = self._temporary("chunk")
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+        with naming(path):
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
         temporary.replace(path)
         return counts
 

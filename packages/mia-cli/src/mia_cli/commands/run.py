@@ -191,10 +191,15 @@ def embedded(directory: Path) -> None:
         raise ConfigError("the embedded model is missing")
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    if directory.exists():
-        directory.rmdir()
-    temporary.rename(directory)
+    try:
+        temporary.mkdir(parents=True)
+        for file in source.iterdir():  # not copytree, which tells a full disk once for each file
+            shutil.copyfile(file, temporary / file.name)
+        if directory.exists():
+            directory.rmdir()
+        temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     click.echo(f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1e6:.1f} MB, "
                "for AutoModelForImageTextToText and AutoProcessor")  # fmt: skip
 
