@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mia_augment.errors import DataError, ModelError
 from mia_augment.records import Skipped
+from mia_augment.turns import answer_ids, stop_ids
 from torch import Tensor
 
 from mia_attention.adapters import adapter_of
@@ -55,7 +56,8 @@ def likelihoods(
     A prompt is encoded once for all of its answers, and run once in models whose cache can be read on.
 
     Args:
-        answers: for each prompt, texts (no end-of-sequence token is added) or token ids as they are.
+        answers: for each prompt, texts (as the chat template writes them behind the prompt, without what ends the turn) or
+            token ids as they are.
 
     Raises:
         DataError: numbers of prompts and answers differ, an answer is empty or holds the token that stands for pictures, or a
@@ -106,10 +108,30 @@ def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[
 
 
 def _ids(prompt: Prompt, answer: Answer, model: Any, processor: Any) -> list[int]:
-    ids = list(processor.tokenizer(answer, add_special_tokens=False).input_ids) if isinstance(answer, str) else list(answer)
+    ids = said_ids(prompt, answer, model, processor, end=False)
     if not ids or (adapter_of(model) is None and image_token_id(model) in ids):
         raise DataError(f"sample {prompt.id}: expected an answer of at least one token and without pictures, got {answer!r}")
     return ids
+
+
+def said_ids(prompt: Prompt, answer: Answer, model: Any, processor: Any, *, end: bool) -> list[int]:
+    """Token ids of an answer: as they are, or of a text, as the chat template writes it behind the prompt.
+
+    Args:
+        end: with the tokens that end the turn.
+
+    Raises:
+        DataError: the answer is empty or holds a token that ends a turn.
+    """
+    if not isinstance(answer, str):
+        return list(answer)
+    if adapter_of(model) is not None:  # chat formatting is the adapter's own
+        tokenizer = processor.tokenizer
+        return [*tokenizer(answer, add_special_tokens=False).input_ids, *([tokenizer.eos_token_id] if end else [])]
+    try:
+        return answer_ids(processor, prompt.prompt, answer, stops=stop_ids(model), end=end)
+    except DataError as error:
+        raise DataError(f"sample {prompt.id}: {error}") from error
 
 
 def _run(model: Any, prepared: Prepared) -> list[list[Likelihood] | Skipped]:

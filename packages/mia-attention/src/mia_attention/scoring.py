@@ -221,6 +221,7 @@ def scored_sample(
         **{name: getattr(sample, name) for name in Sample.model_fields},
         response=response.text,
         response_tokens=len(response.tokens),
+        response_ids=list(response.tokens),
         mean_logp=response.mean_logp,
         perplexity=response.perplexity,
         attention=attention,

@@ -13,6 +13,7 @@ from mia_augment.records import Attention, Sample
 from mia_attention.adapters import adapter_of
 from mia_attention.given import read_answers
 from mia_attention.inputs import image_token_id
+from mia_attention.likelihood import said_ids
 from mia_attention.responses import OpenImage
 from mia_attention.scoring import Scorer, readout_of
 from mia_attention.settings import ScoreSettings
@@ -37,7 +38,8 @@ def attend(
 
     Args:
         samples: the prompts.
-        responses: for each a text, to which the end-of-sequence token is added, or token ids as they are.
+        responses: for each a text, which the chat template turns into the assistant's turn (with what ends it), or token ids
+            as they are.
         model, processor, settings, open_image: as for `mia_attention.score`; of the settings layer, rows and view count.
 
     Raises:
@@ -75,11 +77,7 @@ def attend(
 
 
 def _ids(sample: Sample, response: str | Sequence[int], model: Any, processor: Any) -> list[int]:
-    if isinstance(response, str):
-        tokenizer = processor.tokenizer
-        ids = [*tokenizer(response, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-    else:
-        ids = list(response)
+    ids = said_ids(sample, response, model, processor, end=True)
     if adapter_of(model) is None and image_token_id(model) in ids:
         raise DataError(f"sample {sample.id}: the answer holds the token that stands for pictures; expected text only")
     return ids

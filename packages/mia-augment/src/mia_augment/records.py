@@ -106,6 +106,8 @@ class ScoredSample(Sample):
 
     response: str
     response_tokens: int = Field(ge=0)
+    response_ids: list[int] | None = None
+    """The tokens that the model emitted, the one that ends its turn included; None: not known."""
     mean_logp: float | None
     """Mean log-prob of the emitted tokens; None: no token was emitted."""
     perplexity: float | None
@@ -133,6 +135,8 @@ class PreferencePair(Record):
     prompt: str
     chosen: str
     rejected: str
+    rejected_ids: list[int] | None = None
+    """The tokens that the model emitted when it gave the rejected answer itself to this prompt; None: it did not."""
     scores: Scores
     target: int = Field(ge=0)
     regions: list[Region] = Field(min_length=1)

@@ -1,23 +1,25 @@
 """From preference pairs to token ids and image tensors.
 
-Convention: the prompt is rendered by the chat template up to where the answer starts; a response is its own tokens,
-`tokenizer(response, add_special_tokens=False)`, followed by the end-of-sequence token. Nothing is ever cut off.
+Convention: the prompt is rendered by the chat template up to where the answer starts; a response is what the template writes
+behind it, up to and with the token that ends the turn (see `mia_augment.turns`). A rejected answer that the model gave itself is
+the tokens that it emitted. Nothing is ever cut off.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mia_augment.chat import render_prompt
 from mia_augment.errors import DataError, ModelError
 from mia_augment.pair_checks import END_TOKENS
-from mia_augment.records import PreferencePair
+from mia_augment.records import IMAGE, PreferencePair
 from mia_augment.refusals import refusal
+from mia_augment.turns import answer_ids, emitted_ids, render_turn
 from PIL.Image import Image
 from torch import Tensor
 
@@ -38,7 +40,7 @@ class EncodedPair:
     types: Tensor | None
     """Which prompt tokens stand for images, where the processor says so: (prompt,)."""
     chosen: Tensor
-    """Token ids with the end-of-sequence token: (chosen,)."""
+    """Token ids with those that end the turn: (chosen,)."""
     rejected: Tensor
     """Likewise: (rejected,)."""
     vision: dict[str, Tensor]
@@ -69,15 +71,18 @@ class EncodedPair:
 
 
 class PairEncoder:
-    """Encodes pairs with a processor; cheap to hand to worker processes."""
+    """Encodes pairs with a processor; cheap to hand to worker processes.
 
-    def __init__(self, processor: Any, open_image: OpenImage) -> None:
+    `stops` are the tokens that the model stops at (`mia_augment.turns.stop_ids`).
+    """
+
+    def __init__(self, processor: Any, open_image: OpenImage, stops: Collection[int] = ()) -> None:
         tokenizer = getattr(processor, "tokenizer", None)
         if tokenizer is None:
             raise ModelError(f"{type(processor).__name__} has no tokenizer: expected the processor of a vision-language model")
-        if tokenizer.eos_token_id is None:
-            raise ModelError(f"{type(tokenizer).__name__} has no end-of-sequence token; a response would never learn to end")
-        self.processor, self.tokenizer, self.open_image = processor, tokenizer, open_image
+        if tokenizer.eos_token_id is None and not stops:
+            render_turn(processor, IMAGE, "Yes.")  # raises where the template ends no answer either
+        self.processor, self.tokenizer, self.open_image, self.stops = processor, tokenizer, open_image, stops
         self.end_tokens = end_tokens(tokenizer)
         """Texts that no answer may hold (see `mia_augment.pair_checks.pair_problem`)."""
 
@@ -107,8 +112,8 @@ class PairEncoder:
             id=pair.id,
             prompt=outputs["input_ids"][0],
             types=outputs[types][0] if types else None,
-            chosen=self._response(pair.id, "chosen", pair.chosen),
-            rejected=self._response(pair.id, "rejected", pair.rejected),
+            chosen=self._response(pair, "chosen"),
+            rejected=self._response(pair, "rejected"),
             vision=vision,
         )
 
@@ -119,11 +124,16 @@ class PairEncoder:
         outputs = self.processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
         return {name: value for name, value in outputs.items() if name not in _TEXT_OUTPUTS}
 
-    def _response(self, pair_id: str, name: str, text: str) -> Tensor:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _response(self, pair: PreferencePair, name: Literal["chosen", "rejected"]) -> Tensor:
+        text: str = getattr(pair, name)
+        ids = emitted_ids(self.processor, pair.rejected_ids, text) if name == "rejected" else None
+        try:
+            ids = ids or answer_ids(self.processor, pair.prompt, text, stops=self.stops)
+        except DataError as error:
+            raise DataError(f"pair {pair.id}: its {name} answer: {error}") from error
         if self._image_token in ids:
-            raise DataError(f"pair {pair_id}: its {name} answer contains the image token; expected plain text")
-        return torch.tensor([*ids, self.tokenizer.eos_token_id], dtype=torch.long)
+            raise DataError(f"pair {pair.id}: its {name} answer contains the image token; expected plain text")
+        return torch.tensor(ids, dtype=torch.long)
 
     @property
     def _image_token(self) -> int | None:

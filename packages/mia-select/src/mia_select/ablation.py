@@ -198,7 +198,7 @@ def _random_rejected(pair: PreferencePair, pool: Sequence[str], seed: int, attem
     for _ in range(attempts if pool else 0):
         response = generator.choice(pool)
         if not same_answer(response, pair.chosen) and not same_answer(response, pair.rejected):
-            return pair.model_copy(update={"rejected": response})
+            return pair.model_copy(update={"rejected": response, "rejected_ids": None})
     return None
 
 

@@ -71,6 +71,7 @@ class Candidate:
             prompt=sample.prompt,
             chosen=sample.answer,
             rejected=self.rejected or "",
+            rejected_ids=sample.response_ids if own else None,
             scores=Scores(
                 ratio=sample.attention.ratio,
                 perplexity=sample.perplexity if own else None,
