@@ -33,7 +33,6 @@ def check_prompt(processor: Any, prompt: str) -> None:
             )
 
 
-
 def message_parts(prompt: str) -> Parts:
     """Split a prompt at its placeholders into the content parts of a chat message, in place.
 
@@ -83,8 +82,8 @@ def user_message(processor: Any, prompt: str) -> dict[str, Any]:
         if True in good:
             return {"role": "user", "content": forms[good.index(True)]}
     raise ModelError(
-        f"the chat template of {type(processor).__name__} cannot render a prompt: expected the text {prompt[-80:]!r} in what it "
-        f"makes, got {first[-200:]!r}; compare it with the one published with the checkpoint"
+        f"the chat template of {type(processor).__name__} cannot render a prompt: expected the text {prompt[-80:]!r}, "
+        f"got {first[-200:]!r}; compare the template with the one published with the checkpoint"
     )
 
 

@@ -6,7 +6,6 @@ turn: the blank that a template puts after ``Assistant:`` is in, the line break 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -153,19 +152,20 @@ def _behind(head: str, whole: str) -> str | None:
 
 
 def _parts_company(processor: Any, head: str, whole: str) -> str:
-    start = len(os.path.commonprefix([head, whole]))
+    same = (place for place, (one, other) in enumerate(zip(head, whole, strict=False)) if one != other)
+    start = max(0, next(same, min(len(head), len(whole))) - 40)
     return (
         f"the chat template of {type(processor).__name__} writes the prompt otherwise when an answer follows: expected "
-        f"{head[max(0, start - 40) :][-200:]!r}, got {whole[max(0, start - 40) :][-200:]!r}; an answer's tokens cannot be told; "
-        "mend the template (chat_template.jinja) so that the conversation begins with the generation prompt"
+        f"{head[start : start + 200]!r}, got {whole[start : start + 200]!r}; an answer's tokens cannot be told; mend the "
+        "template (chat_template.jinja) so that the conversation begins with the generation prompt"
     )
 
 
 def _end(tokenizer: Any, tail: str, stops: Collection[int]) -> tuple[int, ...]:
     """The tokens that end a turn: the first special ones that the template writes behind an answer, or where it writes none,
-    the token that generation stops at."""
-    special = {int(token) for token in tokenizer.all_special_ids} | {int(token) for token in tokenizer.get_added_vocab().values()}
-    special -= {tokenizer.unk_token_id}
+    the token that generation stops at.
+    """
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()} - {tokenizer.unk_token_id}
     ids = _ids(tokenizer, tail) if tail.strip() else []
     first = next((place for place, token in enumerate(ids) if token in special), None)
     if first is None:

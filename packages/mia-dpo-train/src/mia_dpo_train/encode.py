@@ -1,8 +1,8 @@
 """From preference pairs to token ids and image tensors.
 
 Convention: the prompt is rendered by the chat template up to where the answer starts; a response is what the template writes
-behind it, up to and with the token that ends the turn (see `mia_augment.turns`). A rejected answer that the model gave itself is
-the tokens that it emitted. Nothing is ever cut off.
+behind it, up to and with the token that ends the turn (see `mia_augment.turns`). A rejected answer that the model gave itself
+is the tokens that it emitted. Nothing is ever cut off.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from mia_augment.files import write_jsonl
 from mia_augment.ids import with_unique_ids
 from mia_augment.pair_checks import without_end_tokens
 from mia_augment.records import PreferencePair, Skipped
+from mia_augment.turns import stop_ids
 
 from mia_dpo_train.check import RouteChoice, batch_problem, choose_route
 from mia_dpo_train.checkpoints import whole_folder
@@ -23,6 +24,7 @@ from mia_dpo_train.environment import check_environment
 from mia_dpo_train.joining import different_pairs, joining_problem
 from mia_dpo_train.loop import Loop
 from mia_dpo_train.model import Trained, prepare_trained, write_trained
+from mia_dpo_train.own_answers import check_own_answers
 from mia_dpo_train.plan import length_batches
 from mia_dpo_train.reference import ReferenceSource
 from mia_dpo_train.settings import TrainSettings
@@ -102,7 +104,7 @@ def _train(
     model_id: str,
     progress: Progress | None,
 ) -> TrainResult:
-    encoder = PairEncoder(processor, open_image)
+    encoder = PairEncoder(processor, open_image, stop_ids(model))
     pairs, held_out, renamed, trimmed = _tidied(pairs, held_out, encoder.end_tokens)
     cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
     training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
@@ -117,6 +119,7 @@ def _train(
     pad = pad_token(processor)
     training.together = held.together = _joined_by_processor(training)
     choice, alone = _choose(trained, training, settings, pad)
+    _check_answers(trained, training, pad)
     reference = ReferenceSource(trained, processor, settings, out, pad, alone=alone, together=training.together)
     loop = Loop(trained, settings, out, training, held, reference, pad, progress)
     reference.prepare([("reference", training), ("reference_held_out", held)], loop.report)
@@ -193,6 +196,17 @@ def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int)
         trained.frozen_copy.route = choice.route
     logger.info("route %s: %s", choice.route, choice.reason)
     return choice, problem is not None
+
+
+def _check_answers(trained: Trained, pairs: PairSet, pad: int) -> None:
+    """The start-up check of answers, by the untrained model."""
+    call = trained.wrapped if trained.sharded else trained.logps.compute
+    was_training = trained.wrapped.training
+    trained.wrapped.eval()
+    try:
+        check_own_answers(pairs.pairs, pairs.encoder, call, trained.accelerator.device, pad)
+    finally:
+        trained.wrapped.train(was_training)
 
 
 def _memory_advice(settings: TrainSettings, error: Exception) -> str:
