@@ -199,11 +199,11 @@ def test_the_llama_way_of_blanks_is_continued_too(apart: bool) -> None:
             messages, chat_template=chat_templates.LLAVA, **keywords
         ),
     )
-    ids = answer_ids(stand_in, "Q", ANSWER)
-    prompt, whole = tokenizer(["USER: Q ASSISTANT:", "USER: Q ASSISTANT: The cat is red."], add_special_tokens=False)[
-        "input_ids"
-    ]
-    assert tokenizer.decode(prompt + ids) == "USER: Q ASSISTANT: The cat is red.</s>"
+    ids = answer_ids(stand_in, "In Image2,", ANSWER)
+    prompt, whole = tokenizer(
+        ["USER: In Image2, ASSISTANT:", "USER: In Image2, ASSISTANT: The cat is red."], add_special_tokens=False
+    )["input_ids"]
+    assert tokenizer.decode(prompt + ids) == "USER: In Image2, ASSISTANT: The cat is red.</s>"
     assert (prompt + ids == [*whole, tokenizer.eos_token_id]) is apart
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from mia_augment.errors import DataError, ModelError
@@ -63,7 +64,7 @@ def check_own_answers(
         ModelError: the template's wording of most answers is less likely than the emitted tokens by more than
             `WORDING_TOLERANCE`; with both as tokens.
     """
-    found = [_measure(pair, encoder, compute, device, pad) for pair in _own(pairs, encoder)]
+    found = [_measure(pair, encoder, compute, device, pad) for pair in islice(_own(pairs, encoder), CHECKED)]
     checked = [answer for answer in found if answer is not None]
     reworded = [answer for answer in checked if list(answer.rendered) != list(answer.emitted)]
     worse = [answer for answer in reworded if not answer.emitted_logp - answer.rendered_logp <= WORDING_TOLERANCE]
@@ -73,12 +74,13 @@ def check_own_answers(
 
 
 def _own(pairs: Sequence[PreferencePair], encoder: PairEncoder) -> Iterator[PreferencePair]:
-    """The shortest answers whose emitted tokens are known and come to an end."""
-    known = [pair for pair in pairs if emitted_ids(encoder.processor, pair.rejected_ids, pair.rejected)]
-    known.sort(key=lambda pair: (len(pair.rejected_ids or []), pair.id))
-    special = set(encoder.tokenizer.all_special_ids) | set(encoder.stops)
-    complete = [pair for pair in known if pair.rejected_ids and pair.rejected_ids[-1] in special]
-    yield from complete[:CHECKED]
+    """The shortest answers whose emitted tokens are known, come to an end, and are those that the tokenizer makes of a text."""
+    ends = {*encoder.tokenizer.all_special_ids, *encoder.stops}
+    known = [pair for pair in pairs if pair.rejected_ids and pair.rejected_ids[-1] in ends]
+    for pair in sorted(known, key=lambda pair: (len(pair.rejected_ids or []), pair.id)):
+        ids = emitted_ids(encoder.processor, pair.rejected_ids, pair.rejected)
+        if ids and encoder.tokenizer(encoder.tokenizer.decode(ids), add_special_tokens=False)["input_ids"] == ids:
+            yield pair
 
 
 def _measure(
