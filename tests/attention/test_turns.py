@@ -274,7 +274,7 @@ def test_a_template_without_an_assistants_turn_is_refused(turn: str) -> None:
 
 
 def test_a_template_that_loses_the_question_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"cannot render a prompt: expected the text .*what is it"):
+    with pytest.raises(DataError, match=r"cannot render a prompt: expected the text .*what is it"):
         render_prompt(with_template("{{ bos_token }}USER:"), "<image>\nwhat is it")
 
 

@@ -52,7 +52,7 @@ def render_prompt(processor: Any, prompt: str) -> str:
     """One user message with this prompt, through the processor's chat template, up to where the answer starts.
 
     Raises:
-        ModelError: the processor has no chat template, or one that leaves the question out.
+        DataError, ModelError: as `user_message`.
     """
     return apply_template(processor, [user_message(processor, prompt)], generation=True)
 
@@ -65,8 +65,8 @@ def user_message(processor: Any, prompt: str) -> dict[str, Any]:
     the processor's own image token is written into the text instead.
 
     Raises:
-        ModelError: the processor has no chat template, or one that leaves the question out.
-        DataError: the question holds a token that stands for a picture.
+        ModelError: the processor has no chat template.
+        DataError: the question holds a token that stands for a picture, or the template leaves some of it out.
     """
     check_template(processor)
     check_prompt(processor, prompt)
@@ -78,10 +78,12 @@ def user_message(processor: Any, prompt: str) -> dict[str, Any]:
     rendered = [first, *(_try(processor, content) for content in forms[1:] if token)]
     complete = [bool(text) and all(piece.strip() in text for piece in prompt.split(IMAGE)) for text in rendered]
     placed = [ok and (token is None or _in_place(text, prompt, token)) for ok, text in zip(complete, rendered, strict=True)]
+    if not any(rendered):
+        apply_template(processor, [{"role": "user", "content": parts}], generation=True)  # raises what is wrong with it
     for good in (placed, complete):
         if True in good:
             return {"role": "user", "content": forms[good.index(True)]}
-    raise ModelError(
+    raise DataError(
         f"the chat template of {type(processor).__name__} cannot render a prompt: expected the text {prompt[-80:]!r}, "
         f"got {first[-200:]!r}; compare the template with the one published with the checkpoint"
     )
