@@ -180,6 +180,7 @@ def embedded(directory: Path) -> None:
     import shutil
 
     from mia_augment.errors import ConfigError
+    from mia_augment.files import naming
 
     from mia_cli.config import EMBEDDED
     from mia_cli.models import model_folder
@@ -194,7 +195,8 @@ def embedded(directory: Path) -> None:
     try:
         temporary.mkdir(parents=True)
         for file in source.iterdir():  # not copytree, which tells a full disk once for each file
-            shutil.copyfile(file, temporary / file.name)
+            with naming(directory / file.name):
+                shutil.copyfile(file, temporary / file.name)
         if directory.exists():
             directory.rmdir()
         temporary.rename(directory)
