@@ -26,8 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mia_augment import AugmentSettings, augment_dataset
-from mia_augment.files import read_jsonl
 from mia_augment.records import Sample
+from mia_augment.storage.files import read_jsonl
 from PIL import Image, ImageDraw, ImageFont
 
 COMPOSED = {"grid": AugmentSettings(formats={"grid": 1}), "pic_in_pic": AugmentSettings(formats={"pic_in_pic": 1})}

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_augment.files import Manifest, write_jsonl, write_manifest
 from mia_augment.records import Attention, Region, ScoredSample, Source
-from mia_cli.config import ReportSettings
+from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
+from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report import gallery, write_report
-from mia_cli.report.pictures import Thumbnail, thumbnail
+from mia_cli.report.thumbnails import Thumbnail, thumbnail
 from mia_select.settings import SelectSettings
 from mia_select.stage import select_pairs
 from PIL import Image, ImageFilter
@@ -33,7 +33,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 class PooledThumbnails:
-    """Stands in for `mia_cli.report.pictures.Thumbnails`."""
+    """Stands in for `mia_cli.report.thumbnails.Thumbnails`."""
 
     def __init__(self, *_: object) -> None:
         rng = np.random.default_rng(0)

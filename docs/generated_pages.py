@@ -17,9 +17,9 @@ from typing import Any
 import click
 import yaml
 from mia_augment import records
-from mia_cli.config import PipelineConfig
+from mia_cli.config.commented_yaml import commented_yaml, documentation, entries
+from mia_cli.config.schema import PipelineConfig
 from mia_cli.main import main as mia
-from mia_cli.reference import commented_yaml, documentation, entries
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import skimage
 from mia_augment import AugmentSettings, augment_dataset, compose_grid, open_picture
-from mia_augment.compose import GridStyle
-from mia_augment.files import image_folders, read_jsonl, resolve_image, write_json
+from mia_augment.compose.canvas import GridStyle
 from mia_augment.records import Sample
+from mia_augment.storage.files import image_folders, read_jsonl, resolve_image, write_json
 from PIL import Image, ImageDraw, ImageFont
 
 PHOTOGRAPHS = {

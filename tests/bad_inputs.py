@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mia_augment.files import Manifest, write_json, write_manifest
 from mia_augment.records import Sample
-from mia_select.evaluation import predict, summarize
+from mia_augment.storage.files import Manifest, write_json, write_manifest
+from mia_select.evaluation.accuracy import predict, summarize
 from PIL import Image
 
 DEEP = 100_000

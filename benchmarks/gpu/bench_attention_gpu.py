@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import transformers
 from mia_attention import capture_attention
-from mia_attention.batching import is_out_of_memory
+from mia_attention.answering.batches import is_out_of_memory
 from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 IMAGE_TOKEN, TEXT_TOKENS = 9, 64

@@ -31,14 +31,14 @@ sys.path[:0] = [str(ROOT / "packages" / name / "src") for name in ("mia-augment"
 
 import torch  # noqa: E402
 import transformers as hf  # noqa: E402
-from mia_dpo_train import routes  # noqa: E402
-from mia_dpo_train.encode import EncodedPair, PairBatch, collate  # noqa: E402
-from mia_dpo_train.families import ModelFacts, model_facts  # noqa: E402
-from mia_dpo_train.metrics import pass_loss  # noqa: E402
-from mia_dpo_train.model import prepare_for_training, trainable  # noqa: E402
-from mia_dpo_train.packing import PAD, PROMPT, segments  # noqa: E402
-from mia_dpo_train.routes import PairLogps  # noqa: E402
+from mia_dpo_train.data.encode import EncodedPair, PairBatch, collate  # noqa: E402
+from mia_dpo_train.logps import routes  # noqa: E402
+from mia_dpo_train.logps.packing import PAD, PROMPT, segments  # noqa: E402
+from mia_dpo_train.logps.routes import PairLogps  # noqa: E402
+from mia_dpo_train.models.facts import ModelFacts, model_facts  # noqa: E402
+from mia_dpo_train.models.trainable import prepare_for_training, trainable  # noqa: E402
 from mia_dpo_train.settings import LoraSettings, TrainSettings  # noqa: E402
+from mia_dpo_train.training.metrics_log import pass_loss  # noqa: E402
 
 VARIANTS = ["packed", "flex", "kv", "plain", "concatenated", "trl"]
 IMAGE_TOKEN = 32000

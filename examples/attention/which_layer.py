@@ -11,11 +11,10 @@ import argparse
 from pathlib import Path
 
 from mia_attention import ScoreSettings, analyze, find_layer, score_samples
-from mia_augment.errors import DataError
-from mia_augment.files import image_folders, read_jsonl, resolve_image
-from mia_augment.pictures import open_picture
-from mia_augment.records import Sample, ScoredSample
-from mia_cli.models import load
+from mia_augment import DataError, Sample, ScoredSample
+from mia_augment.images import open_picture
+from mia_augment.storage import image_folders, read_jsonl, resolve_image
+from mia_cli.loading.load import load
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mia_attention import ScoreSettings, look
 from mia_attention.plots import plot_look
-from mia_augment import open_picture
-from mia_augment.records import Region, Sample, Source
-from mia_cli import drawing
-from mia_cli.models import load
+from mia_augment import Region, Sample, open_picture
+from mia_augment.records import Source
+from mia_cli.drawn import drawing
+from mia_cli.loading.load import load
 from PIL import Image
 
 

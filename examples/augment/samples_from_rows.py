@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mia_augment import AugmentSettings, augment_dataset
-from mia_augment.files import read_jsonl
-from mia_augment.records import Sample
+from mia_augment import AugmentSettings, Sample, augment_dataset
+from mia_augment.storage import read_jsonl
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
 
 def drawn(folder: Path, pictures: int) -> Path:
     """Rows over drawn pictures."""
-    from mia_cli.drawn_data import ROWS, write_rows
+    from mia_cli.drawn.drawn_data import ROWS, write_rows
 
     write_rows(folder, "train", pictures)
     return folder / ROWS

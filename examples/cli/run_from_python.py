@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mia_cli.config import load_config
-from mia_cli.console import Display
-from mia_cli.drawn_data import ROWS, write_rows
+from mia_cli.config.commented_yaml import commented_yaml
+from mia_cli.config.schema import load_config
+from mia_cli.drawn.drawn_data import ROWS, write_rows
 from mia_cli.pipeline import run_pipeline
-from mia_cli.reference import commented_yaml
-from mia_cli.tables import results
+from mia_cli.terminal.display import Display
+from mia_cli.terminal.result_tables import results
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mia_cli.config import ModelSettings
-from mia_cli.models import SharedModel
+from mia_cli.config.schema import ModelSettings
+from mia_cli.loading.load import SharedModel
 from mia_dpo_train import TrainSettings, train_pairs
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mia_augment.files import read_jsonl
-from mia_augment.records import PreferencePair, ScoredSample
-from mia_select import SelectSettings, select, select_pairs
+from mia_augment import PreferencePair, ScoredSample
+from mia_augment.storage import read_jsonl
+from mia_select import SelectSettings, read_selection, select, select_pairs
 from mia_select.export import export_pairs
 from mia_select.settings import ADVISED
-from mia_select.stage import read_selection
 
 SETTINGS = {
     "the paper's": SelectSettings(),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mia_augment import compose, prompts
-from mia_cli import drawing
+from mia_augment.compose import canvas as compose
+from mia_augment.compose import prompts
+from mia_cli.drawn import drawing
 from model import MEAN, STD
 from PIL import Image
 from transformers import PreTrainedTokenizerFast

@@ -16,13 +16,11 @@ from pathlib import Path
 import model as embedded
 import torch
 from mia_attention import respond
-from mia_augment.files import image_folders, read_jsonl, resolve_image
-from mia_augment.pictures import open_picture
-from mia_augment.records import Sample
-from mia_augment.settings import AugmentSettings
-from mia_augment.stage import augment_dataset
-from mia_cli import drawing
-from mia_select.metrics import wilson
+from mia_augment import AugmentSettings, Sample, augment_dataset
+from mia_augment.images import open_picture
+from mia_augment.storage import image_folders, read_jsonl, resolve_image
+from mia_cli.drawn import drawing
+from mia_select import wilson
 from train import BUCKETS, WORK
 
 TARGET = Path(__file__).parents[2] / "packages/mia-cli/src/mia_cli/embedded"

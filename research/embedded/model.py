@@ -6,8 +6,8 @@ import string
 from dataclasses import dataclass
 
 import torch
-from mia_augment import prompts
-from mia_cli import drawing
+from mia_augment.compose import prompts
+from mia_cli.drawn import drawing
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,

@@ -22,7 +22,7 @@ import data
 import model as embedded
 import numpy as np
 import torch
-from mia_cli import drawing
+from mia_cli.drawn import drawing
 from torch.nn import functional
 
 WORK = Path(__file__).parent / "work"

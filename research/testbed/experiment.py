@@ -23,18 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mia_augment.files import read_jsonl, write_json, write_jsonl
-from mia_augment.records import PreferencePair, ScoredSample
-from mia_cli import drawing
-from mia_cli.config import load_config
-from mia_cli.console import Display
-from mia_cli.drawn_data import ROWS, write_rows
-from mia_cli.models import SharedModel
+from mia_augment import PreferencePair, ScoredSample
+from mia_augment.storage import read_jsonl, write_json, write_jsonl
+from mia_cli.config.schema import load_config
+from mia_cli.drawn import drawing
+from mia_cli.drawn.drawn_data import ROWS, write_rows
+from mia_cli.drawn.quickstart import prepare
+from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import stages
-from mia_cli.quickstart import prepare
 from mia_cli.runner import Runner
-from mia_select.comparison import compare, outcomes
-from mia_select.evaluation import Prediction
+from mia_cli.terminal.display import Display
+from mia_select.evaluation import Prediction, compare, outcomes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "embedded"))
 import data  # research/embedded/data.py

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from experiment import HERE
-from mia_attention.layers import score_layer
-from mia_augment.files import image_folders, read_jsonl, resolve_image, write_json
-from mia_augment.pictures import open_picture
-from mia_augment.records import Sample
-from mia_augment.stage import augment_dataset
-from mia_cli.config import load_config
-from mia_cli.console import Display
+from mia_attention.measure import score_layer
+from mia_augment import Sample, augment_dataset
+from mia_augment.images import open_picture
+from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
+from mia_cli.config.schema import load_config
 from mia_cli.diagnose import ask, choose_samples
 from mia_cli.diagnosis import diagnose
-from mia_cli.drawn_data import ROWS
-from mia_cli.models import load
-from mia_cli.quickstart import prepare
+from mia_cli.drawn.drawn_data import ROWS
+from mia_cli.drawn.quickstart import prepare
+from mia_cli.loading.load import load
+from mia_cli.terminal.display import Display
 from PIL import Image
 
 

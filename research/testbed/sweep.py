@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from experiment import HERE, parser, run, show
-from mia_augment.files import write_json
+from mia_augment.storage import write_json
 
 
 def main() -> None:

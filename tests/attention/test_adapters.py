@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from mia_attention import Call, Encoded, ScoreSettings, capture_attention, register_adapter, respond, score
-from mia_attention.adapters import ADAPTERS
-from mia_attention.families import patch_means
+from mia_attention.models.adapters import ADAPTERS
+from mia_attention.models.pixel_layouts import patch_means
 from mia_augment.errors import ModelError
 from mia_augment.records import Sample
 from PIL import Image

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers as hf
 from mia_attention import capture_attention, capture_rollout
-from mia_attention.decoder import decoder_layers, resolve_layer
+from mia_attention.models.decoder import decoder_layers, resolve_layer
 from mia_augment.errors import ModelError
 from transformers.masking_utils import flash_attention_mask
 
@@ -215,7 +215,7 @@ def test_images_outside_self_attention_are_refused() -> None:
 def test_flex_attention_is_refused(llama: Any) -> None:
     with capture_attention(llama, [0]):
         module: Any = decoder_layers(llama)[0]
-        from mia_attention.probe import _observe
+        from mia_attention.capture.hook import _observe
 
         state = module.__dict__["_mia_attention_probe"]
         with pytest.raises(ModelError, match="cannot be read"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from mia_attention.inputs import encode, image_token_id
-from mia_attention.views import render_with_tail
-from mia_augment.chat import render_prompt
+from mia_attention.answering.model_view import render_with_tail
+from mia_attention.models.inputs import encode, image_token_id
 from mia_augment.errors import ModelError
+from mia_augment.prompting.chat import render_prompt
 
 PROMPT = "Image1:<image>\nImage2:<image>\nIn Image2, what is it?"
 HOISTING = (

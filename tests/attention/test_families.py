@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from mia_attention import BoxCoverage, capture_attention
-from mia_attention.decoder import decoder_layers
-from mia_attention.inputs import encode
+from mia_attention.models.decoder import decoder_layers
+from mia_attention.models.inputs import encode
 from PIL import Image
 
 FAMILIES = [

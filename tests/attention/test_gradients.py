@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from mia_attention import ScoreSettings, read_answers, score
-from mia_attention.inputs import encode
+from mia_attention.models.inputs import encode
 from mia_augment.errors import ModelError
 
 FAMILIES = ["llava", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "idefics3", "gemma3", "mistral3"]
@@ -104,7 +104,7 @@ def test_rows_of_the_question_depend_on_the_answer(tiny: SimpleNamespace) -> Non
 
 
 def test_is_not_mixed_with_layers(tiny: SimpleNamespace) -> None:
-    from mia_attention.readers import reader_for
+    from mia_attention.capture.readers import reader_for
 
     with pytest.raises(ModelError, match="gradient"):
         reader_for(tiny.build("llava").model, ["gradient", 1], value_weighted=False)

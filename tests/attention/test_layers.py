@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from mia_attention import ScoreSettings, choose_layer, layer_profile, score, score_samples
-from mia_attention.layers import grouped_auroc
+from mia_attention.measure.layer_choice import grouped_auroc
 from mia_augment.errors import DataError
-from mia_augment.files import write_jsonl
+from mia_augment.storage.files import write_jsonl
 from sklearn.metrics import roc_auc_score
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mia_attention import likelihoods, respond
-from mia_attention.views import encode_prompts
+from mia_attention.answering.model_view import encode_prompts
 from mia_augment.errors import DataError
 
 OPTIONS = ["a cat", "two dog on the left", "what"]
@@ -68,7 +68,7 @@ def test_a_prompt_run_once_gives_the_same_as_once_per_answer(
         return [[likelihood.logp for likelihood in row] for row in found], sum(pictures)
 
     shared, times = run()
-    monkeypatch.setattr("mia_attention.likelihood.why_not_shared", lambda *_: "for the test")
+    monkeypatch.setattr("mia_attention.answering.likelihood.why_not_shared", lambda *_: "for the test")
     apart, times_apart = run()
     assert [len(row) for row in shared] == [3, 1, 2]
     for row, expected in zip(shared, apart, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mia_attention import BoxCoverage, ScoreSettings, choose_layer, layer_profile, look, score
-from mia_attention.maps import cell_masses
+from mia_attention.measure.maps import cell_masses
 from mia_attention.plots import plot_before_after, plot_look, plot_profile, plot_ratios
 from mia_augment.errors import DataError, ModelError
 

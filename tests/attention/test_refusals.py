@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from mia_attention import likelihoods, try_likelihoods, try_respond
-from mia_attention.confusions import ask_parts
-from mia_attention.refusals import Usable, encode_usable
-from mia_attention.scoring import score
+from mia_attention.answering.part_answers import ask_parts
+from mia_attention.answering.usable import Usable, encode_usable
+from mia_attention.scoring.scorer import score
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ConfigError, DataError, ModelError
+from mia_augment.prompting.refusals import refusal
 from mia_augment.records import Skipped
-from mia_augment.refusals import refusal
 from PIL import Image
 
 REASON = "the model's processor refuses it: "

@@ -11,8 +11,8 @@ import pytest
 import tiny_models
 import torch
 from mia_attention import respond
-from mia_attention.ends import end_tokens, turn_end
-from mia_attention.generate import answer_lengths
+from mia_attention.answering.end_tokens import end_tokens, turn_end
+from mia_attention.answering.generate import answer_lengths
 from mia_augment.errors import DataError
 
 

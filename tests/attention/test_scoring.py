@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from mia_attention import ScoreSettings, respond, score
-from mia_attention.inputs import encode
-from mia_attention.ratio import region_ratio, sequence_ratio
-from mia_attention.views import open_view, record_rng, render_with_tail
-from mia_augment.disturb import disturb
+from mia_attention.answering.model_view import open_view, record_rng, render_with_tail
+from mia_attention.measure.ratio import region_ratio, sequence_ratio
+from mia_attention.models.inputs import encode
+from mia_augment.compose.noise import disturb
 from mia_augment.errors import DataError, ModelError
 from mia_augment.records import Attention, Region, Sample, ScoredSample, Skipped
 from PIL import Image

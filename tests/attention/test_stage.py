@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import tiny_models
 from mia_attention import ScoreSettings, score_samples, stage
-from mia_attention.layers import LayerChoice, LayerScore
-from mia_attention.ranks import Ranks
+from mia_attention.measure.layer_choice import LayerChoice, LayerScore
+from mia_attention.scoring.ranks import Ranks
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
 from mia_augment.records import ScoredSample, Skipped
+from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 
 SETTINGS = ScoreSettings(batch_size=2, max_new_tokens=4)
 FILES = ["scored.jsonl", "skipped.jsonl"]

@@ -12,15 +12,15 @@ import tiny_models
 import torch
 from chat_templates import SHAPES
 from mia_attention import attend, likelihoods, score
-from mia_attention.likelihood import said_ids
+from mia_attention.answering.likelihood import said_ids
 from mia_attention.settings import ScoreSettings
-from mia_augment.chat import render_prompt
 from mia_augment.errors import DataError, ModelError
+from mia_augment.prompting.chat import render_prompt
+from mia_augment.prompting.turns import answer_ids, emitted_ids, render_turn, stop_ids
 from mia_augment.records import PreferencePair, Scores
-from mia_augment.turns import answer_ids, emitted_ids, render_turn, stop_ids
-from mia_dpo_train.encode import PairEncoder, collate
-from mia_dpo_train.families import model_facts
-from mia_dpo_train.routes import plain_logps
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps.routes import plain_logps
+from mia_dpo_train.models.facts import model_facts
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 EQUAL = 1e-4

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from mia_attention.weights import attention_rows, visible
+from mia_attention.capture.weights import attention_rows, visible
 
 
 def test_two_heads_and_three_keys_by_hand() -> None:

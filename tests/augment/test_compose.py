@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mia_augment.compose import GridStyle, compose_grid, compose_pic_in_pic, fit
+from mia_augment.compose.canvas import GridStyle, compose_grid, compose_pic_in_pic, fit
 from mia_augment.errors import ConfigError
 from PIL import Image
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mia_augment import jpeg
 from mia_augment.errors import DataError
-from mia_augment.pictures import open_picture
-from mia_augment.probe import PictureFolder
+from mia_augment.images import jpeg
+from mia_augment.images.decode import open_picture
+from mia_augment.images.sniff import PictureFolder
 from mia_augment.settings import PictureSettings
 from PIL import Image, ImageDraw
 

@@ -13,12 +13,13 @@ import tarfile
 import tracemalloc
 
 import pytest
-from mia_augment import AugmentSettings, augment_dataset, json_values, tar_rows, text_files
-from mia_augment.dataset import Damaged, data_files, read_rows, read_values
-from mia_augment.embedded import EmbeddedPictures
+from mia_augment import AugmentSettings, augment_dataset
 from mia_augment.errors import DataError
-from mia_augment.files import image_folders, read_jsonl, resolve_image
+from mia_augment.read import json_values, tar_rows, text_files
+from mia_augment.read.dataset import Damaged, data_files, read_rows, read_values
 from mia_augment.records import Sample, Skipped
+from mia_augment.rows.pictures_in_rows import EmbeddedPictures
+from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
 from PIL import Image
 
 

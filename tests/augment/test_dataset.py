@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from mia_augment import json_values
-from mia_augment.dataset import Row, read_rows
 from mia_augment.errors import DataError
+from mia_augment.read import json_values
+from mia_augment.read.dataset import Row, read_rows
 from mia_augment.records import Skipped
 
 

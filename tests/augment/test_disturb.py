@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mia_augment.disturb import disturb
+from mia_augment.compose.noise import disturb
 from mia_augment.errors import ConfigError
 from PIL import Image
 

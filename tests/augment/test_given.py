@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.given import picture_path, pictures_given
+from mia_augment.images.picture_values import picture_path, pictures_given
 from PIL import Image
 
 STREAM = io.BytesIO()

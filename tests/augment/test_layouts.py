@@ -7,7 +7,7 @@ import math
 
 import pytest
 from mia_augment.records import Skipped
-from mia_augment.rows import parse_row
+from mia_augment.rows.row import parse_row
 
 ASKED = (("What is it?", "A dog."),)
 TALK = [{"role": "user", "content": "<image>\nWhat is it?"}, {"role": "assistant", "content": "A dog."}]

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 from mia_augment.errors import ConfigError
-from mia_augment.lock import clear_left_overs_of, is_held, only_writer
+from mia_augment.storage.lock import clear_left_overs_of, is_held, only_writer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such locks there")
 
 HOLD = """
 import sys
 from pathlib import Path
-from mia_augment.lock import only_writer
+from mia_augment.storage.lock import only_writer
 with only_writer(Path(sys.argv[1])):
     print("held", flush=True)
     input()
@@ -50,7 +50,7 @@ def test_a_child_that_inherits_the_lock_holds_it_on(tmp_path):
 LEAVE_A_CHILD = """
 import subprocess, sys
 from pathlib import Path
-from mia_augment.lock import only_writer
+from mia_augment.storage.lock import only_writer
 with only_writer(Path(sys.argv[1])) as held:
     subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=(held,))
     print("held", flush=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mia_augment.files import Manifest, write_jsonl, write_manifest
-from mia_augment.overlap import seen_in_training, training_folders
+from mia_augment.contents.overlap import seen_in_training, training_folders
 from mia_augment.records import PreferencePair, Region, Sample, Scores, Source
+from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
 from PIL import Image
 
 SCORES = Scores()
@@ -55,7 +55,7 @@ def test_pictures_of_another_size_in_bytes_are_not_read(folders, tmp_path, monke
     held_out, training = folders
     (tmp_path / "train_pictures" / "0.png").write_bytes(b"x" * 5000)
     read = []
-    monkeypatch.setattr("mia_augment.overlap.hash_of", lambda path, *_: read.append(path.name) or path.read_bytes())
+    monkeypatch.setattr("mia_augment.contents.overlap.hash_of", lambda path, *_: read.append(path.name) or path.read_bytes())
     assert seen_in_training(held_out, [training]) == ["shared"]
     assert sorted(read).count("0.png") == 1  # the held-out one
 

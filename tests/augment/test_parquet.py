@@ -6,11 +6,11 @@ import sys
 
 import pytest
 from mia_augment import AugmentSettings, augment, augment_dataset, read_rows
-from mia_augment.embedded import EmbeddedPictures
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import image_folders, read_jsonl, resolve_image
-from mia_augment.pictures import open_picture
+from mia_augment.images.decode import open_picture
 from mia_augment.records import Sample, Skipped
+from mia_augment.rows.pictures_in_rows import EmbeddedPictures
+from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
 from PIL import Image
 
 pyarrow = pytest.importorskip("pyarrow")

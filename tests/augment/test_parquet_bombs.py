@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mia_augment import parquet as reading
-from mia_augment.dataset import read_values
 from mia_augment.errors import DataError
-from mia_augment.json_values import Damaged
-from mia_augment.parquet import read_parquet
+from mia_augment.read import parquet as reading
+from mia_augment.read.dataset import read_values
+from mia_augment.read.json_values import Damaged
+from mia_augment.read.parquet import read_parquet
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mia_augment import AugmentSettings, augment_dataset
-from mia_augment.files import image_folders, read_jsonl, resolve_image
-from mia_augment.pictures import open_picture
+from mia_augment.images.decode import open_picture
 from mia_augment.records import Sample, Skipped
+from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
 from PIL import Image
 
 skimage = pytest.importorskip("skimage")

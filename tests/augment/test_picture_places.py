@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 
 import pytest
-from mia_augment import picture_kinds, pictures
 from mia_augment.errors import DataError
-from mia_augment.pictures import open_picture
-from mia_augment.probe import PictureFolder
+from mia_augment.images import decode as pictures
+from mia_augment.images import picture_kinds
+from mia_augment.images.decode import open_picture
+from mia_augment.images.sniff import PictureFolder
 from mia_augment.settings import PictureSettings
 from PIL import Image
 

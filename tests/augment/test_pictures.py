@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.pictures import open_picture
-from mia_augment.probe import PictureFolder
+from mia_augment.images.decode import open_picture
+from mia_augment.images.sniff import PictureFolder
 from mia_augment.settings import PictureSettings
 from PIL import Image
 
@@ -276,7 +276,7 @@ def no_decoding(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr("mia_augment.probe.open_picture", refuse)
+    monkeypatch.setattr("mia_augment.images.sniff.open_picture", refuse)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path):
 
 @pytest.fixture
 def apart_always(monkeypatch):
-    monkeypatch.setattr("mia_augment.pictures.WORK_PER_SECOND", 0)
+    monkeypatch.setattr("mia_augment.images.decode.WORK_PER_SECOND", 0)
 
 
 def test_a_picture_read_in_a_process_of_its_own_is_the_same(tmp_path, request):

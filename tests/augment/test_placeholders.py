@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.placeholders import one_placeholder
-from mia_augment.rows import Row, parse_row
+from mia_augment.rows.placeholders import one_placeholder
+from mia_augment.rows.row import Row, parse_row
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@ from __future__ import annotations
 import random
 
 import pytest
-from mia_augment.places import holds_coordinates
-from mia_augment.questions import (
+from mia_augment.compose.questions import (
     lower_first,
     name_target,
     normal,
     speaks_of_several_images,
     without_placeholder,
 )
+from mia_augment.rows.coordinates import holds_coordinates
 from mia_augment.settings import TemplateSettings
 
 DEFAULT = TemplateSettings()

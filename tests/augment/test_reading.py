@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mia_augment import reading
-from mia_augment.dataset import read_rows
 from mia_augment.errors import DataError
-from mia_augment.files import MANIFEST, Manifest, atomic_write, read_jsonl, read_manifest, write_json, write_jsonl
-from mia_augment.reading import read_json, read_record
+from mia_augment.read.dataset import read_rows
 from mia_augment.records import Skipped
-from mia_augment.rows import Row
-from mia_select.evaluation import Prediction
+from mia_augment.rows.row import Row
+from mia_augment.storage import reading
+from mia_augment.storage.files import MANIFEST, Manifest, atomic_write, read_jsonl, read_manifest, write_json, write_jsonl
+from mia_augment.storage.reading import read_json, read_record
+from mia_select.evaluation.accuracy import Prediction
 from mia_select.importing import import_pairs
 
 QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

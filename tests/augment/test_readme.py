@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from mia_augment.files import read_jsonl
 from mia_augment.records import Sample
+from mia_augment.storage.files import read_jsonl
 from PIL import Image
 
 README = Path(__file__).parents[2] / "packages" / "mia-augment" / "README.md"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mia_augment import AugmentSettings, augment
-from mia_augment.apart import TooSlow
+from mia_augment.images.time_limit import TooSlow
 from mia_augment.records import IMAGE, Sample, Skipped
 from PIL import Image
 
@@ -261,7 +261,7 @@ def test_a_picture_that_took_too_long_is_not_tried_again(data, monkeypatch):
         raise TooSlow(f"picture too slow: {path}")
 
     data.picture("plain/red.png", data.colors["red"], size=(3000, 3000))
-    monkeypatch.setattr("mia_augment.pictures.open_apart", slow)
+    monkeypatch.setattr("mia_augment.images.decode.open_apart", slow)
     samples, skipped, _ = run(
         data, formats=["grid"], grid={**GRID, "counts": [9]}, samples_per_row=2, pictures={"max_seconds": 1}
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from mia_augment import AugmentSettings, augment_dataset
 from mia_augment.errors import ConfigError, DataError, MiaError
-from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image, write_manifest
-from mia_augment.indexing import Choice
+from mia_augment.indexing.build import Choice
 from mia_augment.records import Sample, Skipped
+from mia_augment.storage.files import image_folders, read_jsonl, read_manifest, resolve_image, write_manifest
 from PIL import Image
 
 SETTINGS = AugmentSettings.model_validate({"grid": {"cell": 48, "gap": 12, "label": 10}, "samples_per_row": 12})
@@ -216,7 +216,7 @@ def test_a_full_disk_is_told_of_and_the_next_call_goes_on(data, tmp_path, tree, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mia_augment.work.save_picture", full)
+        patch.setattr("mia_augment.workers.worker.save_picture", full)
         with pytest.raises(MiaError, match="cannot be written: No space left on device"):
             augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS)
     augment_dataset(data.source, data.root, tmp_path / "out", SETTINGS)

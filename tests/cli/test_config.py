@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 from mia_augment.errors import ConfigError
-from mia_cli.config import PipelineConfig, load_config, parse
-from mia_cli.reference import commented_yaml, entries
+from mia_cli.config.commented_yaml import commented_yaml, entries
+from mia_cli.config.schema import PipelineConfig, load_config, parse
 from mia_dpo_train.settings import TrainSettings
 from mia_select.settings import SelectSettings
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 def test_null_in_a_stages_file_turns_a_rule_off_and_options_come_first(tmp_path):
     from mia_attention.settings import ScoreSettings
-    from mia_cli.commands.stages import _configured
+    from mia_cli.commands.single_stages import _configured
     from mia_select.settings import SelectSettings
 
     path = tmp_path / "select.yaml"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from bad_inputs import CONTENTS
 from mia_augment.errors import ModelError
-from mia_cli import templates
-from mia_cli.config import ModelSettings
+from mia_cli.config.schema import ModelSettings
 from mia_cli.evaluate import _trained
-from mia_cli.models import EMBEDDED_FOLDER, SharedModel, load
+from mia_cli.loading import template_check as templates
+from mia_cli.loading.load import EMBEDDED_FOLDER, SharedModel, load
 
 KINDS = ("empty", "junk", "list", "object", "cut", "latin-1", "deep", "zip", "lfs pointer", "web page")
 FILES = sorted(path.name for path in EMBEDDED_FOLDER.iterdir() if path.suffix in (".json", ".safetensors"))

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import Result
-from mia_attention.scoring import readout_of
+from mia_attention.scoring.scorer import readout_of
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ModelError
 from mia_augment.records import Region, Sample, Source
-from mia_cli.config import PipelineConfig
-from mia_cli.console import Display
+from mia_cli.config.schema import PipelineConfig
 from mia_cli.diagnose import choose_samples
 from mia_cli.diagnosis import Asked, Reading, configured_reading, diagnose
-from mia_cli.diagnosis_tables import show_diagnosis
+from mia_cli.drawn.quickstart import prepare
 from mia_cli.findings import Diagnosis
-from mia_cli.quickstart import prepare
+from mia_cli.terminal.diagnosis_tables import show_diagnosis
+from mia_cli.terminal.display import Display
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
@@ -141,7 +141,7 @@ class _Layers(SimpleNamespace):
 
 @pytest.mark.parametrize(("layers", "middle"), [(48, 23), (62, 29), (26, 11)])
 def test_the_middle_is_the_layer_that_score_reads(layers: int, middle: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mia_attention.decoder.decoder_layers", lambda model: model.modules)
+    monkeypatch.setattr("mia_attention.models.decoder.decoder_layers", lambda model: model.modules)
     model, settings = _Layers(layers), ScoreSettings(layer="middle")
     full = [index for index in range(layers) if (index + 1) % 6 == 0]
     assert readout_of(model, settings) == middle
@@ -238,7 +238,7 @@ def test_a_readout_the_model_cannot_give_is_left_out_by_name(
     def refuse(*_: object) -> None:
         raise ModelError("no parameters in floating point")
 
-    monkeypatch.setattr("mia_attention.given.gradient_rows", refuse)
+    monkeypatch.setattr("mia_attention.capture.given_answers.gradient_rows", refuse)
     file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded")
     found = Diagnosis.model_validate_json(mia("diagnose", file, "--samples", 8, "--json").stdout)
     assert {score.layer for score in found.readouts} <= {0, 1, 2, 3, "rollout"}

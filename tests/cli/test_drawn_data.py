@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from mia_augment.dataset import read_rows
-from mia_augment.files import content_hash
-from mia_cli import drawing
-from mia_cli.config import load_config
-from mia_cli.drawn_data import write_rows
-from mia_cli.quickstart import prepare
+from mia_augment.read.dataset import read_rows
+from mia_augment.storage.files import content_hash
+from mia_cli.config.schema import load_config
+from mia_cli.drawn import drawing
+from mia_cli.drawn.drawn_data import write_rows
+from mia_cli.drawn.quickstart import prepare
 from PIL import Image
 
 

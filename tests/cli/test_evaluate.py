@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import tiny_models
 from mia_augment.errors import DataError
-from mia_augment.files import Manifest, write_jsonl, write_manifest
 from mia_augment.records import Region, Sample, Source
-from mia_cli.config import EvaluateSettings
+from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
+from mia_cli.config.schema import EvaluateSettings
 from mia_cli.evaluate import evaluate_samples, read_evaluation
 from PIL import Image
 

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, read_jsonl, write_jsonl, write_manifest
-from mia_augment.lock import only_writer
 from mia_augment.records import Region, Sample, Source
-from mia_cli.config import EvaluateSettings, ReportSettings
+from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
+from mia_augment.storage.lock import only_writer
+from mia_cli.config.schema import EvaluateSettings, ReportSettings
 from mia_cli.evaluate import evaluate_samples, read_evaluation
 from mia_cli.layout import Folders
 from mia_cli.report import write_report
-from mia_cli.tables import accuracy_table
-from mia_select.evaluation import Evaluation
+from mia_cli.terminal.result_tables import accuracy_table
+from mia_select.evaluation.accuracy import Evaluation
 from PIL import Image
 from rich.console import Console
 

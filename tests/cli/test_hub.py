@@ -10,8 +10,8 @@ import pytest
 import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from mia_augment.errors import ModelError
-from mia_cli.hub import only_stored
-from mia_cli.models import load
+from mia_cli.loading.hub import only_stored
+from mia_cli.loading.load import load
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:

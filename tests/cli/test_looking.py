@@ -8,10 +8,10 @@ import subprocess
 from importlib.metadata import metadata
 
 import pytest
-from mia_augment.files import write_jsonl
 from mia_augment.records import Dropped, Region, Sample, Source
+from mia_augment.storage.files import write_jsonl
 from mia_cli import doctor as doctor_module
-from mia_cli.console import counts_line
+from mia_cli.terminal.display import counts_line
 
 
 def test_doctor_tells_versions_devices_and_extras(mia):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from mia_augment.errors import ConfigError, ModelError
-from mia_cli.models import fingerprint, load, model_folder
+from mia_cli.loading.load import fingerprint, load, model_folder
 
 
 def test_the_embedded_model_is_a_plain_folder(mia, tmp_path):
@@ -30,7 +30,7 @@ def test_the_embedded_model_answers_a_question_about_a_drawing(tmp_path):
 
     from mia_attention import respond
     from mia_augment.records import Region, Sample, Source
-    from mia_cli import drawing
+    from mia_cli.drawn import drawing
 
     model, processor = load("embedded")
     samples, pictures = [], {}
@@ -125,14 +125,14 @@ def test_four_bits_keep_the_vision_tower(tmp_path):
 
 
 def test_quantization_makes_another_model():
-    from mia_cli.config import ModelSettings
-    from mia_cli.models import SharedModel
+    from mia_cli.config.schema import ModelSettings
+    from mia_cli.loading.load import SharedModel
 
     assert SharedModel(ModelSettings(quantization="4bit")).id == SharedModel(ModelSettings()).id + " 4bit"
 
 
 def test_quantization_and_qlora_go_together():
-    from mia_cli.config import PipelineConfig
+    from mia_cli.config.schema import PipelineConfig
 
     with pytest.raises(ValueError, match=r"model\.quantization is none"):
         PipelineConfig.model_validate({"train": {"tuning": "qlora"}})
@@ -143,7 +143,7 @@ def test_what_training_lacks_is_said_before_the_model_loads(mia, tmp_path, monke
     """No model of this name exists: what is missing for training is told first."""
     import importlib.util
 
-    from mia_augment.files import write_jsonl
+    from mia_augment.storage.files import write_jsonl
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else find(name, *rest))

@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from markupsafe import Markup
-from mia_augment.files import Manifest, write_json, write_jsonl, write_manifest
 from mia_augment.records import Attention, Region, ScoredSample, Source
+from mia_augment.storage.files import Manifest, write_json, write_jsonl, write_manifest
 from mia_cli.attention_maps import AttentionMap, cell_masses, relative_maps
-from mia_cli.config import ReportSettings
+from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
-from mia_cli.report import figures, write_report
+from mia_cli.report import svg as figures
+from mia_cli.report import write_report
 from mia_cli.report.collect import curves
 from mia_cli.report.notes import short_notes
-from mia_select.calibration import BucketThreshold
-from mia_select.evaluation import predict, summarize
-from mia_select.funnel import Selection
-from mia_select.selection import Selector
+from mia_select.evaluation.accuracy import predict, summarize
+from mia_select.rules.calibration import BucketThreshold
+from mia_select.selection.funnel import Selection
+from mia_select.selection.selector import Selector
 from mia_select.settings import SelectSettings
 from mia_select.stage import select_pairs
 from PIL import Image

@@ -4,8 +4,8 @@ import gzip
 import json
 
 from click.testing import CliRunner
-from mia_augment.files import read_jsonl
 from mia_augment.records import Sample
+from mia_augment.storage.files import read_jsonl
 from mia_cli.main import main
 from PIL import Image
 

@@ -38,7 +38,7 @@ print(*(name for name in ("torch", "transformers", "numpy", "PIL", "pydantic", "
 def test_settings_of_all_stages_are_read_without_torch(python: Callable[[str], str]):
     loaded = python("""
 import sys
-from mia_cli.config import PipelineConfig
+from mia_cli.config.schema import PipelineConfig
 
 PipelineConfig()
 print("torch" in sys.modules, "transformers" in sys.modules)
@@ -51,7 +51,7 @@ def test_an_interrupted_command_says_that_it_can_go_on(mia, monkeypatch, tmp_pat
         raise KeyboardInterrupt
 
     (tmp_path / "stages.json").write_text("{}")
-    monkeypatch.setattr("mia_cli.status.read_states", interrupted)
+    monkeypatch.setattr("mia_cli.terminal.status.read_states", interrupted)
     result = mia("status", tmp_path)
     assert result.exit_code == 130
     assert "the same command continues" in result.stderr
@@ -59,7 +59,7 @@ def test_an_interrupted_command_says_that_it_can_go_on(mia, monkeypatch, tmp_pat
 
 def test_a_mistake_of_ours_keeps_its_traceback(mia, monkeypatch, tmp_path):
     (tmp_path / "stages.json").write_text("{}")
-    monkeypatch.setattr("mia_cli.status.read_states", lambda _: 1 / 0)
+    monkeypatch.setattr("mia_cli.terminal.status.read_states", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         mia("status", tmp_path)
 
@@ -82,7 +82,7 @@ def test_several_processes_are_sent_to_the_single_stages(mia, monkeypatch, tmp_p
 
 
 def test_of_several_processes_only_the_first_speaks(monkeypatch, capsys):
-    from mia_cli.console import Display
+    from mia_cli.terminal.display import Display
 
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
@@ -94,7 +94,7 @@ def test_a_fault_of_our_own_keeps_its_traceback_and_says_how_to_report_it(mia, m
     def broken(folder):
         raise TypeError("a fault")
 
-    monkeypatch.setattr("mia_cli.status.read_status", broken)
+    monkeypatch.setattr("mia_cli.terminal.status.read_status", broken)
     (tmp_path / "stages.json").write_text("{}")
     with pytest.raises(TypeError, match="a fault") as caught:
         mia("status", tmp_path)
@@ -105,7 +105,7 @@ def test_running_out_of_memory_is_a_message(mia, monkeypatch, tmp_path):
     def hungry(folder):
         raise MemoryError
 
-    monkeypatch.setattr("mia_cli.status.read_status", hungry)
+    monkeypatch.setattr("mia_cli.terminal.status.read_status", hungry)
     (tmp_path / "stages.json").write_text("{}")
     result = mia("status", tmp_path)
     assert result.exit_code == 2

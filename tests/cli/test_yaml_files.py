@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mia_augment.errors import ConfigError
-from mia_cli.config import load_config, parse
-from mia_cli.yaml_files import read_yaml
+from mia_cli.config.schema import load_config, parse
+from mia_cli.config.yaml_files import read_yaml
 from mia_select.settings import SelectSettings
 
 LINES = [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]

@@ -72,7 +72,7 @@ def pairs() -> list[PreferencePair]:
 @pytest.fixture
 def pairs_folder(tmp_path: Path, pairs: list[PreferencePair]) -> Path:
     """A folder as the selection stage leaves it."""
-    from mia_augment.files import Manifest, write_jsonl, write_manifest
+    from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
 
     folder = tmp_path / "pairs"
     write_jsonl(folder / "pairs.jsonl", pairs)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from mia_augment.errors import ModelError
-from mia_dpo_train import packing, routes
-from mia_dpo_train.check import choose_route
-from mia_dpo_train.encode import PairEncoder, collate
-from mia_dpo_train.families import model_facts
-from mia_dpo_train.routes import PairLogps
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps import packing, routes
+from mia_dpo_train.logps.route_check import choose_route
+from mia_dpo_train.logps.routes import PairLogps
+from mia_dpo_train.models.facts import model_facts
 from mia_dpo_train.settings import TrainSettings
 
 FREE = TrainSettings(gradient_checkpointing=False, per_device_batch_size=2)
@@ -49,7 +49,7 @@ def test_linear_attention_falls_back_to_plain(choose):
 
 
 def test_linear_attention_would_be_caught_by_measuring_too(choose, monkeypatch):
-    from mia_dpo_train import check
+    from mia_dpo_train.logps import route_check as check
 
     monkeypatch.setattr(check, "_static_problem", lambda *arguments: None)
     choice, _ = choose("qwen3_5")

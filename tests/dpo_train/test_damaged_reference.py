@@ -8,8 +8,8 @@ import math
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mia_dpo_train.checkpoints import STATE, read_state
-from mia_dpo_train.reference import _append, _read, _read_journal
+from mia_dpo_train.logps.reference import _append, _read, _read_journal
+from mia_dpo_train.training.checkpoints import STATE, read_state
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KEY = {"model": "m", "tokens": "t"}

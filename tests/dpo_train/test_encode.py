@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mia_augment.errors import DataError, ModelError
-from mia_dpo_train.encode import EncodedPair, PairEncoder, collate, concatenate, pad_rows
+from mia_dpo_train.data.encode import EncodedPair, PairEncoder, collate, concatenate, pad_rows
 
 
 def test_an_answer_is_its_own_tokens_and_the_end(build, make_pair, open_picture):

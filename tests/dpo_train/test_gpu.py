@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 from mia_dpo_train import LoraSettings, TrainSettings, train
-from mia_dpo_train.encode import PairEncoder, collate
-from mia_dpo_train.families import model_facts
-from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.models.facts import model_facts
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -9,13 +9,14 @@ import pytest
 import tiny_models
 import torch
 from mia_augment.errors import ModelError
-from mia_dpo_train import LoraSettings, TrainSettings, train, trainer
-from mia_dpo_train.check import as_in_training, batch_problem
-from mia_dpo_train.data import Measured, PairSet
-from mia_dpo_train.encode import PairEncoder
-from mia_dpo_train.families import model_facts
+from mia_dpo_train import LoraSettings, TrainSettings, train
+from mia_dpo_train.data.encode import PairEncoder
+from mia_dpo_train.data.pair_set import Measured, PairSet
 from mia_dpo_train.joining import different_pairs, joining_problem
-from mia_dpo_train.routes import PairLogps
+from mia_dpo_train.logps.route_check import as_in_training, batch_problem
+from mia_dpo_train.logps.routes import PairLogps
+from mia_dpo_train.models.facts import model_facts
+from mia_dpo_train.training import trainer
 
 SETTINGS = TrainSettings(
     lora=LoraSettings(r=4, alpha=8, dropout=0.2),

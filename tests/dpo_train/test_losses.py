@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from mia_dpo_train.losses import log_ratio_difference, negative_log_likelihoods, preference_losses, rewards
-from mia_dpo_train.metrics import SUMS, pass_loss
 from mia_dpo_train.settings import TrainSettings
+from mia_dpo_train.training.metrics_log import SUMS, pass_loss
 
 LENGTHS = torch.tensor([[3, 2], [4, 1]])
 

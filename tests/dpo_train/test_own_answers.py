@@ -11,10 +11,10 @@ import torch
 from mia_augment.errors import ModelError
 from mia_augment.records import Scores
 from mia_dpo_train import TrainSettings, train
-from mia_dpo_train.encode import PairEncoder, collate
-from mia_dpo_train.families import model_facts
-from mia_dpo_train.own_answers import check_own_answers
-from mia_dpo_train.routes import plain_logps
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps.own_answers import check_own_answers
+from mia_dpo_train.logps.routes import plain_logps
+from mia_dpo_train.models.facts import model_facts
 
 OTHER_TURN = "{% if m['role'] == 'assistant' %}a dog {% endif %}"
 """Words that no model of these tests says by itself."""

@@ -7,11 +7,11 @@ import logging
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.files import read_manifest, write_jsonl
 from mia_augment.records import PreferencePair
+from mia_augment.storage.files import read_manifest, write_jsonl
 from mia_dpo_train import LoraSettings, TrainSettings, train, train_pairs
-from mia_dpo_train.data import Measured, PairSet
-from mia_dpo_train.encode import PairEncoder
+from mia_dpo_train.data.encode import PairEncoder
+from mia_dpo_train.data.pair_set import Measured, PairSet
 from PIL import Image
 
 SETTINGS = TrainSettings(
@@ -83,8 +83,8 @@ def test_an_id_may_stand_on_both_sides_of_the_division(run, pairs, tmp_path):
 
 
 def test_interrupted_with_repeated_ids_it_ends_with_the_same_bytes(run, pairs, tmp_path, monkeypatch):
-    from mia_dpo_train import reference
-    from mia_dpo_train.loop import Loop
+    from mia_dpo_train.logps import reference
+    from mia_dpo_train.training.loop import Loop
 
     expected = run(tmp_path / "whole", pairs)
     append, step, done = reference._append, Loop._step, []

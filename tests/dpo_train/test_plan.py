@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from mia_dpo_train.plan import epoch_steps, learning_rate_factor, length_batches, micro_batches, steps_per_epoch
+from mia_dpo_train.training.step_plan import epoch_steps, learning_rate_factor, length_batches, micro_batches, steps_per_epoch
 
 LENGTHS = [10 + (7 * k) % 31 for k in range(41)]
 

@@ -39,7 +39,7 @@ folder, out, settings, kind = Path(sys.argv[1]), Path(sys.argv[2]), TrainSetting
 if kind == "fsdp2":
     # Accelerate shards on accelerators only; here its plugin is put in place by hand, to run the same code on a CPU.
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-    from mia_dpo_train import trainer
+    from mia_dpo_train.training import trainer
     make = trainer.make_accelerator
     def sharding(*arguments):
         accelerator = make(*arguments)
@@ -135,7 +135,8 @@ def test_two_processes_train_as_one_and_go_on_when_interrupted(kind, build, pair
     first, second = (load_file(path / "adapter" / "adapter_model.safetensors") for path in (tmp_path / "one", out))
     assert first.keys() == second.keys()
     for name, weights in first.items():
-        assert (weights - second[name]).abs().max() < 1e-6, name
+        # AdamW divides every gradient by its own size: of the smallest ones the rounding of the sums over processes shows.
+        assert (weights - second[name]).abs().max() < 5e-6, name
     assert (out / "checkpoints" / "step-00000004" / "accelerate").exists() == (kind != "ddp")
     before, after = (path / "adapter_model.safetensors" for path in (out / "before", out / "adapter"))
     assert before.read_bytes() == after.read_bytes()

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from mia_dpo_train.encode import PairEncoder, collate
-from mia_dpo_train.families import model_facts
-from mia_dpo_train.metrics import pass_loss
-from mia_dpo_train.model import prepare_for_training, trainable
-from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps, summed_logps
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps, summed_logps
+from mia_dpo_train.models.facts import model_facts
+from mia_dpo_train.models.trainable import prepare_for_training, trainable
 from mia_dpo_train.settings import LoraSettings, TrainSettings
-from mia_dpo_train.setup import set_attention
+from mia_dpo_train.training.metrics_log import pass_loss
+from mia_dpo_train.training.setup import set_attention
 
 FAMILIES = [
     "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "idefics3", "smolvlm", "gemma3",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tiny_models
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, read_manifest, write_manifest
-from mia_augment.lock import only_writer
+from mia_augment.storage.files import Manifest, read_manifest, write_manifest
+from mia_augment.storage.lock import only_writer
 from mia_dpo_train import TrainSettings, train_pairs
 from mia_dpo_train.stage import is_finished, planned_manifest, split
 
@@ -120,7 +120,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_bytes(stage, tmp_path, pairs
 
 
 def test_killed_while_the_reference_is_computed(stage, tmp_path, monkeypatch):
-    from mia_dpo_train import reference
+    from mia_dpo_train.logps import reference
 
     stage("whole")
     append, calls = reference._append, []

@@ -8,10 +8,10 @@ import pytest
 import tiny_models
 import torch
 from mia_augment.errors import ConfigError
-from mia_dpo_train.families import projector_names
-from mia_dpo_train.model import prepare_for_training, trainable
+from mia_dpo_train.models.adapter_targets import exact_pattern, target_names
+from mia_dpo_train.models.facts import projector_names
+from mia_dpo_train.models.trainable import prepare_for_training, trainable
 from mia_dpo_train.settings import TrainSettings
-from mia_dpo_train.targets import exact_pattern, target_names
 from torch import nn
 
 TOWERS = ("vision_tower.", "visual.", "vision_model.")

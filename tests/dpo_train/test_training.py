@@ -73,7 +73,7 @@ def test_adapter_lies_on_the_language_model_only_and_loads_with_peft(run, build,
 
 def test_interrupted_anywhere_gives_the_same_bytes(run, tmp_path, monkeypatch):
     """Stopped after each step in turn (mid-epoch, at an epoch's boundary, before the adapter is written)."""
-    from mia_dpo_train.loop import Loop
+    from mia_dpo_train.training.loop import Loop
 
     whole, _ = run(tmp_path / "whole")
     step = Loop._step
@@ -199,7 +199,7 @@ def test_weight_decay_shrinks_weights(run, tmp_path):
 
 
 def test_weight_decay_is_for_matrices():
-    from mia_dpo_train.setup import decay_groups
+    from mia_dpo_train.training.setup import decay_groups
 
     matrix, vector = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,)))
     groups = decay_groups({"matrix": matrix, "vector": vector}, 0.1)
@@ -219,7 +219,7 @@ def test_the_reference_knows_no_dropout(run, tmp_path):
 
 
 def test_every_pass_drops_something_else(run, tmp_path, monkeypatch):
-    from mia_dpo_train import loop
+    from mia_dpo_train.training import loop
 
     seeds = []
     monkeypatch.setattr(loop.torch, "manual_seed", seeds.append)
@@ -288,7 +288,7 @@ def test_too_long_pairs_are_refused_with_their_length_or_skipped(run, tmp_path):
 
 
 def test_nan_stops_with_the_pairs_named_and_the_checkpoint_kept(run, tmp_path, monkeypatch):
-    from mia_dpo_train.routes import PairLogps
+    from mia_dpo_train.logps.routes import PairLogps
 
     compute = PairLogps.compute
     monkeypatch.setattr(
@@ -305,7 +305,7 @@ def test_nan_stops_with_the_pairs_named_and_the_checkpoint_kept(run, tmp_path, m
 
 
 def test_out_of_memory_says_what_to_change(run, tmp_path, monkeypatch):
-    from mia_dpo_train.routes import PairLogps
+    from mia_dpo_train.logps.routes import PairLogps
 
     def exhausted(self, batch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -335,7 +335,7 @@ def test_other_settings_start_anew(run, tmp_path):
 
 
 def test_a_full_disk_is_an_error_that_keeps_the_run(run, tmp_path, monkeypatch):
-    from mia_dpo_train import checkpoints
+    from mia_dpo_train.training import checkpoints
 
     save, calls = checkpoints.save_file, []
 
@@ -355,7 +355,7 @@ def test_a_full_disk_is_an_error_that_keeps_the_run(run, tmp_path, monkeypatch):
 def test_the_key_of_the_reference_tells_all_that_it_depends_on(build, tmp_path):
     from types import SimpleNamespace
 
-    from mia_dpo_train.reference import ReferenceSource
+    from mia_dpo_train.logps.reference import ReferenceSource
 
     def key(processor, **changes):
         given = {"fingerprint": "a", "route": "packed", "dtype": torch.float32, "mixed_precision": "no", "attention": "sdpa"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mia_augment.chat import render_prompt
-from mia_dpo_train.encode import PairEncoder, collate
-from mia_dpo_train.families import model_facts
-from mia_dpo_train.metrics import pass_loss
-from mia_dpo_train.model import trainable
-from mia_dpo_train.routes import kv_logps, packed_logps, plain_logps
+from mia_augment.prompting.chat import render_prompt
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.models.adapter_targets import target_pattern
+from mia_dpo_train.models.facts import model_facts
+from mia_dpo_train.models.trainable import trainable
 from mia_dpo_train.settings import TrainSettings
-from mia_dpo_train.targets import target_pattern
+from mia_dpo_train.training.metrics_log import pass_loss
 
 trl = pytest.importorskip("trl", reason="TRL is a development dependency; this environment has none")
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from mia_augment.files import read_jsonl
 from mia_augment.records import Sample
+from mia_augment.storage.files import read_jsonl
 from mia_cli.ablate import MoreFolders, _more_stages
-from mia_cli.config import load_config
-from mia_cli.models import SharedModel
+from mia_cli.config.schema import load_config
+from mia_cli.drawn.quickstart import prepare
+from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import stages
-from mia_cli.quickstart import prepare
 from mia_cli.runner import Runner
-from mia_select.ablation import VARIANTS
-from mia_select.comparison import Outcome, compare
+from mia_select.ablation.variants import VARIANTS
+from mia_select.evaluation.comparison import Outcome, compare
 
 PAIRS = 6
 

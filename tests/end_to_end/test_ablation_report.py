@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.files import Manifest, write_json, write_manifest
-from mia_cli.config import ReportSettings
+from mia_augment.storage.files import Manifest, write_json, write_manifest
+from mia_cli.config.schema import ReportSettings
 from mia_cli.report import write_report
-from mia_select.ablation_stage import Ablation, ArmSummary
-from mia_select.comparison import Outcome, compare
+from mia_select.ablation.arm_folders import Ablation, ArmSummary
+from mia_select.evaluation.comparison import Outcome, compare
 
 EVIL = "<script>alert(1)</script>"
 

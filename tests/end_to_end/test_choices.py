@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from click.testing import Result
-from mia_augment.chat import render_prompt
-from mia_augment.files import read_jsonl, write_jsonl
+from mia_augment.prompting.chat import render_prompt
 from mia_augment.records import Sample
-from mia_cli.drawn_data import write_rows
-from mia_cli.models import load
-from mia_select.evaluation import Prediction
+from mia_augment.storage.files import read_jsonl, write_jsonl
+from mia_cli.drawn.drawn_data import write_rows
+from mia_cli.loading.load import load
+from mia_select.evaluation.accuracy import Prediction
 from PIL import Image
 
 COLORS = ["red", "blue", "green", "yellow"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mia_cli.drawn_data import write_rows
+from mia_cli.drawn.drawn_data import write_rows
 
 STAGES = ["augment", "held_out", "score", "select", "attention", "train", "evaluate", "report"]
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from mia_augment.files import read_jsonl
 from mia_augment.records import PreferencePair
-from mia_cli.config import load_config
+from mia_augment.storage.files import read_jsonl
+from mia_cli.config.schema import load_config
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

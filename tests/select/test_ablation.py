@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.files import Manifest, image_folders, read_jsonl, write_jsonl, write_manifest
 from mia_augment.records import PreferencePair, ScoredSample
+from mia_augment.storage.files import Manifest, image_folders, read_jsonl, write_jsonl, write_manifest
 from mia_select import SelectSettings
-from mia_select.ablation import VARIANTS, Arm, Pool, arms, common_size, needed, pool
-from mia_select.ablation_stage import ArmSummary, read_pool, write_arms
-from mia_select.comparison import Outcome, compare, effect, outcomes
-from mia_select.evaluation import Prediction
+from mia_select.ablation.arm_folders import ArmSummary, read_pool, write_arms
+from mia_select.ablation.variants import VARIANTS, Arm, Pool, arms, common_size, needed, pool
+from mia_select.evaluation.accuracy import Prediction
+from mia_select.evaluation.comparison import Outcome, compare, effect, outcomes
 
 MakeScored = Callable[..., ScoredSample]
 COLORS = ["red", "blue", "green", "white", "black", "grey", "pink"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from mia_select.choices import Alternatives, Choices, alternatives, find_choices, most_likely, same_choice
+from mia_select.evaluation.multiple_choice import Alternatives, Choices, alternatives, find_choices, most_likely, same_choice
 
 ANIMALS = Choices(question="What is it?", options={"A": "a dog", "B": "a cat", "C": "an iguana"})
 

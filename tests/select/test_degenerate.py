@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from mia_select.degenerate import degenerate, is_loop
+from mia_select.rules.degenerate import degenerate, is_loop
 
 TOKENS = ["<image>", "<|image_pad|>"]
 

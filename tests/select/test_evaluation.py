@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from mia_augment.records import ScoredSample
-from mia_select.anatomy import mistake
-from mia_select.evaluation import Evaluation, Prediction, predict, summarize
-from mia_select.metrics import wilson
+from mia_select.evaluation.accuracy import Evaluation, Prediction, predict, summarize
+from mia_select.evaluation.mistakes import mistake
+from mia_select.statistics import wilson
 
 MakeScored = Callable[..., ScoredSample]
 RED, BLUE, GREEN = "The color is red.", "The color is blue.", "The color is green."

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
-from mia_augment.lock import only_writer
 from mia_augment.records import PreferencePair, ScoredSample
+from mia_augment.storage.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
+from mia_augment.storage.lock import only_writer
 from mia_select import select
 from mia_select.export import LAYOUTS, export_pairs, import_pairs, trl_rows
 from mia_select.importing import SkippedRow, import_folder

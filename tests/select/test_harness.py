@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mia_augment.files import Manifest, write_manifest
+from mia_augment.storage.files import Manifest, write_manifest
 from PIL import Image
 
 UTILS = Path(__file__).parents[2] / "examples" / "harnesses" / "lmms_eval" / "utils.py"

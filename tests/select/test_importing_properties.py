@@ -11,7 +11,7 @@ from mia_augment.pair_checks import pair_problem
 from mia_augment.records import PreferencePair
 from mia_select.importing import FORMATS
 from mia_select.importing.pairs import SkippedRow, to_pair
-from mia_select.importing.pictures import NamedPictures
+from mia_select.importing.written_pictures import NamedPictures
 
 KEYS = (
     *("chosen", "rejected", "prompt", "question", "images", "image", "image_path", "messages", "conversations", "conversation"),

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from mia_select.metrics import auroc, auroc_interval, best_cut, mcnemar_exact, paired_difference, wilson
+from mia_select.statistics import auroc, auroc_interval, best_cut, mcnemar_exact, paired_difference, wilson
 
 
 def test_wilson_agrees_with_published_values() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mia_augment.files import Manifest, write_jsonl, write_manifest
 from mia_augment.records import PreferencePair, Region, Scores
+from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
 from mia_select.export import export_pairs, import_pairs
 from PIL import Image
 

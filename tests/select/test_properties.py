@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
 from mia_select import Selector, SelectSettings
-from mia_select.candidates import RULES
+from mia_select.selection.candidates import RULES
 
 TEXTS = st.sampled_from(["The color is red.", "the color is RED", "The color is blue.", "", "<image>", "ha " * 20, "x" * 600])
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mia_augment.files import Manifest, write_jsonl, write_manifest
 from mia_augment.records import ScoredSample
+from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
 from PIL import Image
 
 MakeScored = Callable[..., ScoredSample]

@@ -4,8 +4,8 @@ import random
 import sys
 
 import pytest
-from mia_select import seen
-from mia_select.seen import SeenKeys
+from mia_select.selection import seen
+from mia_select.selection.seen import SeenKeys
 
 
 def test_it_agrees_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
-from mia_select import Selector, SelectSettings, one_sided, select
-from mia_select.candidates import RULES, edit_distance, length_ratio
-from mia_select.one_sided import AnswerCounts
+from mia_select import Selector, SelectSettings, select
+from mia_select.rules import one_sided
+from mia_select.rules.one_sided import AnswerCounts
+from mia_select.selection.candidates import RULES, edit_distance, length_ratio
 
 MakeScored = Callable[..., ScoredSample]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.files import Manifest, image_folders, read_jsonl, read_manifest, write_jsonl, write_manifest
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
+from mia_augment.storage.files import Manifest, image_folders, read_jsonl, read_manifest, write_jsonl, write_manifest
 from mia_select import Selector, SelectSettings, select_pairs, stage
 from mia_select.stage import read_selection
 

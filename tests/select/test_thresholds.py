@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from mia_select.rules.thresholds import looks_elsewhere, threshold_for
 from mia_select.settings import Thresholds
-from mia_select.thresholds import looks_elsewhere, threshold_for
 from pydantic import ValidationError
 
 PAPER = [

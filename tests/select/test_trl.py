@@ -11,8 +11,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from mia_augment.files import Manifest, write_jsonl, write_manifest
 from mia_augment.records import PreferencePair, ScoredSample
+from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
 from mia_select import select
 from mia_select.export import export_pairs, trl_rows
 from PIL import Image

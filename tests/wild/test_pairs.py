@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from mia_augment.files import image_folders, read_jsonl, read_manifest, resolve_image
 from mia_augment.records import PreferencePair
+from mia_augment.storage.files import image_folders, read_jsonl, read_manifest, resolve_image
 from mia_cli.main import main
 from mia_select.importing import SkippedRow, import_pairs
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mia_augment.files import image_folders, resolve_image
-from mia_augment.pictures import open_picture
-from mia_augment.text import same_answer
+from mia_augment import same_answer
+from mia_augment.images import open_picture
+from mia_augment.storage import image_folders, resolve_image
 from PIL import Image
 
 FORMATS = ("sequence", "grid", "pic_in_pic", "single")

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mia_augment.records import Attention, Sample, ScoredSample
+from mia_augment import Attention, Sample, ScoredSample
 
-from mia_attention.layers import LayerChoice
-from mia_attention.maps import Look
+from mia_attention.measure.layer_choice import LayerChoice
+from mia_attention.measure.maps import Look
 
 TARGET, OTHER, ACCENT = "#d95f02", "#7570b3", "#1b9e77"
 BINS = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from mia_augment.records import Rows
+from mia_augment import Rows
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 

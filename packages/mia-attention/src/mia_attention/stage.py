@@ -14,35 +14,34 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_augment.complete import check_whole, what_is_missing
-from mia_augment.errors import DataError
-from mia_augment.files import (
+from mia_augment import DataError, Sample, ScoredSample, check_unique
+from mia_augment.contents import pictures_digest
+from mia_augment.images import open_picture
+from mia_augment.storage import (
     MANIFEST,
     Manifest,
     atomic_write,
+    check_whole,
     content_hash,
     image_folders,
+    only_writer,
+    read_json,
     read_jsonl,
     read_manifest,
     relative_folders,
     resolve_image,
+    what_is_missing,
     write_json,
     write_manifest,
 )
-from mia_augment.ids import check_unique
-from mia_augment.lock import only_writer
-from mia_augment.pictures import open_picture
-from mia_augment.reading import read_json
-from mia_augment.record_pictures import pictures_digest
-from mia_augment.records import Sample, ScoredSample
 from PIL import Image
 
-from mia_attention.batching import plan, run_batches, windows
-from mia_attention.given import while_answering
-from mia_attention.journal import Journal, Line, check_complete
-from mia_attention.profiles import find_layer
-from mia_attention.ranks import Ranks
-from mia_attention.scoring import Scorer
+from mia_attention.answering.batches import plan, run_batches, windows
+from mia_attention.capture.given_answers import while_answering
+from mia_attention.measure.layer_profile import find_layer
+from mia_attention.scoring.journal import Journal, Line, check_complete
+from mia_attention.scoring.ranks import Ranks
+from mia_attention.scoring.scorer import Scorer
 from mia_attention.settings import ScoreSettings
 
 logger = logging.getLogger(__name__)

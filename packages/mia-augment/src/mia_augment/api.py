@@ -9,19 +9,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mia_augment.collage import WriteImage
-from mia_augment.dataset import rows_from
-from mia_augment.embedded import EMBEDDED, EmbeddedPictures
+from mia_augment.compose.collage import WriteImage
+from mia_augment.compose.samples import Maker
 from mia_augment.errors import DataError
-from mia_augment.files import read_jsonl
-from mia_augment.index import Index
-from mia_augment.indexing import Choice, build_index
-from mia_augment.pictures import open_picture
-from mia_augment.plan import waves
-from mia_augment.probe import PictureFolder
+from mia_augment.images.decode import open_picture
+from mia_augment.images.sniff import PictureFolder
+from mia_augment.indexing.build import Choice, build_index
+from mia_augment.indexing.index import Index
+from mia_augment.read.dataset import rows_from
 from mia_augment.records import Format, Sample, Skipped
-from mia_augment.samples import Maker
+from mia_augment.rows.pictures_in_rows import EMBEDDED, EmbeddedPictures
 from mia_augment.settings import AugmentSettings
+from mia_augment.storage.files import read_jsonl
+from mia_augment.workers.waves import waves
 
 
 def augment(

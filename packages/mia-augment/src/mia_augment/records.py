@@ -2,7 +2,7 @@
 
 All are frozen and refuse unknown fields. Boxes are (left, top, right, bottom) in pixels, half-open; log-probs are in nats.
 Entries of ``images`` are POSIX paths found in the stage's folder or one its manifest names (see
-`mia_augment.files.resolve_image`).
+`mia_augment.storage.files.resolve_image`).
 """
 
 from __future__ import annotations

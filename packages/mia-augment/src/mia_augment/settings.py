@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mia_augment.compose import GRID_ROWS, GridStyle
+from mia_augment.compose.canvas import GRID_ROWS, GridStyle
 from mia_augment.records import Format
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -96,7 +96,7 @@ class TemplateSettings(_Settings):
     named: tuple[str, ...] = ("In {label}, {question}",)
     """For sequences and grids; `{label}` is the picture's name ("Image2") and `{question}` the question."""
     pic_in_pic: tuple[str, ...] | None = None
-    """For pic-in-pic; null: `mia_augment.prompts.PIC_IN_PIC_LEADS`, a comma, and the question."""
+    """For pic-in-pic; null: `mia_augment.compose.prompts.PIC_IN_PIC_LEADS`, a comma, and the question."""
 
     @model_validator(mode="after")
     def _placeholders(self) -> TemplateSettings:

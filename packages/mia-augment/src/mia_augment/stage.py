@@ -18,24 +18,32 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from mia_augment.complete import what_is_missing
-from mia_augment.dataset import data_files, read_rows
-from mia_augment.embedded import EMBEDDED, EmbeddedPictures, embedded_folders
+from mia_augment.compose.questions import MOVED
+from mia_augment.compose.samples import Task
+from mia_augment.contents.states import STATES, contents_digest, keep_states, untouched
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import Manifest, atomic_write, content_hash, read_manifest, relative_folders, write_json, write_manifest
-from mia_augment.index import Index
-from mia_augment.indexing import Choice, Part, Progress, build_index, kind_of
-from mia_augment.lock import only_writer
-from mia_augment.picture_states import STATES, contents_digest, keep_states, untouched
-from mia_augment.plan import chunks, waves
-from mia_augment.pool import Chunk, InProcess, Pool, Workers
-from mia_augment.probe import PictureFolder
-from mia_augment.questions import MOVED
-from mia_augment.reading import naming
+from mia_augment.images.sniff import PictureFolder
+from mia_augment.indexing.build import Choice, Part, Progress, build_index, kind_of
+from mia_augment.indexing.index import Index
+from mia_augment.read.dataset import data_files, read_rows
 from mia_augment.records import Skipped
-from mia_augment.samples import Task
+from mia_augment.rows.pictures_in_rows import EMBEDDED, EmbeddedPictures, embedded_folders
 from mia_augment.settings import AugmentSettings
-from mia_augment.work import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
+from mia_augment.storage.complete import what_is_missing
+from mia_augment.storage.files import (
+    Manifest,
+    atomic_write,
+    content_hash,
+    read_manifest,
+    relative_folders,
+    write_json,
+    write_manifest,
+)
+from mia_augment.storage.lock import only_writer
+from mia_augment.storage.reading import naming
+from mia_augment.workers.pool import Chunk, InProcess, Pool, Workers
+from mia_augment.workers.waves import chunks, waves
+from mia_augment.workers.worker import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
 
 PICTURES = "pictures"
 """The manifest's input that stands for what the pictures hold."""

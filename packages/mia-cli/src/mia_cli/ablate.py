@@ -11,22 +11,32 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import read_jsonl, read_manifest, write_json, write_jsonl
-from mia_augment.lock import clear_left_overs
-from mia_select.ablation import REFERENCE, SHARE, VARIANTS, Pool, Variant, common_size, needed
-from mia_select.ablation_stage import Ablation, ArmSummary, controls, read_pool, write_arms
-from mia_select.comparison import compare, outcomes
-from mia_select.evaluation import Prediction
+from mia_augment import ConfigError, DataError
+from mia_augment.storage import clear_left_overs, read_jsonl, read_manifest, write_json, write_jsonl
+from mia_select.ablation import (
+    REFERENCE,
+    SHARE,
+    VARIANTS,
+    Ablation,
+    ArmSummary,
+    Pool,
+    Variant,
+    common_size,
+    controls,
+    needed,
+    read_pool,
+    write_arms,
+)
+from mia_select.evaluation import Prediction, compare, outcomes
 from rich.console import Console
 
-from mia_cli.config import PipelineConfig
-from mia_cli.console import Display
+from mia_cli.config.schema import PipelineConfig
 from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS, read_evaluation
 from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
-from mia_cli.models import SharedModel
+from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import augment_stage, check_held_out, check_runnable, evaluate_stage, score_stage, stages, train_stage
 from mia_cli.runner import Runner, Stage, exclusive
+from mia_cli.terminal.display import Display
 
 NEEDED = ("augment", "held_out", "score")
 MORE = 3

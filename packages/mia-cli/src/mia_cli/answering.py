@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_augment.files import atomic_write, read_jsonl
-from mia_augment.reading import naming
-from mia_augment.records import Record, Sample, Skipped
-from mia_select.choices import Alternatives, alternatives, most_likely
+from mia_augment import Record, Sample, Skipped
+from mia_augment.storage import atomic_write, naming, read_jsonl
+from mia_select.evaluation import Alternatives, alternatives, most_likely
 from PIL import Image
 
-from mia_cli.console import Report
 from mia_cli.runner import digest
+from mia_cli.terminal.display import Report
 
 BATCHES_PER_SAVE = 8
 

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_attention.settings import ScoreSettings
-from mia_augment.files import (
+from mia_attention import ScoreSettings
+from mia_augment import Box, Record, Sample, ScoredSample
+from mia_augment.images import open_picture
+from mia_augment.storage import (
     MANIFEST,
     Manifest,
     image_folders,
+    only_writer,
     read_jsonl,
     relative_folders,
     resolve_image,
     write_jsonl,
     write_manifest,
 )
-from mia_augment.lock import only_writer
-from mia_augment.pictures import open_picture
-from mia_augment.records import Box, Record, Sample, ScoredSample
 from numpy.typing import NDArray
 from PIL import Image
 
-from mia_cli.console import Report
+from mia_cli.terminal.display import Report
 
 MAPS = "maps.jsonl"
 CELLS = 16
@@ -95,7 +95,7 @@ def _maps(
     open_image: Callable[[str], Image.Image],
     progress: Report,
 ) -> Iterator[AttentionMap]:
-    from mia_attention.coverage import BoxCoverage
+    from mia_attention.models import BoxCoverage
     from mia_attention.scoring import Scorer
 
     model, processor = load()

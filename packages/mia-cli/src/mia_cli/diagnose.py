@@ -10,23 +10,22 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mia_augment.errors import DataError, ModelError
-from mia_augment.files import image_folders, read_jsonl, resolve_image, write_json
-from mia_augment.pictures import open_picture
-from mia_augment.prompts import single_header
-from mia_augment.records import IMAGE, Rows, Sample
-from mia_select.candidates import stable_key
-from mia_select.thresholds import Bucket
+from mia_augment import IMAGE, DataError, ModelError, Rows, Sample
+from mia_augment.compose import single_header
+from mia_augment.images import open_picture
+from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
+from mia_select.rules import Bucket
+from mia_select.selection import stable_key
 from PIL import Image
 
-from mia_cli.config import PipelineConfig
-from mia_cli.console import Display, Report
+from mia_cli.config.schema import PipelineConfig
 from mia_cli.diagnosis import Asked, Reading, diagnose
 from mia_cli.findings import Diagnosis, Layer
 from mia_cli.layout import Folders
-from mia_cli.models import SharedModel
+from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import augment_stage, check_runnable
 from mia_cli.runner import Runner, exclusive
+from mia_cli.terminal.display import Display, Report
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +97,8 @@ def ask(
     is a choice among these (None).
     """
     from mia_attention import Response, try_respond
-    from mia_attention.confusions import PartPrompt
-    from mia_attention.profiles import layer_profile
+    from mia_attention.answering import PartPrompt
+    from mia_attention.measure import layer_profile
     from mia_attention.scoring import readout_of, score
 
     wanted = (config.score.rows, config.score.value_weighted)

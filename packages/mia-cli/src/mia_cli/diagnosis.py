@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mia_augment.records import Format, Rows, Sample
-from mia_augment.text import same_answer
-from mia_select.calibration import ENOUGH, Ratios, is_inert
-from mia_select.metrics import auroc_interval
-from mia_select.one_sided import AnswerCounts
-from mia_select.thresholds import Bucket, looks_elsewhere, threshold_for
+from mia_augment import Format, Rows, Sample, same_answer
+from mia_select import auroc_interval
+from mia_select.rules import ENOUGH, AnswerCounts, Bucket, Ratios, is_inert, looks_elsewhere, threshold_for
 
-from mia_cli.config import PipelineConfig
+from mia_cli.config.schema import PipelineConfig
 from mia_cli.findings import BucketFindings, Diagnosis, Layer, ReadoutScore, advice, findings
 
 
@@ -53,9 +50,9 @@ def diagnose(
         readings: their ratios, read in every way.
         config: with what `score` and `select` are set to.
         model: its name.
-        layer: what `score.layer` means for the model (`mia_attention.scoring.readout_of`); None: it is `auto`.
+        layer: what `score.layer` means for the model (`mia_attention.scoring.scorer.readout_of`); None: it is `auto`.
     """
-    from mia_attention.layers import score_layer
+    from mia_attention.measure import score_layer
 
     wrong = [not entry.right for entry in asked]
     groups = [f"{format_}/{parts}" for format_, parts in (entry.bucket for entry in asked)]

@@ -85,7 +85,7 @@ def _devices() -> list[Finding]:
 
 
 def _embedded() -> Finding:
-    from mia_cli.models import EMBEDDED_FOLDER
+    from mia_cli.loading.load import EMBEDDED_FOLDER
 
     weights = EMBEDDED_FOLDER / "model.safetensors"
     if not weights.is_file():

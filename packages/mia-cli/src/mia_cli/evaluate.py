@@ -8,38 +8,36 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_augment.complete import check_whole, what_is_missing
-from mia_augment.errors import DataError, ModelError
-from mia_augment.files import (
+from mia_augment import DataError, ModelError, Sample, Skipped, check_unique
+from mia_augment.contents import pictures_digest, seen_in_training, training_folders
+from mia_augment.images import open_picture
+from mia_augment.storage import (
     MANIFEST,
     Manifest,
+    check_whole,
     content_hash,
     image_folders,
+    only_writer,
+    read_json,
     read_jsonl,
     read_manifest,
+    read_record,
     relative_folders,
     resolve_image,
+    what_is_missing,
     write_json,
     write_jsonl,
     write_manifest,
 )
-from mia_augment.ids import check_unique
-from mia_augment.lock import only_writer
-from mia_augment.overlap import seen_in_training, training_folders
-from mia_augment.pictures import open_picture
-from mia_augment.reading import read_json, read_record
-from mia_augment.record_pictures import pictures_digest
-from mia_augment.records import Sample, Skipped
-from mia_select.choices import alternatives
-from mia_select.evaluation import Evaluation, Prediction, predict, summarize
+from mia_select.evaluation import Evaluation, Prediction, alternatives, predict, summarize
 from PIL import Image
 
 from mia_cli import __version__
 from mia_cli.answering import Answer, answer_all
-from mia_cli.config import EvaluateSettings
-from mia_cli.console import Report
-from mia_cli.models import SharedModel, load
+from mia_cli.config.schema import EvaluateSettings
+from mia_cli.loading.load import SharedModel, load
 from mia_cli.runner import Key, made_from
+from mia_cli.terminal.display import Report
 
 SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"

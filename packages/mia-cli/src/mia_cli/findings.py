@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mia_augment.records import Format, Record, Rows
-from mia_select.calibration import ENOUGH
-from mia_select.metrics import Auroc
+from mia_augment import Format, Record, Rows
+from mia_select import Auroc
+from mia_select.rules import ENOUGH
 
 ROOM = 0.05
 """Fewer points than this lost against the picture alone, and there is little to mend."""

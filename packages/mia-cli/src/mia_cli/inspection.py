@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mia_attention.analysis import analyze_one
-from mia_augment.errors import DataError
-from mia_augment.files import read_jsonl
-from mia_augment.records import Dropped, PreferencePair, Record, Sample, ScoredSample, Skipped
+from mia_attention import analyze_one
+from mia_augment import DataError, Dropped, PreferencePair, Record, Sample, ScoredSample, Skipped
+from mia_augment.storage import read_jsonl
 from mia_select.evaluation import Prediction
 
 from mia_cli.layout import Folders

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mia_augment.reading import read_json
+from mia_augment.storage import read_json
 
 CONFIG = "pipeline.json"
 """The resolved settings of the last run, in the run directory."""

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mia_cli import __version__
-from mia_cli.commands import exchange, look, run, stages
+from mia_cli.commands import exchange, look, run
 
 BAD_INPUT = 2
 REPORT = "This is a fault in mia, not in your input: please report it with the lines above and the command."
@@ -60,7 +60,7 @@ def _as_failure(error: Exception) -> Exception:
 
     Readers raise `MiaError` for whatever stands in a file: nothing else is turned into a message here, lest it hide a fault.
     """
-    from mia_augment.errors import MiaError
+    from mia_augment import MiaError
 
     if isinstance(error, MiaError):
         return Failure(str(error))
@@ -87,7 +87,7 @@ def main(verbose: bool) -> None:
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself: every line would come twice
 
 
-for module in (run, stages, exchange, look):
+for module in (run, single_stages, exchange, look):
     for command in module.COMMANDS:
         main.add_command(command)
 

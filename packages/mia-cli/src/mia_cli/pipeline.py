@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from mia_augment.errors import ConfigError
-from mia_augment.files import MANIFEST, content_hash, write_json
-from mia_augment.record_pictures import pictures_digest
-from mia_augment.records import Format
-from mia_augment.settings import AugmentSettings
-from mia_dpo_train.environment import check_environment
+from mia_augment import AugmentSettings, ConfigError, Format
+from mia_augment.contents import pictures_digest
+from mia_augment.storage import MANIFEST, content_hash, write_json
+from mia_dpo_train import check_environment
 
 from mia_cli import __version__
-from mia_cli.config import PipelineConfig
-from mia_cli.console import Display, Report
+from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import CONFIG, REPORT, Folders
-from mia_cli.models import SharedModel
+from mia_cli.loading.load import SharedModel
 from mia_cli.runner import Key, Runner, Stage, digest, exclusive, made_from
+from mia_cli.terminal.display import Display, Report
 
 
 def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code: bool = False) -> Runner:
@@ -106,7 +104,7 @@ def augment_stage(config: PipelineConfig, out: Path, part: Literal["train", "hel
     image_root = root or (source if source.is_dir() else source.parent)
 
     def make(progress: Report) -> dict[str, int]:
-        from mia_augment.stage import augment_dataset
+        from mia_augment import augment_dataset
 
         return augment_dataset(source, image_root, out, settings, workers=data.workers, progress=progress, **options).counts
 
@@ -121,7 +119,7 @@ def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
     """Ask the model the samples of `folders.samples`, and see where it looks."""
 
     def make(progress: Report) -> dict[str, int]:
-        from mia_attention.stage import score_samples
+        from mia_attention import score_samples
 
         model, processor = shared.get()
         return score_samples(
@@ -142,7 +140,7 @@ def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
 
 def _select(config: PipelineConfig, folders: Folders) -> Stage:
     def make(progress: Report) -> dict[str, int]:
-        from mia_select.stage import select_pairs
+        from mia_select import select_pairs
 
         return select_pairs(folders.scored, folders.pairs, config.select, progress=progress).counts
 
@@ -182,7 +180,7 @@ def train_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
     """Train on the pairs of `folders.pairs`."""
 
     def make(progress: Report) -> dict[str, int]:
-        from mia_dpo_train.stage import train_pairs
+        from mia_dpo_train import train_pairs
 
         model, processor = shared.get()
         try:

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mia_augment.complete import what_is_missing
-from mia_augment.errors import DataError
-from mia_augment.files import MANIFEST, content_hash, read_manifest, write_json
-from mia_augment.lock import only_writer
-from mia_augment.reading import read_record
+from mia_augment import DataError
+from mia_augment.storage import MANIFEST, content_hash, only_writer, read_manifest, read_record, what_is_missing, write_json
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from mia_cli.console import Display, Report, counts_line, duration
+from mia_cli.terminal.display import Display, Report, counts_line, duration
 
 STATE = "stages.json"
 SHOWN_CHANGES = 3

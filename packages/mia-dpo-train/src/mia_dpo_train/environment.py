@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
-from mia_augment.errors import ConfigError
+from mia_augment import ConfigError
 
 from mia_dpo_train.settings import TrainSettings
 

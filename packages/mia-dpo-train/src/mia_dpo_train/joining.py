@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mia_augment.refusals import refusal
+from mia_augment.prompting import refusal
 from torch import Tensor
 
-from mia_dpo_train.data import PairSet
-from mia_dpo_train.encode import joined_vision
+from mia_dpo_train.data.encode import joined_vision
+from mia_dpo_train.data.pair_set import PairSet
 
 TRIED = 4
 """Pairs that are put side by side to find out."""

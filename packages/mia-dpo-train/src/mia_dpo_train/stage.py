@@ -11,21 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_augment.complete import check_whole, what_is_missing
-from mia_augment.errors import DataError
-from mia_augment.files import (
+from mia_augment import DataError, PreferencePair
+from mia_augment.contents import pictures_digest
+from mia_augment.storage import (
     Manifest,
+    check_whole,
     content_hash,
     image_folders,
+    only_writer,
     read_jsonl,
     read_manifest,
     relative_folders,
     resolve_image,
+    what_is_missing,
     write_manifest,
 )
-from mia_augment.lock import only_writer
-from mia_augment.record_pictures import pictures_digest
-from mia_augment.records import PreferencePair
 
 from mia_dpo_train import __version__
 from mia_dpo_train.settings import TrainSettings
@@ -55,7 +55,7 @@ def train_pairs(
     Raises:
         ConfigError: another process is writing into `out`.
         DataError: there are no pairs, or not as many as their manifest counts.
-        DataError, ConfigError, ModelError: see `mia_dpo_train.trainer.train`.
+        DataError, ConfigError, ModelError: see `mia_dpo_train.training.trainer.train`.
     """
     planned = planned_manifest(folder_in, out, settings, model_id)
     if (done := _finished(out, planned)) is not None:
@@ -77,7 +77,7 @@ def _train(
     progress: Callable[[int, int | None], None] | None,
 ) -> Manifest:
     """The work itself; the folder is this process's."""
-    from mia_dpo_train.trainer import train
+    from mia_dpo_train.training.trainer import train
 
     started = time.monotonic()
     pairs = list(read_jsonl(folder_in / "pairs.jsonl", PreferencePair))
@@ -179,7 +179,7 @@ class image_opener:
         self.folders = image_folders(folder)
 
     def __call__(self, name: str) -> Image:
-        from mia_augment.pictures import open_picture
+        from mia_augment.images import open_picture
 
         return open_picture(resolve_image(name, self.folders))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mia_augment.records import Format
+from mia_augment import Format
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ADVISED: dict[str, object] = {"calibrate": "auto", "min_perplexity": None}

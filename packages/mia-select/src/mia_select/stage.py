@@ -9,27 +9,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from mia_augment.complete import check_whole, what_is_missing
-from mia_augment.errors import DataError
-from mia_augment.files import (
+from mia_augment import DataError, PreferencePair, ScoredSample
+from mia_augment.storage import (
     MANIFEST,
     Manifest,
     atomic_write,
+    check_whole,
     content_hash,
     image_folders,
+    only_writer,
     read_jsonl,
     read_manifest,
+    read_record,
     relative_folders,
+    what_is_missing,
     write_json,
     write_manifest,
 )
-from mia_augment.lock import only_writer
-from mia_augment.reading import read_record
-from mia_augment.records import PreferencePair, ScoredSample
 
-from mia_select.funnel import Selection
-from mia_select.glance import GlanceRecord
-from mia_select.selection import Selector
+from mia_select.rules.ratios import GlanceRecord
+from mia_select.selection.funnel import Selection
+from mia_select.selection.selector import Selector
 from mia_select.settings import SelectSettings
 
 SCORED, PAIRS, DROPPED, SELECTION = "scored.jsonl", "pairs.jsonl", "dropped.jsonl", "selection.json"

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mia_cli.commands.places import READ, READ_FOLDER, WRITE, WRITE_FOLDER
-from mia_cli.commands.stages import done, need_stage
+from mia_cli.commands.paths import READ, READ_FOLDER, WRITE, WRITE_FOLDER
+from mia_cli.commands.single_stages import done, need_stage
 
 LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
 """What can be written."""
@@ -35,7 +35,7 @@ def import_(file: Path, layout: str, image_root: Path | None, drop_system: bool,
     """Preference pairs of other tools -> a folder to train on, and why each other row was left out."""
     from mia_select.importing import import_folder
 
-    from mia_cli.console import Display
+    from mia_cli.terminal.display import Display
 
     display = Display()
     with display.progress("import") as progress:
@@ -66,14 +66,14 @@ def export(
     pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path
 ) -> None:
     """Pairs for other trainers, or the aligned model as one folder."""
-    from mia_cli.console import Display
+    from mia_cli.terminal.display import Display
 
     display = Display()
     if merged:
         if model is None or adapter is None:
             raise click.UsageError("--merged needs --model and --adapter")
         from mia_cli.evaluate import trained_weights
-        from mia_cli.models import check_folder, model_folder
+        from mia_cli.loading.load import check_folder, model_folder
 
         folder, weights = model_folder(model), trained_weights(adapter)
         if folder is not None:

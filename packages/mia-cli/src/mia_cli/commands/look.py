@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mia_cli.commands.places import READ
+from mia_cli.commands.paths import READ
 
 SHELLS = ["bash", "zsh", "fish"]
 
@@ -19,9 +19,9 @@ SHELLS = ["bash", "zsh", "fish"]
 def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
     """One record through all stages: RECORD_ID is a source row's, a sample's or a pair's id."""
     from mia_cli.commands.run import run_folder
-    from mia_cli.console import print_json, stdout
     from mia_cli.inspection import inspect_record
-    from mia_cli.tables import show_record
+    from mia_cli.terminal.display import print_json, stdout
+    from mia_cli.terminal.result_tables import show_record
 
     found = inspect_record(run_folder(run_dir), record_id)
     if as_json:
@@ -36,9 +36,9 @@ def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
 @click.pass_context
 def doctor(context: click.Context, directory: Path, as_json: bool) -> None:
     """What is installed, which devices there are, which extras are missing. Exit code 1 if something needed is missing."""
-    from mia_cli.console import print_json, stdout
     from mia_cli.doctor import examine
-    from mia_cli.tables import findings_table
+    from mia_cli.terminal.display import print_json, stdout
+    from mia_cli.terminal.result_tables import findings_table
 
     findings = examine(directory)
     if as_json:

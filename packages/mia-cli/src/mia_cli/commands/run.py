@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mia_cli.commands.places import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
+from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 
 
 @click.command()
@@ -27,11 +27,11 @@ def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
 
     Takes a few minutes on two CPU cores and needs no network. A second call finds everything done.
     """
-    from mia_cli.config import load_config
-    from mia_cli.console import Display
-    from mia_cli.models import check_folder, model_folder
+    from mia_cli.config.schema import load_config
+    from mia_cli.drawn.quickstart import prepare
+    from mia_cli.loading.load import check_folder, model_folder
     from mia_cli.pipeline import run_pipeline
-    from mia_cli.quickstart import prepare
+    from mia_cli.terminal.display import Display
 
     if (folder := model_folder(options["model"])) is not None:
         check_folder(folder, options["model"])
@@ -47,9 +47,9 @@ def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     """Run a pipeline.yaml: what is done and unchanged is skipped, what was interrupted goes on."""
-    from mia_cli.config import load_config
-    from mia_cli.console import Display
+    from mia_cli.config.schema import load_config
     from mia_cli.pipeline import run_pipeline
+    from mia_cli.terminal.display import Display
 
     config = load_config(file)
     runner = run_pipeline(config, Display(), trust_remote_code=trust_remote_code)
@@ -77,9 +77,9 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, jobs: int, as_json: bool) -> None:
     """Which parts of the method help your model? Trains and measures variants of a pipeline.yaml with equal pairs and steps."""
     from mia_cli.ablate import run_ablation
-    from mia_cli.config import load_config
-    from mia_cli.console import Display, print_json, stdout
-    from mia_cli.tables import show_ablation
+    from mia_cli.config.schema import load_config
+    from mia_cli.terminal.display import Display, print_json, stdout
+    from mia_cli.terminal.result_tables import show_ablation
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
     result = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, more=more, names=names, jobs=jobs)
@@ -100,10 +100,10 @@ def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, 
 
     Asks the model of a pipeline.yaml some hundred of its samples, before a day is spent on all of them.
     """
-    from mia_cli.config import load_config
-    from mia_cli.console import Display, print_json, stdout
+    from mia_cli.config.schema import load_config
     from mia_cli.diagnose import run_diagnosis
-    from mia_cli.diagnosis_tables import show_diagnosis
+    from mia_cli.terminal.diagnosis_tables import show_diagnosis
+    from mia_cli.terminal.display import Display, print_json, stdout
 
     found = run_diagnosis(load_config(file), Display(), samples=samples, thorough=thorough, trust_remote_code=trust_remote_code)
     if as_json:
@@ -119,11 +119,10 @@ def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, 
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def init(file: Path, source: str | None, image_root: str | None, force: bool) -> None:
     """Write a pipeline.yaml with every setting, its default and what it means."""
-    from mia_augment.errors import ConfigError
-    from mia_augment.files import atomic_write
-    from mia_augment.lock import clear_left_overs_of
+    from mia_augment import ConfigError
+    from mia_augment.storage import atomic_write, clear_left_overs_of
 
-    from mia_cli.reference import commented_yaml
+    from mia_cli.config.commented_yaml import commented_yaml
 
     if file.exists() and not force:
         raise ConfigError(f"{file}: is there already; --force overwrites it")
@@ -139,9 +138,9 @@ def init(file: Path, source: str | None, image_root: str | None, force: bool) ->
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(run_dir: Path, as_json: bool) -> None:
     """Which stages of a run are done (RUN_DIR may also be its pipeline.yaml)."""
-    from mia_cli.console import print_json, stdout
-    from mia_cli.status import read_status
-    from mia_cli.tables import status_table
+    from mia_cli.terminal.display import print_json, stdout
+    from mia_cli.terminal.result_tables import status_table
+    from mia_cli.terminal.status import read_status
 
     stages = read_status(run_folder(run_dir))
     if as_json:
@@ -156,10 +155,10 @@ def status(run_dir: Path, as_json: bool) -> None:
 @click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
 def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
-    from mia_cli.config import ReportSettings, build
-    from mia_cli.console import Display
+    from mia_cli.config.schema import ReportSettings, build
     from mia_cli.layout import REPORT, saved_settings
     from mia_cli.report import write_report
+    from mia_cli.terminal.display import Display
 
     folder = run_folder(run_dir)
     saved = saved_settings(folder).get("report")
@@ -179,11 +178,11 @@ def embedded(directory: Path) -> None:
     """Write the embedded model as a plain Hugging Face folder."""
     import shutil
 
-    from mia_augment.errors import ConfigError
-    from mia_augment.files import naming
+    from mia_augment import ConfigError
+    from mia_augment.storage import naming
 
-    from mia_cli.config import EMBEDDED
-    from mia_cli.models import model_folder
+    from mia_cli.config.schema import EMBEDDED
+    from mia_cli.loading.load import model_folder
 
     source = model_folder(EMBEDDED)
     if directory.exists() and any(directory.iterdir()):
@@ -208,10 +207,10 @@ def embedded(directory: Path) -> None:
 
 def run_folder(path: Path) -> Path:
     """The run directory that a folder or a pipeline.yaml stands for."""
-    from mia_augment.errors import DataError
-    from mia_augment.files import MANIFEST
+    from mia_augment import DataError
+    from mia_augment.storage import MANIFEST
 
-    from mia_cli.config import load_config
+    from mia_cli.config.schema import load_config
     from mia_cli.runner import STATE
 
     if path.is_file():
@@ -223,8 +222,8 @@ def run_folder(path: Path) -> Path:
 
 
 def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:
-    from mia_cli.console import print_json, stdout
-    from mia_cli.tables import results, show_results
+    from mia_cli.terminal.display import print_json, stdout
+    from mia_cli.terminal.result_tables import results, show_results
 
     if as_json:
         print_json(results(run_dir))

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mia_augment.errors import DataError
-from mia_augment.files import Manifest, read_jsonl, read_manifest
-from mia_augment.reading import read_lines
-from mia_augment.records import Format, ScoredSample
-from mia_augment.text import same_answer
+from mia_augment import DataError, Format, ScoredSample, same_answer
+from mia_augment.storage import Manifest, read_jsonl, read_lines, read_manifest
+from mia_select import read_selection
 from mia_select.evaluation import FORMATS
-from mia_select.stage import read_selection
 from pydantic_core import from_json
 
 from mia_cli.layout import Folders

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_attention.analysis import analyze_one
-from mia_augment.files import image_folders, read_jsonl
-from mia_augment.records import Dropped, PreferencePair, ScoredSample
+from mia_attention import analyze_one
+from mia_augment import Dropped, PreferencePair, ScoredSample
+from mia_augment.storage import image_folders, read_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
 from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
-from mia_cli.config import ReportSettings
-from mia_cli.console import Report
+from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report.collect import RULES, Bucket, bucket_name, in_order
-from mia_cli.report.pictures import Thumbnail, Thumbnails
+from mia_cli.report.thumbnails import Thumbnail, Thumbnails
+from mia_cli.terminal.display import Report
 
 PAIR = "became a pair"
 DROPPED_PER_RULE = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from mia_select.funnel import Selection
+from mia_select.selection import Selection
 
 INERT = "is inert"
 BY_CHANCE = "does not tell right from wrong"

@@ -10,17 +10,19 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from mia_augment.errors import DataError
-from mia_augment.files import Manifest, atomic_write
-from mia_augment.lock import clear_left_overs_of
-from mia_select.stage import read_selection
+from mia_augment import DataError
+from mia_augment.storage import Manifest, atomic_write, clear_left_overs_of
+from mia_select import read_selection
 
-from mia_cli.config import ReportSettings
-from mia_cli.console import Report, counts_line, duration
+from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders, saved_settings
-from mia_cli.report import ablation, accuracy, collect, figures, gallery
+from mia_cli.report import ablation_section as ablation
+from mia_cli.report import accuracy_section as accuracy
+from mia_cli.report import collect, gallery
+from mia_cli.report import svg as figures
 from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
+from mia_cli.terminal.display import Report, counts_line, duration
 
 CURVES = ("loss", "accuracy", "margin", "nll", "chosen_logp", "rejected_logp", "learning_rate", "grad_norm")
 TITLES = {

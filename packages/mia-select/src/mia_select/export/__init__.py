@@ -1,8 +1,5 @@
 """Pairs for other trainers (TRL, LLaMA-Factory, ms-swift, MIA-DPO, parquet), and back."""
 
-from mia_select.export.files import export_pairs
-from mia_select.export.layouts import LAYOUTS
-from mia_select.export.trl import trl_rows
-from mia_select.importing import import_pairs
+import lazy_loader as lazy
 
-__all__ = ["LAYOUTS", "export_pairs", "import_pairs", "trl_rows"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

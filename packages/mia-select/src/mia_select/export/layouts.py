@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mia_augment.chat import message_parts
-from mia_augment.records import PreferencePair
+from mia_augment import PreferencePair
+from mia_augment.prompting import message_parts
 
-from mia_select.places import EXTRA, FILES
+from mia_select.export.file_names import EXTRA, FILES
 
 Row = dict[str, Any]
 

@@ -1,6 +1,5 @@
 """Preference pairs of other tools (TRL, LLaMA-Factory, ms-swift, MIA-DPO, RLAIF-V, MMPR), and those that we exported."""
 
-from mia_select.importing.pairs import SkippedRow
-from mia_select.importing.stage import FORMATS, import_folder, import_pairs
+import lazy_loader as lazy
 
-__all__ = ["FORMATS", "SkippedRow", "import_folder", "import_pairs"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

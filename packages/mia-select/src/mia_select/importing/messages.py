@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment.given import shown
-from mia_augment.records import IMAGE
+from mia_augment import IMAGE
+from mia_augment.images import shown
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 _ROLES = {

@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mia_augment.errors import DataError
-from mia_augment.files import summary
-from mia_augment.given import shown
-from mia_augment.ids import free_id
-from mia_augment.pair_checks import pair_problem
-from mia_augment.prompts import label
-from mia_augment.records import IMAGE, PreferencePair, Region, Skipped
+from mia_augment import IMAGE, DataError, PreferencePair, Region, Skipped, free_id, pair_problem
+from mia_augment.compose import label
+from mia_augment.images import shown
+from mia_augment.storage import summary
 from pydantic import ValidationError
 
+from mia_select.export.file_names import EXTRA
 from mia_select.importing.messages import ASSISTANT, SYSTEM, USER, Message, Refused
 from mia_select.importing.talks import Talk, read_talk
-from mia_select.places import EXTRA
 
 NamePicture = Callable[[Any, str | None], str]
 """From a picture as it stands in a row (path, bytes, base64, ..), and the name that it had when we exported it, to an entry of

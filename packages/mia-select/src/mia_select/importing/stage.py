@@ -10,17 +10,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from mia_augment.dataset import Damaged, read_values
-from mia_augment.errors import ConfigError, DataError
-from mia_augment.files import MANIFEST, Manifest, atomic_write, content_hash, image_folders, read_manifest, write_manifest
-from mia_augment.given import StorePicture
-from mia_augment.lock import only_writer
-from mia_augment.records import PreferencePair
+from mia_augment import ConfigError, DataError, PreferencePair
+from mia_augment.images import StorePicture
+from mia_augment.read import Damaged, read_values
+from mia_augment.storage import (
+    MANIFEST,
+    Manifest,
+    atomic_write,
+    content_hash,
+    image_folders,
+    only_writer,
+    read_manifest,
+    write_manifest,
+)
 
+from mia_select.export.file_names import FILES
 from mia_select.importing.pairs import NamePicture, SkippedRow, own_ids, to_pair
-from mia_select.importing.pictures import NamedPictures, WrittenPictures
 from mia_select.importing.talks import READERS
-from mia_select.places import FILES
+from mia_select.importing.written_pictures import NamedPictures, WrittenPictures
 
 PAIRS, SKIPPED = "pairs.jsonl", "skipped.jsonl"
 STEP = 100
@@ -36,10 +43,9 @@ def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = 
     ids are told apart by a number.
 
     Args:
-        file: JSON, JSONL or parquet (see `mia_augment.dataset.read_rows`), or a folder that `export_pairs` wrote.
+        file: JSON, JSONL or parquet (see `mia_augment.read.dataset.read_rows`), or a folder that `export_pairs` wrote.
         fmt: one of `READERS`, or `auto`: each row tells its own by its columns.
-        store: keeps pictures that stand in the rows (see `mia_augment.embedded`); None: such rows are refused, but for our own
-            exports.
+        store: keeps pictures that stand in the rows; None: such rows are refused, but for our own exports.
 
     Raises:
         ConfigError: unknown format.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mia_augment.given import listed, shown
+from mia_augment.images import listed, shown
 
 from mia_select.importing.messages import Refused
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mia_augment.given import pictures_given, shown
+from mia_augment.images import pictures_given, shown
 
 from mia_select.importing.messages import (
     ASSISTANT,

@@ -1,0 +1,1 @@
+from .part_answers import PartPrompt as PartPrompt

@@ -1,0 +1,105 @@
+"""Batches of like length, run one after another with the next one prepared meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Protocol, TypeVar
+
+import torch
+from mia_augment import ModelError
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 64
+"""Batches' worth of prompts that are sorted by length together."""
+
+
+class Prompt(Protocol):
+    """What can be answered; every `mia_augment.records.Sample` is one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def images(self) -> list[str]: ...
+    @property
+    def prompt(self) -> str: ...
+
+
+ItemT = TypeVar("ItemT")
+PromptT = TypeVar("PromptT", bound=Prompt)
+PreparedT = TypeVar("PreparedT")
+ResultT = TypeVar("ResultT")
+
+
+def windows(items: Iterable[ItemT], batch_size: int) -> Iterator[list[ItemT]]:
+    """Cut a stream into windows of at most `WINDOW` batches."""
+    iterator = iter(items)
+    while window := list(islice(iterator, WINDOW * batch_size)):
+        yield window
+
+
+def plan(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
+    """Indices of each batch: prompts of like length together, longest first, so that running out of memory shows early."""
+
+    def length(index: int) -> tuple[int, int, int]:
+        prompt = prompts[index]
+        return -len(prompt.images), -len(getattr(prompt, "regions", [])), -len(prompt.prompt)
+
+    order = sorted(range(len(prompts)), key=length)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def run_batches(
+    batches: Iterable[Sequence[ItemT]],
+    prepare: Callable[[Sequence[ItemT]], PreparedT],
+    run: Callable[[PreparedT], list[ResultT]],
+) -> Iterator[list[ResultT]]:
+    """Results of each batch in order; a thread prepares the next batch while one runs.
+
+    A batch that does not fit into memory is halved until it does.
+
+    Raises:
+        ModelError: a single prompt does not fit into memory.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        iterator = iter(batches)
+        current = next(iterator, None)
+        future = pool.submit(prepare, current) if current is not None else None
+        while current is not None and future is not None:
+            prepared = future.result()
+            upcoming = next(iterator, None)
+            future = pool.submit(prepare, upcoming) if upcoming is not None else None
+            yield _run_or_halve(current, prepared, prepare, run)
+            current = upcoming
+
+
+def _run_or_halve(
+    items: Sequence[ItemT],
+    prepared: PreparedT,
+    prepare: Callable[[Sequence[ItemT]], PreparedT],
+    run: Callable[[PreparedT], list[ResultT]],
+) -> list[ResultT]:
+    try:
+        return run(prepared)
+    except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise ModelError(
+                f"out of memory on a single prompt: {error}; use a smaller model, picture or max_new_tokens"
+            ) from error
+    del prepared
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(items) // 2
+    logger.warning("out of memory with a batch of %d; going on with %d and %d", len(items), half, len(items) - half)
+    return [result for part in (items[:half], items[half:]) for result in _run_or_halve(part, prepare(part), prepare, run)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch ran out of the device's or the machine's memory."""
+    text = str(error).lower()
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,192 @@
+"""How likely a model holds given answers, for instance the options of a multiple-choice question."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mia_augment import DataError, ModelError, Skipped
+from mia_augment.prompting import answer_ids, stop_ids
+from torch import Tensor
+
+from mia_attention.answering.batches import Prompt, plan, run_batches, windows
+from mia_attention.answering.model_view import encode_prompts
+from mia_attention.answering.prompt_cache import append_answers, copied, empty_cache, fill, go_on, why_not_shared
+from mia_attention.answering.responses import OpenImage, all_used
+from mia_attention.answering.usable import Usable, encode_usable
+from mia_attention.models.adapters import adapter_of
+from mia_attention.models.inputs import Encoded, image_token_id
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-prob of an answer, teacher-forced.
+
+    Attributes:
+        logp: sum over the answer's tokens, in nats.
+        tokens: their number.
+    """
+
+    logp: float
+    tokens: int
+
+
+Answer = str | Sequence[int]
+Asked = tuple[Prompt, Sequence[Answer]]
+Prepared = tuple[Usable[tuple[Encoded, list[list[list[int]]]]], list[str]]
+"""What of a batch can be used, with the answers' token ids; and the ids of all of its prompts."""
+
+
+def likelihoods(
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Answer]],
+    model: Any,
+    processor: Any,
+    *,
+    open_image: OpenImage,
+    batch_size: int = 8,
+) -> Iterator[list[Likelihood]]:
+    """How likely each prompt's answers are, in input order.
+
+    A prompt is encoded once for all of its answers, and run once in models whose cache can be read on.
+
+    Args:
+        answers: for each prompt, texts (as the chat template writes them behind the prompt, without what ends the turn) or
+            token ids as they are.
+
+    Raises:
+        DataError: numbers of prompts and answers differ, an answer is empty or holds the token that stands for pictures, or a
+            picture or prompt cannot be used.
+        ModelError: the model takes no input ids, or its outputs are NaN.
+    """
+    yield from all_used(try_likelihoods(prompts, answers, model, processor, open_image=open_image, batch_size=batch_size))
+
+
+def try_likelihoods(
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Answer]],
+    model: Any,
+    processor: Any,
+    *,
+    open_image: OpenImage,
+    batch_size: int = 8,
+) -> Iterator[list[Likelihood] | Skipped]:
+    """How likely each prompt's answers are, in input order; or why they cannot be used.
+
+    Raises:
+        DataError: numbers of prompts and answers differ.
+        ModelError: as `likelihoods`.
+    """
+    if len(prompts) != len(answers):
+        raise DataError(f"expected answers for each of {len(prompts)} prompts, got {len(answers)}")
+    entries = list(zip(prompts, answers, strict=True))
+    prepare = functools.partial(_prepare, model, processor, open_image)
+    run = functools.partial(_run, model)
+    for window in windows(entries, batch_size):
+        batches = plan([prompt for prompt, _ in window], batch_size)
+        found: dict[int, list[Likelihood] | Skipped] = {}
+        for batch, results in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
+            found.update(zip(batch, results, strict=True))
+        yield from (found[index] for index in range(len(window)))
+
+
+def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Asked]) -> Prepared:
+    def encode(asked: Sequence[Asked]) -> tuple[Encoded, list[list[list[int]]]]:
+        said = [[_ids(prompt, answer, model, processor) for answer in answers] for prompt, answers in asked]
+        images = [[open_image(name) for name in prompt.images] for prompt, _ in asked]
+        return encode_prompts(model, processor, [prompt.prompt for prompt, _ in asked], images), said
+
+    usable = encode_usable(batch, encode)
+    if usable.encoded is not None and "input_ids" not in usable.encoded[0].inputs:
+        raise ModelError("given answers can be scored only for models that take input ids")
+    return usable, [prompt.id for prompt, _ in batch]
+
+
+def _ids(prompt: Prompt, answer: Answer, model: Any, processor: Any) -> list[int]:
+    ids = said_ids(prompt, answer, model, processor, end=False)
+    if not ids or (adapter_of(model) is None and image_token_id(model) in ids):
+        raise DataError(f"sample {prompt.id}: expected an answer of at least one token and without pictures, got {answer!r}")
+    return ids
+
+
+def said_ids(prompt: Prompt, answer: Answer, model: Any, processor: Any, *, end: bool) -> list[int]:
+    """Token ids of an answer: as they are, or of a text, as the chat template writes it behind the prompt.
+
+    Args:
+        end: with the tokens that end the turn.
+
+    Raises:
+        DataError: the answer is empty or holds a token that ends a turn.
+    """
+    if not isinstance(answer, str):
+        return list(answer)
+    if adapter_of(model) is not None:  # chat formatting is the adapter's own
+        tokenizer = processor.tokenizer
+        return [*tokenizer(answer, add_special_tokens=False).input_ids, *([tokenizer.eos_token_id] if end else [])]
+    try:
+        return answer_ids(processor, prompt.prompt, answer, stops=stop_ids(model), end=end)
+    except DataError as error:
+        raise DataError(f"sample {prompt.id}: {error}") from error
+
+
+def _run(model: Any, prepared: Prepared) -> list[list[Likelihood] | Skipped]:
+    usable, ids = prepared
+    found: dict[int, list[Likelihood] | Skipped] = {i: Skipped(id=ids[i], reason=why) for i, why in usable.refused.items()}
+    if usable.encoded is not None:
+        encoded, said = usable.encoded
+        found.update(zip(usable.kept, _measured(model, encoded, said, [ids[i] for i in usable.kept]), strict=True))
+    return [found[index] for index in range(len(ids))]
+
+
+def _measured(
+    model: Any, encoded: Encoded, said: Sequence[Sequence[Sequence[int]]], names: Sequence[str]
+) -> list[list[Likelihood]]:
+    """The first answers of all prompts, then the second ..; shorter lists are filled with an empty answer."""
+    turns = [[[] if answer is None else answer for answer in turn] for turn in itertools.zip_longest(*said)]
+    start = encoded.prompt_length - 1
+    with torch.inference_mode():
+        if len(turns) > 1 and why_not_shared(model, encoded.inputs, start) is None:
+            found = _on_cache(model, encoded.inputs, turns, start)
+        else:
+            found = [_one_each(model, encoded.inputs, tails) for tails in turns]
+    for each_turn in found:
+        for name, likelihood in zip(names, each_turn, strict=True):
+            if likelihood.logp != likelihood.logp:
+                raise ModelError(f"sample {name}: the model's outputs are NaN; try another dtype")
+    return [[each for each in row if each.tokens] for row in zip(*found, strict=True)]
+
+
+def _on_cache(
+    model: Any, inputs: Mapping[str, Any], turns: Sequence[Sequence[Sequence[int]]], start: int
+) -> list[list[Likelihood]]:
+    """The prompts run once, but for their last token, which comes with each turn's answers."""
+    cache = empty_cache(model)
+    fill(cache, model, inputs, start)
+    out = []
+    for tails in turns:
+        logits: Tensor = go_on(model, inputs, range(len(tails)), tails, copied(cache), start).logits
+        logps = logits.float().log_softmax(-1).cpu()
+        out.append([_sum(row[: len(tail)], tail) for row, tail in zip(logps, tails, strict=True)])
+    return out
+
+
+def _one_each(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """Prompts and answers in one pass; logits at the answers' positions alone."""
+    whole, lengths = append_answers(inputs, tails)
+    before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
+    kept = sorted({position for places in before for position in places})
+    keep = torch.tensor(kept, device=lengths.device)
+    logps: Tensor = model(**whole, use_cache=False, logits_to_keep=keep).logits.float().log_softmax(-1).cpu()
+    column = {position: index for index, position in enumerate(kept)}
+    return [
+        _sum(row[[column[place] for place in places]], tail) for row, places, tail in zip(logps, before, tails, strict=True)
+    ]
+
+
+def _sum(logps: Tensor, answer: Sequence[int]) -> Likelihood:
+    """log p(answer | prompt) = sum over t of log p(token t | prompt, tokens before t), from (tokens, vocabulary)."""
+    return Likelihood(float(logps[range(len(answer)), answer].sum()), len(answer))

@@ -1,0 +1,83 @@
+"""What the model gets to see of a sample: its prompt as text, and its pictures, disturbed where the method wants that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from mia_augment import IMAGE, Box, DataError, ModelError, Sample
+from mia_augment.compose import disturb
+from mia_augment.prompting import render_prompt
+from PIL import Image
+
+from mia_attention.models.adapters import adapter_of
+from mia_attention.models.inputs import Encoded, encode
+from mia_attention.settings import ScoreSettings
+
+
+def record_rng(seed: int, record_id: str) -> np.random.Generator:
+    """Randomness of one record: neither the order nor the number of workers changes it."""
+    digest = hashlib.sha256(f"{seed}\0{record_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings: ScoreSettings) -> list[Image.Image]:
+    """The sample's pictures; the target's grid cell or the pic-in-pic disturbed by Gaussian noise if the settings say so.
+
+    Raises:
+        DataError: a picture cannot be opened, or a region does not lie in its picture.
+    """
+    pictures = [open_image(name) for name in sample.images]
+    for region in sample.regions:
+        width, height = pictures[region.image].size
+        if region.box is not None and (region.box[2] > width or region.box[3] > height):
+            raise DataError(f"region {region.label!r}: box {region.box} leaves its picture of {width} x {height} px")
+    sigma = getattr(settings.sigma, sample.format)
+    if not settings.disturb or sigma == 0:
+        return pictures
+    region = sample.regions[sample.target]
+    whole: Box = (0, 0, *pictures[region.image].size)
+    box = whole if sample.format == "pic_in_pic" or region.box is None else region.box
+    noisy = disturb(pictures[region.image], box, sigma, record_rng(settings.seed, sample.id))
+    return [noisy if index == region.image else picture for index, picture in enumerate(pictures)]
+
+
+def encode_prompts(
+    model: Any,
+    processor: Any,
+    prompts: Sequence[str],
+    images: Sequence[Sequence[Image.Image]],
+    *,
+    question: bool = False,
+) -> Encoded:
+    """Prompts with `<image>` placeholders and their pictures as one left-padded batch.
+
+    With `question`, it also says where each question stands.
+
+    Raises:
+        ModelError: the processor has no chat template, or does not say which tokens belong to which image.
+    """
+    adapter = adapter_of(model)
+    if adapter is not None:
+        encoded = adapter.encode(model, processor, prompts, images)
+        if question and encoded.question is None:
+            raise ModelError(
+                f"{model.config.model_type}: its adapter does not say where the question stands (Encoded.question)"
+            )
+        return encoded
+    texts, tails = zip(*(render_with_tail(processor, prompt) for prompt in prompts), strict=True)
+    return encode(model, processor, texts, images, tails=tails if question else None)
+
+
+def render_with_tail(processor: Any, prompt: str) -> tuple[str, str]:
+    """A rendered prompt, and what the chat template puts after the question (the text after the last image).
+
+    Where no question can be told apart, the whole text counts as what comes after.
+    """
+    rendered = render_prompt(processor, prompt)
+    question = prompt.split(IMAGE)[-1].strip()
+    if not question or question not in rendered:
+        return rendered, rendered
+    return rendered, rendered[rendered.rindex(question) + len(question) :]

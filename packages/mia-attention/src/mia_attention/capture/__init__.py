@@ -1,0 +1,1 @@
+"""Attention read while a model runs on its usual, fast attention."""

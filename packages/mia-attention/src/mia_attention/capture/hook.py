@@ -1,0 +1,170 @@
+"""An attention function that computes what the stock one computes and lets an observer look at its inputs.
+
+Every decoder attention module of transformers asks `ALL_ATTENTION_FUNCTIONS` for the function named by its own config. So one
+module alone is probed by giving it a shallow copy of its config that names ours; masks are still built from the model's config,
+and all other layers stay as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mia_augment import ModelError
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from mia_attention.models.adapters import Adapter
+from mia_attention.models.layer_call import Call, Observer
+
+NAME = "mia_attention_probe"
+_STATE = "_mia_attention_probe"
+
+
+class StopForwardError(BaseException):
+    """Ends a forward pass after the last layer of interest; no Exception, so that nobody's `except Exception` swallows it."""
+
+
+@dataclass
+class _State:
+    base: str
+    observer: Observer
+    thread: int
+    stop: bool
+
+
+def _base_function(module: nn.Module, name: str) -> Callable[..., Any]:
+    eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    function = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
+    if function is None:
+        raise ModelError(f"{type(module).__name__}: attention implementation {name!r} not found")
+    return function
+
+
+def probe_forward(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> Any:
+    """The function registered with transformers: the stock result, untouched; then the module's observer gets its look."""
+    state: _State | None = module.__dict__.get(_STATE)
+    if state is None:
+        raise ModelError(f"attention implementation {NAME!r} belongs to capture_attention and cannot be chosen by hand")
+    _check_thread(state)
+    out = _base_function(module, state.base)(module, query, key, value, attention_mask, **kwargs)
+    _observe(state, module, query, key, value, attention_mask, kwargs, out[0])
+    if state.stop:
+        raise StopForwardError
+    return out
+
+
+def _check_thread(state: _State) -> None:
+    if state.thread != threading.get_ident():
+        raise ModelError("the model runs in another thread than the one that captures its attention; give each thread a model")
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _observe(
+    state: _State,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    kwargs: dict[str, Any],
+    output: Tensor | None = None,
+) -> None:
+    for name in ("s_aux", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise ModelError(f"{type(module).__name__}: attention with {name} changes the softmax and is not supported")
+    if mask is not None and not torch.is_tensor(mask):
+        raise ModelError(
+            f"attention mask of type {type(mask).__name__} cannot be read; load the model with sdpa, flash or eager attention"
+        )
+    scaling, causal = kwargs.get("scaling"), kwargs.get("is_causal")
+    with torch.no_grad():
+        state.observer(
+            Call(
+                query=query.detach(),
+                key=key.detach(),
+                value=value.detach(),
+                mask=mask,
+                scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+                causal=bool(getattr(module, "is_causal", True) if causal is None else causal),
+                flash="flash" in state.base,
+                softcap=kwargs.get("softcap"),
+                window=kwargs.get("sliding_window"),
+                output=output,
+            )
+        )
+
+
+AttentionInterface.register(NAME, probe_forward)
+
+
+@contextlib.contextmanager
+def probing(
+    observers: Mapping[int, Observer], modules: Mapping[int, nn.Module], *, adapter: Adapter | None = None, stop: bool = False
+) -> Iterator[None]:
+    """Let `observers[layer]` see every call of `modules[layer]`'s attention; all is restored on leaving, however that happens.
+
+    Args:
+        observers: what to call, by layer.
+        modules: attention modules, by layer (see `mia_attention.models.decoder.decoder_layers`).
+        adapter: of a model whose attention does not go through transformers' interface.
+        stop: end the forward pass after the last of these layers, by `StopForwardError`.
+
+    Raises:
+        ModelError: one of the modules is being probed already.
+    """
+    for layer in observers:
+        if _STATE in modules[layer].__dict__:
+            raise ModelError(f"layer {layer} is being captured already; captures may be nested only on different layers")
+    with contextlib.ExitStack() as stack:
+        for layer, observer in observers.items():
+            last = stop and layer == max(observers)
+            attach = _attach if adapter is None else functools.partial(_hook, adapter)
+            stack.callback(attach(modules[layer], observer, stop=last))
+        yield
+
+
+def _attach(module: nn.Module, observer: Observer, *, stop: bool) -> Callable[[], None]:
+    """Probe one module; returns what undoes it."""
+    original = module.config
+    config: Any = copy.copy(original)
+    config._attn_implementation_internal = NAME
+    module.__dict__[_STATE] = _State(original._attn_implementation, observer, threading.get_ident(), stop)  # type: ignore[union-attr, arg-type]
+    module.config = config
+
+    def detach() -> None:
+        module.config = original
+        module.__dict__.pop(_STATE, None)
+
+    return detach
+
+
+def _hook(adapter: Adapter, module: nn.Module, observer: Observer, *, stop: bool) -> Callable[[], None]:
+    """Observe one module of an adapted model by a forward hook; returns what undoes it."""
+    state = _State("", observer, threading.get_ident(), stop)
+
+    def observe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        _check_thread(state)
+        with torch.no_grad():
+            observer(adapter.call(module, args, kwargs, output))
+        if stop:
+            raise StopForwardError
+
+    module.__dict__[_STATE] = state
+    handle = module.register_forward_hook(observe, with_kwargs=True)
+
+    def detach() -> None:
+        handle.remove()
+        module.__dict__.pop(_STATE, None)
+
+    return detach

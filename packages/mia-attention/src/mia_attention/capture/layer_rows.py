@@ -1,0 +1,163 @@
+"""Read attention of chosen layers and rows while a model runs on its usual, fast attention."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from mia_augment import ModelError
+from torch import Tensor, nn
+
+from mia_attention.capture.hook import StopForwardError, probing
+from mia_attention.capture.weights import attention_rows, visible
+from mia_attention.models.adapters import adapter_of
+from mia_attention.models.decoder import check_readable
+from mia_attention.models.layer_call import Call, check_growing
+
+RowSpan = Literal["generated", "predicting", "all"] | tuple[int, int | None]
+"""Query rows by position in the (padded) sequence: from, to (half-open; None: no end). `generated` starts where the first
+forward call, the prompt, ends; `predicting` one row earlier."""
+
+
+class LayerRows:
+    """Observer of one layer: keeps the chosen rows."""
+
+    def __init__(self, rows: RowSpan, *, value_weighted: bool, past: int = 0) -> None:
+        self._span = rows
+        self._value_weighted = value_weighted
+        self._past = past
+        self._seen = past
+        self._parts: list[tuple[Tensor, int]] = []
+
+    def __call__(self, call: Call) -> None:
+        check_growing(call, self._seen, self._past)
+        q_len, k_len = call.query.shape[2], call.key.shape[2]
+        if isinstance(self._span, str):
+            start = {"generated": q_len, "predicting": q_len - 1, "all": 0}[self._span]
+            self._span = (self._past + start, None)
+        first = max(self._span[0] - self._seen, 0)
+        last = q_len if self._span[1] is None else min(self._span[1] - self._seen, q_len)
+        self._seen += q_len
+        if first >= last:
+            return
+        rows = torch.arange(first, last, device=call.query.device)
+        key, value = call.key, call.value
+        if k_len > self._seen:  # a static cache is longer than what has been written
+            key, value, k_len = key[:, :, : self._seen], value[:, :, : self._seen], self._seen
+        weights = attention_rows(
+            call.query[:, :, first:last],
+            key,
+            visible(call.mask, rows, q_len, k_len, causal=call.causal, flash=call.flash, window=call.window),
+            call.scaling,
+            softcap=call.softcap,
+            value=value if self._value_weighted else None,
+        )
+        skipped = self._seen - k_len  # keys that a sliding cache has dropped
+        self._parts.append((weights, skipped))
+
+    def result(self) -> Tensor:
+        """(batch, rows, keys), each key at its position in the sequence."""
+        if not self._parts:
+            raise ModelError("no attention row was captured: expected at least one forward pass that reaches the chosen rows")
+        parts = [nn.functional.pad(part, (skipped, self._seen - skipped - part.shape[-1])) for part, skipped in self._parts]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def length(self) -> int:
+        """Positions seen so far, those of a filled cache included."""
+        return self._seen
+
+    @property
+    def first(self) -> int:
+        """Position of the first row."""
+        return self._span[0] if not isinstance(self._span, str) else 0
+
+    def __len__(self) -> int:
+        return sum(part.shape[1] for part, _ in self._parts)
+
+
+class Captured:
+    """What `capture_attention` has read so far."""
+
+    def __init__(self, layers: dict[int, LayerRows]) -> None:
+        self._layers = layers
+
+    @property
+    def layers(self) -> list[int]:
+        return list(self._layers)
+
+    @property
+    def rows(self) -> int:
+        """Rows captured in each layer."""
+        return len(self._any)
+
+    @property
+    def first(self) -> int:
+        """Position of the first captured row in the padded sequence."""
+        return self._any.first
+
+    @property
+    def length(self) -> int:
+        """Positions that went through the model."""
+        return self._any.length
+
+    @property
+    def _any(self) -> LayerRows:
+        return next(iter(self._layers.values()))
+
+    def attention(self, layer: int | None = None) -> Tensor:
+        """Head-mean attention of one layer, or the mean over all captured layers.
+
+        Returns:
+            (batch, rows, keys) float32, rows in order of position; keys as positions in the padded sequence.
+
+        Raises:
+            ModelError: no row was captured, or not this layer.
+        """
+        if layer is None:
+            return torch.stack([rows.result() for rows in self._layers.values()]).mean(0)
+        if layer not in self._layers:
+            raise ModelError(f"layer {layer} was not captured: expected one of {self.layers}")
+        return self._layers[layer].result()
+
+
+@contextlib.contextmanager
+def capture_attention(
+    model: nn.Module,
+    layers: Sequence[int],
+    *,
+    rows: RowSpan = "generated",
+    value_weighted: bool = False,
+    stop: bool = False,
+    past: int = 0,
+) -> Iterator[Captured]:
+    """Capture head-mean attention of some layers while the body runs the model, on SDPA, flash or eager attention. ::
+
+        with capture_attention(model, layers=[16]) as captured:
+            model.generate(**inputs, max_new_tokens=64)
+        captured.attention(16)  # (batch, rows, keys)
+
+    The model's outputs are those it gives without it: the stock attention function still computes them. Memory is rows x keys
+    of each layer. The body may call the model as often as one growing sequence needs (as greedy or sampling `generate` does;
+    not beam search, whose rows do not follow its outputs).
+
+    Args:
+        model: a transformers model (or a PEFT wrapper of one).
+        layers: decoder layers, counted from 0.
+        rows: which query rows to keep, see `RowSpan`.
+        value_weighted: weight attention by the length of the value vectors.
+        stop: end the pass after the last of these layers; the body ends there without an error.
+        past: positions that the cache given to the model holds already; rows and keys count from its first one.
+
+    Raises:
+        ModelError: a layer does not exist or cannot be read, is being captured already, the model is run by another thread, or
+            its calls are not those of one growing sequence.
+    """
+    modules = check_readable(model, list(layers))
+    if not modules:
+        raise ModelError("capture_attention: expected at least one layer, got none")
+    observers = {layer: LayerRows(rows, value_weighted=value_weighted, past=past) for layer in modules}
+    with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
+        yield Captured(observers)

@@ -1,0 +1,199 @@
+"""Which kind of multi-image hallucination a response shows, by where its attention lay and what it says."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from mia_augment import Box, ConfigError, Format, Record, ScoredSample, same_answer
+
+Kind = Literal["focused", "sequence_confusion", "element_interference"]
+SCATTER = 0.95
+"""Evenness from which attention counts as scattered: two parts at 63 : 37."""
+
+
+class Analysis(Record):
+    """Where one response's attention lay."""
+
+    id: str
+    format: Format
+    parts: int
+    target: int
+    layer: str
+    """As in `Attention.layer`; several as ``1+2``."""
+    kind: Kind | None
+    """`focused`: attention peaks on the target; `sequence_confusion`: on another part; `element_interference`: it is scattered
+    over several parts. None: nothing was measured, see `reason`."""
+    shares: list[float]
+    """Attention per visual token of each part over the sum of all parts; 1 / parts is chance."""
+    evenness: float | None
+    """Entropy of the shares over its maximum: 0, all on one part, to 1, all parts alike."""
+    peak: int | None
+    """The part with the largest share."""
+    ratio: float | None
+    correct: bool
+    """Whether the response is the ground truth, but for case, punctuation and articles."""
+    echoes: int | None
+    """A wrong response that is another part's answer to this question: which part's."""
+    reason: str | None = None
+
+
+class Group(Record):
+    """Several responses together."""
+
+    by: str
+    key: str
+    count: int
+    correct: int
+    focused: int
+    sequence_confusion: int
+    element_interference: int
+    unmeasured: int
+    echoes: int
+    mean_ratio: float | None
+
+
+class Report(Record):
+    """Analyses of single responses and their sums by format, number of images, position of the target and layer."""
+
+    analyses: list[Analysis]
+    groups: list[Group]
+
+    def group(self, by: str, key: str) -> Group | None:
+        return next((group for group in self.groups if (group.by, group.key) == (by, key)), None)
+
+
+KEYS: dict[str, Callable[[Analysis], str]] = {
+    "format": lambda analysis: analysis.format,
+    "parts": lambda analysis: f"{analysis.format}/{analysis.parts}",
+    "target": lambda analysis: f"{analysis.format}/{analysis.parts}/Image{analysis.target + 1}",
+    "layer": lambda analysis: analysis.layer,
+}
+
+
+def analyze(scored: Iterable[ScoredSample], *, scatter: float = SCATTER) -> Report:
+    """Sort responses by kind of hallucination.
+
+    Args:
+        scored: samples with responses and attention.
+        scatter: evenness from which attention counts as scattered, 0..1.
+
+    Raises:
+        ConfigError: `scatter` is out of range.
+    """
+    if not 0 < scatter <= 1:
+        raise ConfigError(f"analyze: expected 0 < scatter <= 1, got {scatter}")
+    analyses = [analyze_one(sample, scatter) for sample in scored]
+    groups = []
+    for by, key_of in KEYS.items():
+        for key in dict.fromkeys(key_of(analysis) for analysis in analyses):
+            groups.append(_group(by, key, [analysis for analysis in analyses if key_of(analysis) == key]))
+    return Report(analyses=analyses, groups=groups)
+
+
+def analyze_one(sample: ScoredSample, scatter: float = SCATTER) -> Analysis:
+    """One response, see `analyze`."""
+    shares = part_shares(sample)
+    even = evenness(shares) if len(shares) > 1 else None
+    peak = max(range(len(shares)), key=shares.__getitem__) if shares else None
+    correct = same_answer(sample.response, sample.answer)
+    return Analysis(
+        id=sample.id,
+        format=sample.format,
+        parts=sample.parts,
+        target=sample.target,
+        layer=_layer_name(sample.attention.layer),
+        kind=kind_of(even, peak, sample.target, scatter),
+        shares=shares,
+        evenness=even,
+        peak=peak,
+        ratio=sample.attention.ratio,
+        correct=correct,
+        echoes=None if correct else echo(sample),
+        reason=None if even is not None else sample.attention.reason or "no attention on any part",
+    )
+
+
+def kind_of(even: float | None, peak: int | None, target: int, scatter: float) -> Kind | None:
+    """Scattered if the shares are even; else focused or confused by where they peak."""
+    if even is None or peak is None:
+        return None
+    if even >= scatter:
+        return "element_interference"
+    return "focused" if peak == target else "sequence_confusion"
+
+
+def part_shares(sample: ScoredSample) -> list[float]:
+    """Attention per visual token of each part over the sum of all parts; empty where it was not measured.
+
+    A part that holds another (the outer picture of a pic-in-pic) counts without it.
+    """
+    masses, tokens = list(sample.attention.region_mass), list(sample.attention.region_tokens)
+    if not masses or len(masses) < 2:
+        return []
+    tokens = tokens or [1.0] * len(masses)
+    for outer, inner in _nested(sample):
+        masses[outer] = max(masses[outer] - sample.attention.region_mass[inner], 0.0)
+        tokens[outer] = (
+            max(tokens[outer] - sample.attention.region_tokens[inner], 0.0) if sample.attention.region_tokens else 1.0
+        )
+    densities = [mass / count if count > 0 else 0.0 for mass, count in zip(masses, tokens, strict=True)]
+    total = sum(densities)
+    return [density / total for density in densities] if total > 0 else []
+
+
+def evenness(shares: Sequence[float]) -> float:
+    """Entropy of shares that sum to 1, over log of their number.
+
+    >>> evenness([0.5, 0.5]), evenness([1.0, 0.0])
+    (1.0, 0.0)
+    """
+    return sum(-share * math.log(share) for share in shares if share > 0) / math.log(len(shares))
+
+
+def echo(sample: ScoredSample) -> int | None:
+    """The part whose answer to the same question the response is, by its own row or the model's answer about it alone."""
+    known = [sample.source.answers, sample.confusions or []]
+    for answers in known:
+        for index, answer in enumerate(answers):
+            if index != sample.target and answer is not None and same_answer(sample.response, answer):
+                return index
+    return None
+
+
+def _nested(sample: ScoredSample) -> list[tuple[int, int]]:
+    """Pairs (outer, inner) of regions of one image of which one box holds the other."""
+    pairs = []
+    for i, outer in enumerate(sample.regions):
+        for j, inner in enumerate(sample.regions):
+            if i != j and outer.image == inner.image and outer.box and inner.box and _holds(outer.box, inner.box):
+                pairs.append((i, j))
+    return pairs
+
+
+def _holds(outer: Box, inner: Box) -> bool:
+    left, top, right, bottom = outer
+    return outer != inner and left <= inner[0] and top <= inner[1] and right >= inner[2] and bottom >= inner[3]
+
+
+def _group(by: str, key: str, analyses: Sequence[Analysis]) -> Group:
+    kinds = Counter(analysis.kind for analysis in analyses)
+    ratios = [analysis.ratio for analysis in analyses if analysis.ratio is not None]
+    return Group(
+        by=by,
+        key=key,
+        count=len(analyses),
+        correct=sum(analysis.correct for analysis in analyses),
+        focused=kinds["focused"],
+        sequence_confusion=kinds["sequence_confusion"],
+        element_interference=kinds["element_interference"],
+        unmeasured=kinds[None],
+        echoes=sum(analysis.echoes is not None for analysis in analyses),
+        mean_ratio=sum(ratios) / len(ratios) if ratios else None,
+    )
+
+
+def _layer_name(layer: int | list[int] | str) -> str:
+    return "+".join(map(str, layer)) if isinstance(layer, list) else str(layer)

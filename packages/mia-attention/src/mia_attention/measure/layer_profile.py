@@ -1,0 +1,71 @@
+"""Every layer's ratio of some samples, from one run of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mia_augment import Attention, Sample, same_answer
+
+from mia_attention.answering.batches import plan, run_batches
+from mia_attention.answering.responses import OpenImage
+from mia_attention.capture.readers import Readout
+from mia_attention.measure.layer_choice import LayerChoice, choose_layer
+from mia_attention.models.decoder import decoder_layers, full_layers
+from mia_attention.scoring.scorer import Prepared, Scorer
+from mia_attention.settings import ScoreSettings
+
+
+def layer_profile(
+    samples: Sequence[Sample],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    *,
+    open_image: OpenImage,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> list[tuple[Sample, str, dict[int, Attention]]]:
+    """Each readable sample with the model's response and its attention by layer, for all layers that see the whole prompt.
+
+    Samples whose pictures cannot be opened are left out. `settings.layer` is not looked at.
+    """
+    available = decoder_layers(model)
+    layers = full_layers(available) or list(available)
+    readouts: list[Readout] = list(layers)
+    scorer = Scorer(model, processor, settings, open_image, readouts=readouts)
+
+    def run(prepared: Prepared) -> list[tuple[Sample, str, dict[int, Attention]]]:
+        return [
+            (sample, response.text, dict(zip(layers, attentions, strict=True)))
+            for sample, (response, attentions) in zip(prepared.samples, scorer.read(prepared), strict=True)
+        ]
+
+    batches = [[samples[index] for index in batch] for batch in plan(samples, settings.batch_size)]
+    found: dict[str, tuple[Sample, str, dict[int, Attention]]] = {}
+    for results in run_batches(batches, scorer.prepare, run):
+        found.update({result[0].id: result for result in results})
+        if progress:
+            progress(len(found), len(samples))
+    return [found[sample.id] for sample in samples if sample.id in found]
+
+
+def find_layer(
+    samples: Sequence[Sample],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    *,
+    open_image: OpenImage,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> LayerChoice:
+    """The layer whose ratio best predicts which of these samples are answered wrongly (`settings.layer` = ``auto``).
+
+    Raises:
+        DataError: right and wrong answers never meet within a format and number of images.
+    """
+    profile = layer_profile(samples, model, processor, settings, open_image=open_image, progress=progress)
+    wrong = [not same_answer(response, sample.answer) for sample, response, _ in profile]
+    groups = [f"{sample.format}/{sample.parts}" for sample, _, _ in profile]
+    layers = profile[0][2] if profile else {}
+    ratios = {layer: [attentions[layer].ratio for _, _, attentions in profile] for layer in layers}
+    return choose_layer(ratios, wrong, groups, seed=settings.seed)

@@ -1,0 +1,75 @@
+"""From attention spread over positions to the record of where a model looked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mia_augment import Attention, Rows, Sample
+from torch import Tensor
+
+from mia_attention.capture.readers import Readout
+from mia_attention.measure.ratio import region_ratio, sequence_ratio
+from mia_attention.measure.token_weights import Columns
+
+
+def measure(
+    sample: Sample, spread: Tensor, columns: Columns, *, readout: Readout, rows: Rows, sink_factor: float | None
+) -> Attention:
+    """Masses of images and regions, and the paper's ratio or the reason why there is none.
+
+    Args:
+        sample: whose target counts.
+        spread: (length,) mean attention of its rows over the prompt's positions, on the CPU.
+        columns: which positions belong to which image and region.
+        readout, rows: from what `spread` was read.
+        sink_factor: given, the ratio is also measured without sinks (`find_sinks`).
+    """
+    masses = torch.matmul(spread, columns.weights).tolist()
+    image_mass, region_mass = masses[: columns.images], masses[columns.images :]
+    ratio, reason = ratio_of(sample, image_mass, region_mass, columns)
+    without = None
+    if sink_factor is not None and ratio is not None:
+        kept = columns.without(find_sinks(spread, columns, sink_factor))
+        masses = torch.matmul(spread, kept.weights).tolist()
+        without, _ = ratio_of(sample, masses[: columns.images], masses[columns.images :], kept)
+    return Attention(
+        layer=readout,
+        rows=rows,
+        region_mass=region_mass if columns.mapped else [],
+        image_mass=image_mass,
+        region_tokens=columns.tokens if columns.mapped else [],
+        ratio=ratio,
+        reason=reason,
+        ratio_without_sinks=without,
+    )
+
+
+def ratio_of(
+    sample: Sample, image_mass: Sequence[float], region_mass: Sequence[float], columns: Columns
+) -> tuple[float | None, str | None]:
+    """The paper's ratio of a sample, or None and why not.
+
+    Whole images (sequences) compare means per visual token; a box compares its mass with the whole picture's.
+    """
+    if sample.parts < 2:
+        return None, "a single picture: nothing to compare with"
+    if not columns.mapped:
+        return None, "boxes cannot be mapped to the visual tokens of this model family"
+    region = sample.regions[sample.target]
+    if columns.tokens[sample.target] == 0:
+        return None, f"no visual token sees {region.label}: it was cropped away"
+    if region.box is None:
+        ratio = sequence_ratio(region_mass, columns.tokens, sample.target)
+    else:
+        ratio = region_ratio(region_mass[sample.target], image_mass[region.image])
+    return (ratio, None) if ratio is not None else (None, "no attention on any visual token")
+
+
+def find_sinks(spread: Tensor, columns: Columns, factor: float) -> Tensor:
+    """Positions of visual tokens that get more than `factor` times the mean of their image's tokens, (length,) bool."""
+    sinks = torch.zeros(len(spread), dtype=torch.bool)
+    for index in range(columns.images):
+        places = columns.weights[:, index] > 0
+        sinks |= places & (spread > factor * spread[places].mean())
+    return sinks

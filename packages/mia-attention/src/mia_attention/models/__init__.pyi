@@ -1,0 +1,1 @@
+from .box_coverage import BoxCoverage as BoxCoverage

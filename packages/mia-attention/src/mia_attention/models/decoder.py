@@ -1,0 +1,118 @@
+"""The self-attention layers of a model's language decoder, and which of them can see a whole prompt."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from mia_augment import ModelError
+from torch import nn
+
+from mia_attention.models.adapters import adapter_of
+
+logger = logging.getLogger(__name__)
+
+PROJECTIONS = ("q_proj", "qkv_proj", "query_key_value", "Wqkv", "q_a_proj", "q_b_proj")
+"""Attributes by which an attention module is known; linear attention and convolutions have none of them."""
+
+NO_IMAGES_IN_SELF_ATTENTION = {"mllama": "it reads images by cross-attention"}
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the language decoder."""
+    return model.config.get_text_config(decoder=True)
+
+
+def decoder_layers(model: Any) -> dict[int, nn.Module]:
+    """Self-attention modules of the language decoder by layer index, in order.
+
+    Layers without attention (linear attention, convolutions) are left out.
+
+    Raises:
+        ModelError: there is none, or the model keeps its images out of self-attention.
+    """
+    adapter = adapter_of(model)
+    if adapter is not None:
+        return dict(sorted(adapter.layers(model).items()))
+    family = getattr(model.config, "model_type", type(model).__name__)
+    if family in NO_IMAGES_IN_SELF_ATTENTION:
+        raise ModelError(
+            f"{family}: attention on images cannot be read, because {NO_IMAGES_IN_SELF_ATTENTION[family]}; "
+            "expected a model whose image tokens stand in the prompt (LLaVA, Qwen-VL, InternVL, ...)"
+        )
+    text = text_config(model)
+    found: dict[int, nn.Module] = {}
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        index: Any = getattr(module, "layer_idx", None)
+        is_attention = index is not None and any(hasattr(module, name) for name in PROJECTIONS)
+        if is_attention and hasattr(config, "_attn_implementation") and _same_config(config, text):
+            found[int(index)] = module
+    if not found:
+        raise ModelError(
+            f"{type(model).__name__}: no decoder attention layer found that goes through transformers' attention interface; "
+            "describe the model with mia_attention.register_adapter (see the package's README)"
+        )
+    return dict(sorted(found.items()))
+
+
+def _same_config(config: Any, text: Any) -> bool:
+    return config is text or type(config) is type(text)
+
+
+def window(module: nn.Module) -> int | None:
+    """Keys a sliding-attention layer sees at most; None: all of them."""
+    size = getattr(module, "sliding_window", None)
+    if size is None and getattr(module, "is_sliding", False):
+        size = getattr(getattr(module, "config", None), "sliding_window", None)
+    return int(size) if isinstance(size, int) and size > 0 else None
+
+
+def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[int, nn.Module]:
+    """The modules of the chosen layers.
+
+    Raises:
+        ModelError: a layer does not exist, or its softmax has a sink logit that no key receives.
+    """
+    available = decoder_layers(model)
+    for layer in layers:
+        if layer not in available:
+            raise ModelError(f"layer {layer}: expected one of the attention layers {_ranges(list(available))}")
+        if any(getattr(available[layer], name, None) is not None for name in ("sinks", "s_aux")):
+            raise ModelError(
+                f"layer {layer}: its softmax has a sink (s_aux), so rows do not sum to 1 over the keys; not supported"
+            )
+        if warn and window(available[layer]) is not None:
+            logger.warning(
+                "layer %d sees at most %d tokens back: early images may be out of its sight; full layers are %s",
+                layer,
+                window(available[layer]),
+                _ranges(full_layers(available)) or "none",
+            )
+    return {layer: available[layer] for layer in layers}
+
+
+def full_layers(layers: dict[int, nn.Module]) -> list[int]:
+    """Those that see the whole prompt (no sliding window)."""
+    return [index for index, module in layers.items() if window(module) is None]
+
+
+def resolve_layer(model: Any, layer: int | list[int] | Literal["middle"]) -> list[int]:
+    """Layers to read for a setting: `middle` is half of them (16 of 32), or the nearest one that sees the whole prompt."""
+    available = decoder_layers(model)
+    if layer == "middle":
+        middle = (max(available) + 1) // 2
+        candidates = full_layers(available) or list(available)
+        return [min(candidates, key=lambda index: (abs(index - middle), index))]
+    return [layer] if isinstance(layer, int) else list(layer)
+
+
+def _ranges(indices: list[int]) -> str:
+    """`0-3, 5` for [0, 1, 2, 3, 5]."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

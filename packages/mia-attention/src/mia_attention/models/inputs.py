@@ -1,0 +1,134 @@
+"""From prompts and pictures to a model's inputs, with the place of every image's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mia_augment import ModelError
+from mia_augment.prompting import WrongTokens
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A left-padded batch.
+
+    Attributes:
+        inputs: what the model takes, on its device.
+        image_tokens: per sample and image, positions of its visual tokens in the padded sequence, in order, (tokens,).
+        question: per sample, positions of the text between the last image and the template's closing words, from, to;
+            None where it was not asked for.
+    """
+
+    inputs: dict[str, Any]
+    image_tokens: list[list[Tensor]]
+    question: list[tuple[int, int]] | None
+
+    @property
+    def prompt_length(self) -> int:
+        return int(self.inputs["attention_mask"].shape[1])
+
+
+def image_token_id(model: Any) -> int:
+    """Id of the token that stands for visual features in a prompt.
+
+    Raises:
+        ModelError: the configuration names none.
+    """
+    config = model.config
+    for name in ("image_token_id", "image_token_index"):
+        value = getattr(config, name, None)
+        if isinstance(value, int):
+            return value
+    raise ModelError(
+        f"{type(config).__name__}: expected an image token id in the model's configuration, found none; "
+        "this is no model that takes pictures, or it needs an adapter (see the README of mia-attention)"
+    )
+
+
+def encode(
+    model: Any,
+    processor: Any,
+    texts: Sequence[str],
+    images: Sequence[Sequence[Image.Image]],
+    *,
+    tails: Sequence[str] | None = None,
+) -> Encoded:
+    """Tokenise rendered prompts and process their pictures as one left-padded batch.
+
+    Args:
+        texts: rendered prompts (`mia_augment.prompting.chat.render_prompt`), with the processor's image token once per picture.
+        images: the pictures of each prompt.
+        tails: what the chat template puts after each question; given, `Encoded.question` is filled.
+
+    Raises:
+        ModelError: the processor says not which tokens belong to which image.
+    """
+    bos = getattr(processor.tokenizer, "bos_token", None)
+    has_bos = bos is not None and all(text.startswith(bos) for text in texts)
+    features = processor(
+        images=[list(row) for row in images],
+        text=list(texts),
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        return_text_replacement_offsets=True,
+        **({"add_special_tokens": False} if has_bos else {}),
+        **({"return_offsets_mapping": True} if tails is not None else {}),
+    )
+    replacements = features.pop("text_replacement_offsets", None)
+    offsets = features.pop("offset_mapping", None)
+    if replacements is None:
+        raise ModelError(f"{type(processor).__name__} does not say which tokens an image became (text_replacement_offsets)")
+    token_id = image_token_id(model)
+    token = processor.tokenizer.convert_ids_to_tokens(token_id)
+    places = [[r for r in row if r["type"] == "image"] for row in replacements]
+    counts = [[place["replacement"].count(token) for place in row] for row in places]
+    question = None
+    if tails is not None:
+        question = [_question(offsets[i], places[i][-1]["new_span"][1], len(tail)) for i, tail in enumerate(tails)]
+    return Encoded(_to_model(features, model), split_images(features["input_ids"], token_id, counts), question)
+
+
+def split_images(input_ids: Tensor, token_id: int, counts: Sequence[Sequence[int]]) -> list[list[Tensor]]:
+    """Positions of each image's visual tokens.
+
+    Args:
+        input_ids: (batch, length).
+        token_id: of a visual token.
+        counts: per sample and image, how many visual tokens it became.
+
+    Raises:
+        WrongTokens: a sample holds more or fewer visual tokens than its images became.
+    """
+    out = []
+    for ids, row in zip(input_ids, counts, strict=True):
+        positions = (ids == token_id).nonzero()[:, 0]
+        if len(positions) != sum(row):
+            raise WrongTokens(f"expected {sum(row)} visual tokens for {len(row)} images in the prompt, got {len(positions)}")
+        out.append(list(positions.split(list(row))))
+    return out
+
+
+def _question(offsets: Tensor, start: int, tail: int) -> tuple[int, int]:
+    """Token range of the characters from `start` to `tail` before the end; offsets are (length, 2), (0, 0) for padding."""
+    end = int(offsets[:, 1].max()) - tail
+    inside = ((offsets[:, 1] > offsets[:, 0]) & (offsets[:, 0] >= start) & (offsets[:, 0] < end)).nonzero()[:, 0]
+    if not len(inside):
+        return len(offsets), len(offsets)
+    return int(inside[0]), int(inside[-1]) + 1
+
+
+def _to_model(features: Any, model: Any) -> dict[str, Any]:
+    """Move tensors to the model's device and floats to its type."""
+    moved: dict[str, Any] = {}
+    for name, value in features.items():
+        if torch.is_tensor(value):
+            value = value.to(model.device)
+            value = value.to(model.dtype) if value.is_floating_point() else value
+        moved[name] = value
+    return moved

@@ -1,0 +1,5 @@
+"""Answers and attention of many samples: batches, journal, processes."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

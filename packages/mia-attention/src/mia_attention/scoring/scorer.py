@@ -1,0 +1,227 @@
+"""Answers to multi-image prompts, and where the model looked meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mia_augment import Attention, ConfigError, DataError, Sample, ScoredSample, Skipped, check_unique
+from PIL import Image
+from torch import Tensor
+
+from mia_attention.answering.batches import plan, run_batches, windows
+from mia_attention.answering.model_view import encode_prompts, open_view
+from mia_attention.answering.part_answers import ask_parts
+from mia_attention.answering.responses import OpenImage, Response, answer, responses_of
+from mia_attention.answering.usable import encode_usable
+from mia_attention.capture.given_answers import read_answers
+from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span
+from mia_attention.capture.readers import Reader, Readout, reader_for
+from mia_attention.measure.masses import measure
+from mia_attention.measure.token_weights import Columns, columns_of
+from mia_attention.models.box_coverage import BoxCoverage
+from mia_attention.models.decoder import resolve_layer
+from mia_attention.models.inputs import Encoded
+from mia_attention.settings import ScoreSettings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch ready to be answered, and what of it could not be read."""
+
+    samples: list[Sample]
+    skipped: list[Skipped]
+    encoded: Encoded | None
+    columns: list[Columns]
+    views: list[list[Image.Image]]
+    """The pictures as the model sees them."""
+
+
+def score(
+    samples: Iterable[Sample],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    *,
+    open_image: OpenImage,
+    on_skip: Callable[[Skipped], None] | None = None,
+) -> Iterator[ScoredSample]:
+    """Answer each sample greedily and measure attention on its images and regions, in input order.
+
+    Args:
+        samples: of any formats and numbers of images.
+        model, processor: a transformers vision-language model on its device.
+        settings: layer, rows, batch size, disturbed view.
+        open_image: from an entry of `images` to an RGB picture; raises DataError where it cannot.
+        on_skip: called with each sample whose pictures cannot be used; without it such a sample is an error.
+
+    Raises:
+        DataError: a picture cannot be used, and there is no `on_skip`.
+        ModelError: the model cannot be read, gives NaN, or does not fit into memory.
+    """
+    scorer = Scorer(model, processor, settings, open_image)
+    for window in windows(_unique(samples), settings.batch_size):
+        batches = [[window[index] for index in batch] for batch in plan(window, settings.batch_size)]
+        results: dict[str, ScoredSample | Skipped] = {}
+        for batch in run_batches(batches, scorer.prepare, scorer.run):
+            results.update({result.id: result for result in batch})
+        for sample in window:
+            result = results[sample.id]
+            if isinstance(result, ScoredSample):
+                yield result
+            elif on_skip is None:
+                raise DataError(f"sample {result.id}: {result.reason}")
+            else:
+                on_skip(result)
+
+
+def _unique(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples, as long as no id comes again: what is found out is handed on by id."""
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            check_unique([sample.id] * 2, f"sample {sample.id}")
+        seen.add(sample.id)
+        yield sample
+
+
+class Scorer:
+    """Answers and measures batches with one model and one setting."""
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        settings: ScoreSettings,
+        open_image: OpenImage,
+        *,
+        readouts: list[Readout] | None = None,
+    ) -> None:
+        """`readouts` replaces the settings' layer."""
+        self._model = model
+        self._processor = processor
+        self._settings = settings
+        self._open_image = open_image
+        self._coverage = BoxCoverage(model, processor)
+        self._readouts = readouts or [readout_of(model, settings)]
+
+    def prepare(self, samples: Sequence[Sample]) -> Prepared:
+        """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
+        usable = encode_usable(samples, self._encode)
+        skipped = [Skipped(id=samples[index].id, reason=reason) for index, reason in usable.refused.items()]
+        encoded, columns, views = usable.encoded or (None, [], [])
+        return Prepared([samples[index] for index in usable.kept], skipped, encoded, columns, views)
+
+    def _encode(self, samples: Sequence[Sample]) -> tuple[Encoded, list[Columns], list[list[Image.Image]]]:
+        views = [open_view(sample, self._open_image, self._settings) for sample in samples]
+        prompts = [sample.prompt for sample in samples]
+        encoded = encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
+        columns = [
+            columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self._coverage)
+            for sample, places, view in zip(samples, encoded.image_tokens, views, strict=True)
+        ]
+        return encoded, columns, views
+
+    def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
+        """Answer and measure one batch, by the first readout."""
+        confusions = ask_parts(
+            prepared.samples if self._settings.confusions else [],
+            self._model,
+            self._processor,
+            open_image=self._open_image,
+            batch_size=self._settings.batch_size,
+            max_new_tokens=self._settings.max_new_tokens,
+        )
+        scored = [
+            scored_sample(sample, response, attentions[0], confusions.get(sample.id))
+            for sample, (response, attentions) in zip(prepared.samples, self.read(prepared), strict=True)
+        ]
+        return [*scored, *prepared.skipped]
+
+    def read(self, prepared: Prepared) -> list[tuple[Response, list[Attention]]]:
+        """Each sample's response, and its attention by every readout."""
+        responses, spreads = self.spread(prepared)
+        return [
+            (
+                response,
+                [
+                    self.attention(index, prepared, spread[index], readout)
+                    for readout, spread in zip(self._readouts, spreads, strict=True)
+                ],
+            )
+            for index, response in enumerate(responses)
+        ]
+
+    def spread(self, prepared: Prepared) -> tuple[list[Response], list[Tensor]]:
+        """Answer a batch: responses, and per readout the mean attention of each sample's rows, (batch, prompt length)."""
+        encoded = prepared.encoded
+        if encoded is None:
+            return [], []
+        rows = self._settings.rows
+        if self._readouts == ["gradient"]:
+            return self._by_gradient(prepared, encoded)
+        reader = self.reader()
+        with reader.reading(row_span(rows, encoded)):
+            ids = [sample.id for sample in prepared.samples]
+            answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
+        own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))
+        spreads = [reader.spread(own, readout)[:, : encoded.prompt_length].float().cpu() for readout in self._readouts]
+        return responses_of(answers, self._processor), spreads
+
+    def _by_gradient(self, prepared: Prepared, encoded: Encoded) -> tuple[list[Response], list[Tensor]]:
+        ids = [sample.id for sample in prepared.samples]
+        answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
+        responses = responses_of(answers, self._processor)
+        said = [response.tokens for response in responses]
+        rows, question = self._settings.rows, encoded.question
+        return responses, [read_answers(self._model, encoded.inputs, said, "gradient", rows=rows, question=question).spread]
+
+    def reader(self) -> Reader:
+        """What the readouts need of the model."""
+        return reader_for(self._model, self._readouts, value_weighted=self._settings.value_weighted)
+
+    def attention(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout | None = None) -> Attention:
+        """What one sample of a batch attended to, by its `spread`, (length,), which is 0 where it has no rows."""
+        settings = self._settings
+        readout = self._readouts[0] if readout is None else readout
+        if not spread.any():
+            return Attention(layer=readout, rows=settings.rows, region_mass=[], image_mass=[], reason=NO_ROW[settings.rows])
+        return measure(
+            prepared.samples[index],
+            spread,
+            prepared.columns[index],
+            readout=readout,
+            rows=settings.rows,
+            sink_factor=settings.sink_factor if settings.sinks else None,
+        )
+
+
+def readout_of(model: Any, settings: ScoreSettings) -> Readout:
+    """What a setting's layer means for a model.
+
+    Raises:
+        ConfigError: `auto`, which has to be chosen first (`mia_attention.choose_layer`; the stage does it).
+    """
+    if settings.layer == "auto":
+        raise ConfigError("layer 'auto' is chosen from answers; run the stage, or mia_attention.find_layer and pass its result")
+    if settings.layer == "rollout" or settings.layer == "gradient":
+        return settings.layer
+    layers = resolve_layer(model, settings.layer)
+    return layers[0] if len(layers) == 1 else layers
+
+
+def scored_sample(
+    sample: Sample, response: Response, attention: Attention, confusions: list[str | None] | None
+) -> ScoredSample:
+    """The sample with what was found out about it."""
+    return ScoredSample(
+        **{name: getattr(sample, name) for name in Sample.model_fields},
+        response=response.text,
+        response_tokens=len(response.tokens),
+        response_ids=list(response.tokens),
+        mean_logp=response.mean_logp,
+        perplexity=response.perplexity,
+        attention=attention,
+        confusions=confusions,
+    )

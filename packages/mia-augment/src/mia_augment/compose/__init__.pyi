@@ -1,0 +1,3 @@
+from .noise import disturb as disturb
+from .prompts import label as label
+from .prompts import single_header as single_header

@@ -1,0 +1,3 @@
+from .overlap import seen_in_training as seen_in_training
+from .overlap import training_folders as training_folders
+from .record_pictures import pictures_digest as pictures_digest

@@ -1,0 +1,1 @@
+"""All rows on disk, looked up by picture, source set and question."""

@@ -1,0 +1,9 @@
+from .chat import message_parts as message_parts
+from .chat import render_prompt as render_prompt
+from .refusals import WrongTokens as WrongTokens
+from .refusals import refusal as refusal
+from .turns import answer_ids as answer_ids
+from .turns import emitted_ids as emitted_ids
+from .turns import render_turn as render_turn
+from .turns import stop_ids as stop_ids
+from .turns import token_text as token_text

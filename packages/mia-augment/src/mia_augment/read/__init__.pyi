@@ -1,0 +1,2 @@
+from .dataset import read_values as read_values
+from .json_values import Damaged as Damaged

@@ -1,0 +1,1 @@
+from .pictures_in_rows import EmbeddedPictures as EmbeddedPictures

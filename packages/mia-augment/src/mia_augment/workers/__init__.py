@@ -1,0 +1,1 @@
+"""The same samples whatever the number of processes: waves of tasks, chunks, workers."""

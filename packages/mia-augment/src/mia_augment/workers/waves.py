@@ -1,0 +1,48 @@
+"""Which samples to make, in waves of tasks: what fails in one wave is replaced in the next."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from itertools import islice
+
+from mia_augment.compose.samples import Task
+from mia_augment.images.sniff import hash64
+from mia_augment.indexing.index import Index
+from mia_augment.records import Format
+from mia_augment.settings import AugmentSettings
+
+Made = Mapping[tuple[Format, int], int]
+"""(format, number of parts) -> samples made in a wave."""
+
+
+def waves(index: Index, settings: AugmentSettings, seed: int) -> Generator[tuple[int, Iterator[Task]], Made, None]:
+    """Yield (number of tasks, tasks) for each wave; send back what came of it.
+
+    Without `per_bucket` there is one wave, every row in its order. With it, every bucket walks the rows in a random order of
+    its own, as far as it takes to make that many samples.
+    """
+    if settings.per_bucket is None:
+        copies = settings.samples_per_row
+        yield len(index.rows) * copies, (Task(row, copy=copy) for row in index.rows for copy in range(copies))
+        return
+    rows = len(index.rows)
+    order = sorted(index.rows, key=lambda row: hash64(str(seed).encode(), index.row_hash[row].to_bytes(8, "little")))
+    buckets = list(settings.shares())
+    first = {bucket: i * rows // len(buckets) for i, bucket in enumerate(buckets)}
+    walked, missing = dict.fromkeys(buckets, 0), dict.fromkeys(buckets, settings.per_bucket)
+    while True:
+        wave = {bucket: range(walked[bucket], min(rows, walked[bucket] + missing[bucket])) for bucket in buckets}
+        total = sum(map(len, wave.values()))
+        if not total:
+            return
+        tasks = (Task(order[(first[b] + step) % rows], bucket=b) for b in buckets for step in wave[b])
+        made = yield total, tasks
+        for bucket in buckets:
+            walked[bucket] += len(wave[bucket])
+            missing[bucket] -= made.get(bucket, 0)
+
+
+def chunks(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
+    """Lists of `size` tasks, the last one shorter."""
+    while chunk := list(islice(tasks, size)):
+        yield chunk

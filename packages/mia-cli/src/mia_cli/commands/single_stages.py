@@ -1,0 +1,230 @@
+"""One command per stage, for those who want to hold the files in their own hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from mia_cli.loading.load import SharedModel
+
+DTYPES = ["auto", "float32", "bfloat16", "float16"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_OUT = click.option("--out", type=WRITE_FOLDER, required=True, help="Folder of the stage.")
+
+
+def _config(stage: str) -> Callable[[FunctionT], FunctionT]:
+    return click.option("--config", type=READ_FILE, help=f"YAML with the settings of `{stage}`.")
+
+
+def _model_options(function: Any) -> Any:
+    options = [
+        click.option("--model", required=True, help="`embedded`, a folder, or a Hugging Face id."),
+        click.option("--dtype", default="auto", type=click.Choice(DTYPES), show_default=True),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+QUANTIZATION = click.option(
+    "--quantization", default="none", type=click.Choice(["none", "4bit"]), show_default=True, help="4bit needs bitsandbytes."
+)
+
+
+def _shared(model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str) -> SharedModel:
+    from mia_cli.config.schema import ModelSettings, build
+    from mia_cli.loading.load import SharedModel
+
+    settings = build(ModelSettings, {"name": model, "dtype": dtype, "device": device, "quantization": quantization})
+    return SharedModel(settings, trust_remote_code=trust_remote_code)
+
+
+def _configured(kind: Any, config: Path | None, section: str, options: dict[str, Any]) -> Any:
+    """Settings from a YAML file (all of it, or its `section`), overridden by what the command line gives."""
+    from mia_cli.config.schema import build, parse
+
+    base = parse(kind, config, section).model_dump(mode="json", exclude_unset=True) if config else None
+    return build(kind, options, base)
+
+
+@click.command()
+@click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
+@click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
+@_OUT
+@click.option("--formats", help="Comma-separated: sequence, grid, pic_in_pic, single.  [default: the paper's three]")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
+@click.option("--per-bucket", type=click.IntRange(1), help="Exactly so many samples for each format and number of images.")
+@_config("augment")
+def augment(
+    source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
+    per_bucket: int | None, config: Path | None,
+) -> None:  # fmt: skip
+    """Single-image rows -> multi-image samples."""
+    from mia_augment import AugmentSettings, augment_dataset
+
+    from mia_cli.terminal.display import Display
+
+    names = [name.strip() for name in formats.split(",")] if formats else None
+    settings = _configured(AugmentSettings, config, "augment", {"formats": names, "per_bucket": per_bucket})
+    display = Display()
+    with display.progress("augment") as progress:
+        manifest = augment_dataset(
+            source, image_root, out, settings, seed=seed, limit=limit, workers=workers, progress=progress
+        )
+    done(display, "augment", manifest.counts, out)
+
+
+@click.command()
+@click.option("--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment`.")
+@_model_options
+@QUANTIZATION
+@_OUT
+@click.option("--layer", help="A number, middle, auto, rollout or gradient.  [default: middle]")
+@click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
+@click.option(
+    "--disturb/--no-disturb", default=None, help="Noise on the model's view of grids and pic-in-pics.  [default: yes]"
+)
+@click.option("--confusions", is_flag=True, default=None, help="Also ask about each other part alone.")
+@_config("score")
+def score(
+    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
+    layer: str | None, config: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """The model's own answers to the samples, and where it looked meanwhile."""
+    from mia_attention import ScoreSettings
+    from mia_augment import Sample
+
+    from mia_cli.terminal.display import Display
+
+    chosen = int(layer) if layer is not None and layer.isdecimal() else layer
+    settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
+    shared = _shared(model, dtype, device, trust_remote_code, quantization)
+    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
+    shared.check()
+    from mia_attention import score_samples  # needs torch, which takes seconds: not before all paths were looked at
+
+    display = Display()
+    with display.progress("score") as progress:
+        manifest = score_samples(samples, *shared.get(), out, settings, model_id=shared.id, progress=progress)
+    done(display, "score", manifest.counts, out)
+
+
+@click.command()
+@click.option("--scored", type=READ_FOLDER, required=True, help="Folder of `mia score`.")
+@_OUT
+@_config("select")
+def select(scored: Path, out: Path, config: Path | None) -> None:
+    """Scored samples -> preference pairs, and why each other one was dropped."""
+    from mia_select import SelectSettings, select_pairs
+
+    from mia_cli.terminal.display import Display
+
+    settings = _configured(SelectSettings, config, "select", {})
+    need_stage(scored, "scored.jsonl", "mia score")
+    display = Display()
+    with display.progress("select") as progress:
+        manifest = select_pairs(scored, out, settings, progress=progress)
+    done(display, "select", manifest.counts, out)
+
+
+@click.command()
+@click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select` or `mia import`.")
+@_model_options
+@_OUT
+@_config("train")
+def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None) -> None:
+    """DPO on the pairs; writes a PEFT adapter."""
+    from mia_augment import PreferencePair
+    from mia_dpo_train import TrainSettings, check_environment, train_pairs
+
+    from mia_cli.terminal.display import Display
+
+    settings = _configured(TrainSettings, config, "train", {})
+    shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
+    check_environment(settings)
+    need_stage(pairs, "pairs.jsonl", "mia select", PreferencePair, out)
+    display = Display()
+    with display.progress("train") as progress:
+        manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.place, progress=progress)
+    done(display, "train", manifest.counts, out)
+
+
+@click.command()
+@click.option(
+    "--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw."
+)
+@_model_options
+@QUANTIZATION
+@click.option("--adapter", type=READ_FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
+@_OUT
+@click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.  [default: 8]")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: 512]")
+@click.option(
+    "--choices",
+    type=click.Choice(["likelihood", "answer"]),
+    help="Questions with options: the likeliest one counts, or the one its answer names.  [default: likelihood]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
+def evaluate(
+    samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, adapter: Path | None,
+    out: Path, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """The same questions to the model with and without the adapter: accuracy with 95 % intervals."""
+    from mia_augment import Sample
+
+    from mia_cli.config.schema import EvaluateSettings, build
+    from mia_cli.evaluate import evaluate_samples, read_evaluation, trained_weights
+    from mia_cli.terminal.display import Display, print_json, stdout
+    from mia_cli.terminal.result_tables import accuracy_table
+
+    settings = build(EvaluateSettings, options)
+    shared = _shared(model, dtype, device, trust_remote_code, quantization)
+    weights = trained_weights(adapter) if adapter else None
+    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
+    display = Display()
+    with display.progress("evaluate") as progress:
+        manifest = evaluate_samples(samples, shared, weights, out, settings, progress=progress)
+    done(display, "evaluate", manifest.counts, out)
+    evaluation = read_evaluation(out)
+    if as_json:
+        print_json(evaluation.model_dump(mode="json"))
+    else:
+        stdout().print(accuracy_table(evaluation))
+
+
+def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | None = None, out: Path | None = None) -> None:
+    """Raise DataError unless a stage's folder holds its file; with `kind`, look at all of it before a model is loaded."""
+    from mia_augment import DataError
+    from mia_augment.storage import read_jsonl, read_manifest
+
+    if not (folder / file).is_file():
+        raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
+    for place in (folder, out):
+        if place is not None:
+            read_manifest(place)
+    if kind is not None and not sum(1 for _ in read_jsonl(folder / file, kind)):
+        raise DataError(f"{folder / file}: expected at least one {kind.__name__}, it is empty")
+
+
+def done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:
+    from mia_cli.terminal.display import counts_line
+
+    display.say(name, f"{counts_line(counts)} -> {out}", "green")
+
+
+COMMANDS = (augment, score, select, train, evaluate)

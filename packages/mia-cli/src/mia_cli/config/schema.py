@@ -1,0 +1,227 @@
+"""`pipeline.yaml`: the settings of all stages in one file, every value with a default.
+
+Read with `yaml.safe_load`. A relative path is relative to the YAML file. An unknown key is an error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from mia_attention import ScoreSettings
+from mia_augment import AugmentSettings, ConfigError, Format
+from mia_dpo_train import TrainSettings
+from mia_select import SelectSettings
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mia_cli.config.yaml_errors import explain
+from mia_cli.config.yaml_files import read_yaml
+
+EMBEDDED = "embedded"
+"""Name of the model that ships with this package."""
+
+SettingsT = typing.TypeVar("SettingsT", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Settings):
+    """Your single-image rows."""
+
+    source: Path | None = None
+    """Rows: JSON, JSONL, CSV, TSV, parquet or WebDataset tar, packed or not, or a folder of such files."""
+    image_root: Path | None = None
+    """Folder that the rows' pictures are relative to; by default the folder of `source`, or `source` itself if it is one."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most so many rows."""
+    workers: int = Field(default=1, ge=1)
+    """Processes that compose pictures; the result does not depend on it."""
+
+
+class ModelSettings(Settings):
+    """The model to be aligned."""
+
+    name: str = EMBEDDED
+    """`embedded`, a folder, or a Hugging Face id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: float32 on a CPU and for the embedded model, bfloat16 elsewhere."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    quantization: Literal["none", "4bit"] = "none"
+    """`4bit`: the language model in 4 bits, for `train.tuning: qlora` (needs bitsandbytes)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class EvaluateSettings(Settings):
+    """Questions that training never sees, asked before and after."""
+
+    source: Path | None = None
+    """Rows of their own to measure on; without them, `holdout` of your pictures are kept apart."""
+    image_root: Path | None = None
+    """Folder that these rows' pictures are relative to; by default the folder of `source`, or `source` itself if it is one."""
+    holdout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the pictures kept out of training and asked about instead (unless `source` is given); above 0."""
+    per_bucket: int = Field(default=100, ge=0)
+    """Samples for each format and number of images; 0 turns evaluation off."""
+    formats: list[Format] | None = None
+    """Formats to measure; by default those of `augment` and `single`."""
+    batch_size: int = Field(default=8, ge=1)
+    """Samples answered at a time."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest answer, in tokens."""
+    choices: Literal["likelihood", "answer"] = "likelihood"
+    """Questions with lettered options (`A. ..`, `(A) ..`) whose true answer names one: `likelihood` takes the option that the
+    model holds most likely, `answer` reads which one its own answer names. Other questions are always answered in words."""
+
+
+class ReportSettings(Settings):
+    """The page that shows what happened."""
+
+    title: str = "MIA-DPO run"
+    """Heading of the page."""
+    pairs: int = Field(default=200, ge=0)
+    """Example pairs to show, taken evenly from all formats and numbers of images."""
+    attention: int = Field(default=100, ge=0)
+    """How many of the examples get the model's attention laid over their pictures (asks the model once for each)."""
+    thumbnail: int = Field(default=160, ge=16, le=1024)
+    """Longest side of a picture in the page, in pixels; twice that for grids and pic-in-pics."""
+
+
+class PipelineConfig(Settings):
+    """Everything `mia run` needs."""
+
+    run_dir: Path = Path("run")
+    """Where all results go."""
+    seed: int = 0
+    """Decides every random choice."""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    augment: AugmentSettings = AugmentSettings()
+    score: ScoreSettings = ScoreSettings()
+    select: SelectSettings = SelectSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="after")
+    def _quantized_together(self) -> Self:
+        if (self.train.tuning == "qlora") != (self.model.quantization == "4bit"):
+            raise ValueError(
+                f"train.tuning is {self.train.tuning} and model.quantization is {self.model.quantization}: qlora trains "
+                "adapters on a model in 4bit, so set both or neither"
+            )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, value: Any) -> Any:
+        """A section whose lines are all commented out reads as None: it has its defaults."""
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    def resolved(self, folder: Path) -> Self:
+        """The same with every path absolute, taken from `folder`, and the seed handed to the stages that were given none."""
+
+        def at(path: Path | None) -> Path | None:
+            return None if path is None else real_path(folder / home(path))
+
+        local = folder / home(Path(self.model.name))
+        name = str(real_path(local)) if _is_folder(self.model.name, local) else self.model.name
+        places = {"source": at(self.data.source), "image_root": at(self.data.image_root)}
+        held_out = {"source": at(self.evaluate.source), "image_root": at(self.evaluate.image_root)}
+        return self.model_copy(
+            update={
+                "run_dir": at(self.run_dir),
+                "model": self.model.model_copy(update={"name": name}),
+                "data": self.data.model_copy(update=places),
+                "evaluate": self.evaluate.model_copy(update=held_out),
+                "score": _seeded(self.score, self.seed),
+                "select": _seeded(self.select, self.seed),
+                "train": _seeded(self.train, self.seed),
+            }
+        )
+
+
+def _seeded(settings: SettingsT, seed: int) -> SettingsT:
+    wanted = "seed" in type(settings).model_fields and "seed" not in settings.model_fields_set
+    return settings.model_copy(update={"seed": seed}) if wanted else settings
+
+
+def home(path: Path) -> Path:
+    """The path with `~` and `~name` replaced.
+
+    Raises:
+        ConfigError: there is nobody of that name.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: no home folder {path.parts[0]!r} here; write the path out") from error
+
+
+def real_path(path: Path) -> Path:
+    """The absolute path, symlinks followed.
+
+    Raises:
+        ConfigError: a circle of symlinks.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # the latter before Python 3.13
+        raise ConfigError(f"{path}: cannot be followed: {error}") from error
+
+
+def _is_folder(name: str, local: Path) -> bool:
+    return name != EMBEDDED and (local.is_dir() or name.startswith((".", "/", "~")))
+
+
+def load_config(path: Path) -> PipelineConfig:
+    """Read a `pipeline.yaml`.
+
+    Raises:
+        ConfigError: no such file, no YAML, an unknown key (with the nearest known one) or a bad value (with what was expected).
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; `mia init {path}` writes one to start from")
+    return parse(PipelineConfig, path).resolved(path.resolve().parent)
+
+
+def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> SettingsT:
+    """Read settings from a YAML file: the whole of it, or its `section` where it has one.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; expected settings as YAML")
+    value, node = read_yaml(path)
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {type(value).__name__}")
+    prefix: tuple[str, ...] = ()
+    if section is not None and (section in value or "run_dir" in value):
+        prefix, value = (section,), value.get(section) or {}
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(explain(error, kind, prefix, node, path)) from error
+
+
+def build(kind: type[SettingsT], values: dict[str, Any], base: dict[str, Any] | None = None) -> SettingsT:
+    """Settings from command-line options; None means: not given. `base`: from a file, where null is a value.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    try:
+        given = {name: value for name, value in values.items() if value is not None}
+        return kind.model_validate({**(base or {}), **given})
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise ConfigError("\n".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)) from error

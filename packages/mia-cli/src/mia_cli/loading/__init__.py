@@ -1,0 +1,1 @@
+"""TODO mia_cli.loading"""

@@ -1,0 +1,128 @@
+"""Before and after: how the report and the terminal put an evaluation into words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from mia_select import Difference
+from mia_select.evaluation import MULTI, Accuracy, Evaluation, Mistake, Row
+
+from mia_cli.evaluate import EVALUATION, read_evaluation
+from mia_cli.report import svg as figures
+
+MISTAKES: dict[Mistake, str] = {
+    "other_image": "another picture's answer",
+    "mixed": "mixed from several",
+    "malformed": "malformed",
+    "else": "other",
+}
+
+
+def label(row: Row) -> str:
+    """Name of a line: ``sequence 3``, ``sequence, all``, ``several images``, ``single``.
+
+    >>> label(Row.model_construct(name="multi_image", format=None, parts=None))
+    'several images, all'
+    """
+    if row.name == MULTI:
+        return "several images, all"
+    name = row.name.split("/")[0].replace("_", "-")
+    if row.format in ("single", "pic_in_pic"):
+        return name
+    return f"{name} {row.parts}" if row.parts is not None else f"{name}, all"
+
+
+def difference_text(difference: Difference) -> str:
+    """In points, with the paired interval: ``+4.3 [+1.7, +6.9]``."""
+    return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
+def direction(difference: Difference | None) -> Literal["up", "down", ""]:
+    """Whether the interval lies above or below 0."""
+    if difference is None:
+        return ""
+    return "up" if difference.low > 0 else "down" if difference.high < 0 else ""
+
+
+def shown_rows(evaluation: Evaluation) -> list[Row]:
+    """All lines, but not a pool and its only member both."""
+    members = {row.name: sum(other.name.startswith(f"{row.name}/") for other in evaluation.rows) for row in evaluation.rows}
+    return [row for row in evaluation.rows if "/" not in row.name or members.get(row.name.split("/")[0], 0) > 1]
+
+
+def section(folder: Path) -> dict[str, Any]:
+    """What the page shows of an evaluation; nothing where there is none."""
+    if not (folder / EVALUATION).is_file():
+        return {"accuracy": [], "anatomy": None, "flattered": None}
+    evaluation = read_evaluation(folder)
+    rows = shown_rows(evaluation)
+    bound = max((abs(edge) for row in rows if row.difference for edge in (row.difference.low, row.difference.high)), default=0)
+    return {"accuracy": [_line(row, 100 * bound) for row in rows], "anatomy": _anatomy(rows), "flattered": evaluation.flattered}
+
+
+def facts(folder: Path) -> list[dict[str, str]]:
+    """The outcome in a line or two: several images together, and single ones."""
+    if not (folder / EVALUATION).is_file():
+        return []
+    evaluation = read_evaluation(folder)
+    rows = {row.name: row for row in evaluation.rows}
+    shown = ((MULTI, "Several images"), ("single", "Single image"))
+    return [_fact(rows[name], words, evaluation.flattered) for name, words in shown if name in rows]
+
+
+def _fact(row: Row, words: str, flattered: str | None) -> dict[str, str]:
+    before, after = f"{100 * row.before.rate:.1f}", f"{100 * row.after.rate:.1f}" if row.after else None
+    warning = ", not held out" if flattered else ""
+    return {
+        "name": f"{words}, right answers",
+        "value": f"{before} → {after} %" if after else f"{before} %",
+        "more": (f"{difference_text(row.difference)} points" if row.difference else f"of {row.before.n} samples") + warning,
+        "direction": direction(row.difference),
+    }
+
+
+def _line(row: Row, bound: float) -> dict[str, Any]:
+    difference = row.difference
+    return {
+        "label": label(row),
+        "pooled": row.parts is None or row.name == "single",
+        "n": row.before.n,
+        "before": _parts(row.before),
+        "after": _parts(row.after),
+        "difference": _split(difference_text(difference) if difference else "-"),
+        "direction": direction(difference),
+        "figure": figures.interval(100 * difference.mean, 100 * difference.low, 100 * difference.high, bound)
+        if difference
+        else "",
+    }
+
+
+def _parts(accuracy: Accuracy | None) -> dict[str, str]:
+    """Rate and interval in percent, apart."""
+    if accuracy is None:
+        return {"rate": "-", "interval": ""}
+    return {"rate": f"{100 * accuracy.rate:.1f} %", "interval": f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"}
+
+
+def _split(text: str) -> dict[str, str]:
+    """``+4.3 [+1.7, +6.9]`` as its number and its interval."""
+    number, _, interval = text.partition(" ")
+    return {"rate": number, "interval": interval}
+
+
+def _anatomy(rows: list[Row]) -> dict[str, Any]:
+    """Kinds of mistakes that occurred, before and after."""
+    kinds = [
+        kind for kind in MISTAKES if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)
+    ]
+    lines = []
+    for row in rows:
+        after = row.mistakes_after
+        cells = [f"{row.mistakes_before[kind]} → {after[kind]}" if after else str(row.mistakes_before[kind]) for kind in kinds]
+        lines.append([label(row), *cells])
+    return {
+        "columns": ["format", *(MISTAKES[kind] for kind in kinds)],
+        "rows": lines if kinds else [],
+        "after": any(row.mistakes_after for row in rows),
+    }

@@ -1,0 +1,55 @@
+"""Thumbnails that travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from mia_augment import DataError
+from mia_augment.images import open_picture
+from mia_augment.storage import resolve_image
+from PIL import Image
+
+
+class Thumbnail(TypedDict):
+    """A small copy of a picture and how large the picture is, so that boxes can be laid over it; (width, height) px."""
+
+    src: str
+    shown: tuple[int, int]
+    width: int
+    height: int
+
+
+class Thumbnails:
+    """Makes each picture's thumbnail once."""
+
+    def __init__(self, folders: Sequence[Path], longest: int) -> None:
+        self._folders = folders
+        self._longest = longest
+        self.made: dict[str, Thumbnail] = {}
+        self.missing: set[str] = set()
+        """Pictures that cannot be opened any more: the page does without them."""
+
+    def add(self, name: str, *, composed: bool = False) -> None:
+        """Make the thumbnail of an entry of `images`; one that holds several pictures gets twice the size."""
+        if name in self.made or name in self.missing:
+            return
+        try:
+            picture = open_picture(resolve_image(name, self._folders))
+        except DataError:
+            self.missing.add(name)
+        else:
+            self.made[name] = thumbnail(picture, self._longest * 2 if composed else self._longest)
+
+
+def thumbnail(picture: Image.Image, longest: int) -> Thumbnail:
+    """A WebP data URI with at most `longest` px a side."""
+    small = picture.copy()
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, format="WEBP", quality=80, method=4)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {"src": f"data:image/webp;base64,{data}", "shown": small.size, "width": picture.width, "height": picture.height}

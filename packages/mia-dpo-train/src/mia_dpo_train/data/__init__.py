@@ -1,0 +1,1 @@
+"""From preference pairs to batches of token ids and image tensors."""

@@ -1,0 +1,1 @@
+"""Log-probs of answers: three routes that agree, the check that chooses one, the stored reference."""

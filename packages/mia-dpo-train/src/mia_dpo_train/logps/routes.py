@@ -1,0 +1,159 @@
+"""Summed log-probs of both answers of a pair, three ways that agree: packed, kv and plain.
+
+- packed: [prompt][chosen][rejected] in one sequence; vision tower and prompt run once per pair.
+- kv: the prompt runs once, both answers continue on its repeated cache.
+- plain: [prompt][chosen] and [prompt][rejected] as two sequences, as textbooks do.
+
+Each maps a `PairBatch` to (2, pairs) in nats, fp32: row 0 chosen, row 1 rejected. Logits are computed only where they
+predict a token of a response.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mia_dpo_train.data.encode import PairBatch
+from mia_dpo_train.logps.packing import answer_positions, packed_masks, packed_positions, prompt_positions
+from mia_dpo_train.models.facts import ModelFacts, base_model, text_config
+from mia_dpo_train.settings import Route
+
+
+class PairLogps(nn.Module):
+    """A model as a function from pairs to the log-probs of their answers; this is what gets wrapped for distribution."""
+
+    def __init__(self, model: nn.Module, facts: ModelFacts, route: Route) -> None:
+        super().__init__()
+        self.model, self.facts, self.route = model, facts, route
+        # What Accelerate reads of a model that it shards. It refuses classes that do not occur in the model.
+        self.config = base_model(model).config
+        classes = {type(module).__name__ for module in model.modules()}
+        self._no_split_modules = sorted(classes & set(getattr(base_model(model), "_no_split_modules", None) or []))
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        return self.compute(batch)
+
+    def compute(self, batch: PairBatch) -> Tensor:
+        """The same, past whatever a wrapper makes of `forward`."""
+        return ROUTES[self.route](self.model, self.facts, batch)
+
+
+def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
+    """One forward pass per pair over the shared prefix and both answers: (2, pairs)."""
+    positions = packed_positions(model, facts, batch)
+    masks = packed_masks(facts, batch, compute_dtype(model))
+    start, width = batch.prompt.shape[1], batch.chosen.shape[1]
+    tokens = torch.cat([batch.prompt, batch.chosen, batch.rejected], dim=1)
+    keywords: dict[str, Any] = dict(batch.vision)
+    if facts.mrope and facts.types and batch.types is not None:
+        keywords[facts.types] = F.pad(batch.types, (0, tokens.shape[1] - start))
+    predicting = torch.arange(start - 1, tokens.shape[1] - 1, device=tokens.device)
+    logits = model(
+        input_ids=tokens,
+        attention_mask=masks,
+        position_ids=positions if facts.mrope else positions[0],
+        use_cache=False,
+        logits_to_keep=predicting,
+        **keywords,
+    ).logits
+    first, rejected = logits[:, :1], logits[:, width + 1 :]
+    return torch.stack(
+        [
+            summed_logps(logits[:, :width], batch.chosen, batch.chosen_mask),
+            summed_logps(torch.cat([first, rejected], dim=1), batch.rejected, batch.rejected_mask),
+        ]
+    )
+
+
+def compute_dtype(model: nn.Module) -> torch.dtype:
+    """Type of queries and keys: autocast's, or that of the weights."""
+    weight: Tensor = base_model(model).get_input_embeddings().weight
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
+    """The prompt once, then both answers on its cache: (2, pairs). Not under gradient checkpointing, which drops the cache."""
+    from transformers import DynamicCache
+
+    positions, following = prompt_positions(model, facts, batch)
+    pairs = batch.prompt.shape[0]
+    keywords: dict[str, Any] = dict(batch.vision)
+    if facts.types and batch.types is not None:
+        keywords[facts.types] = batch.types
+    outputs = model(
+        input_ids=batch.prompt,
+        attention_mask=batch.prompt_mask.long(),
+        position_ids=positions if facts.mrope else positions[0],
+        past_key_values=DynamicCache(config=text_config(model)),
+        use_cache=True,
+        logits_to_keep=1,
+        **keywords,
+    )
+    cache = outputs.past_key_values
+    if cache is None or cache.get_seq_length() == 0:
+        raise RuntimeError("the model kept no cache (gradient checkpointing drops it)")
+    cache.batch_repeat_interleave(2)
+    answers, masks = _interleaved(batch)
+    later = answer_positions(following.repeat_interleave(2), answers.shape[1], positions.shape[0])
+    continued = model(
+        input_ids=answers,
+        attention_mask=torch.cat([batch.prompt_mask.repeat_interleave(2, 0), masks], dim=1).long(),
+        position_ids=later if facts.mrope else later[0],
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    first = outputs.logits[:, -1:].repeat_interleave(2, 0)
+    logps = summed_logps(torch.cat([first, continued[:, :-1]], dim=1), answers, masks)
+    return logps.view(pairs, 2).T
+
+
+def _interleaved(batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """Answers as (2 * pairs, answer): chosen and rejected of the first pair, then of the second, and so on; and their mask."""
+    width = max(batch.chosen.shape[1], batch.rejected.shape[1])
+
+    def stacked(chosen: Tensor, rejected: Tensor) -> Tensor:
+        both = [F.pad(part, (0, width - part.shape[1])) for part in (chosen, rejected)]
+        return torch.stack(both, dim=1).flatten(0, 1)
+
+    return stacked(batch.chosen, batch.rejected), stacked(batch.chosen_mask, batch.rejected_mask)
+
+
+def plain_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
+    """Every answer behind its own copy of prompt and images, padded on the right: (2, pairs)."""
+    answers, answer_masks = _interleaved(batch)
+    twice = torch.cat([answers[0::2], answers[1::2]])
+    twice_mask = torch.cat([answer_masks[0::2], answer_masks[1::2]])
+    tokens = torch.cat([batch.prompt.repeat(2, 1), twice], dim=1)
+    mask = torch.cat([batch.prompt_mask.repeat(2, 1), twice_mask], dim=1)
+    is_answer = F.pad(twice_mask, (batch.prompt.shape[1], 0))
+    # A stable sort moves the padding of every row to its right end and keeps the order of its tokens.
+    order = torch.sort((~mask).to(torch.int8), dim=1, stable=True).indices
+    width = int(mask.sum(1).max())
+    tokens, mask, is_answer = (part.gather(1, order)[:, :width] for part in (tokens, mask, is_answer))
+    keywords: dict[str, Any] = {name: torch.cat([tensor, tensor]) for name, tensor in batch.vision.items()}
+    if facts.types and batch.types is not None:
+        types = F.pad(batch.types.repeat(2, 1), (0, twice.shape[1]), value=facts.response_type)
+        keywords[facts.types] = types.gather(1, order)[:, :width]
+    start = int(batch.prompt_mask.sum(1).min())
+    predicting = torch.arange(start - 1, width - 1, device=tokens.device)
+    logits = model(input_ids=tokens, attention_mask=mask.long(), use_cache=False, logits_to_keep=predicting, **keywords).logits
+    return summed_logps(logits, tokens[:, start:], is_answer[:, start:]).view(2, -1)
+
+
+def summed_logps(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the targets' log-probs, in fp32 whatever the model computes in: (rows,).
+
+    Args:
+        logits: what predicts each target, (rows, tokens, vocabulary).
+        targets: token ids, (rows, tokens).
+        mask: True where a target counts, (rows, tokens).
+    """
+    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+    return -(losses * mask).sum(1)
+
+
+ROUTES = {"packed": packed_logps, "kv": kv_logps, "plain": plain_logps}

@@ -1,0 +1,1 @@
+"""What the trainer must know of a model, how it is made trainable, and how it is merged."""

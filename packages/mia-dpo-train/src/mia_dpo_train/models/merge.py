@@ -1,0 +1,127 @@
+"""An adapter merged into its model: a plain Hugging Face folder for evaluation harnesses and servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mia_augment import IMAGE, DataError, ModelError, PreferencePair, Region, Scores
+from PIL import Image
+
+from mia_dpo_train.data.encode import PairEncoder, collate
+from mia_dpo_train.logps.routes import plain_logps
+from mia_dpo_train.models.facts import model_facts
+from mia_dpo_train.training.checkpoints import whole_folder
+
+MERGE_TOLERANCE = 0.05
+"""Largest change of a token's log-prob by merging; rounding in 16 bits stays below, a lost adapter does not."""
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """Log-probs (nats, summed over the answer) of the same answer to the same prompt."""
+
+    folder: Path
+    base_logp: float
+    """Without the adapter."""
+    adapter_logp: float
+    """With the adapter beside the model."""
+    merged_logp: float
+    """Of the merged folder, read back with plain transformers."""
+    tokens: int
+
+    @property
+    def difference(self) -> float:
+        return abs(self.merged_logp - self.adapter_logp)
+
+
+def export_merged(
+    model_folder_or_id: str | Path,
+    adapter: Path,
+    out: Path,
+    *,
+    dtype: str = "auto",
+    pair: PreferencePair | None = None,
+    open_image: Callable[[str], Any] | None = None,
+) -> MergeReport:
+    """Merge an adapter into its model; plain AutoModelForImageTextToText and AutoProcessor load what is written.
+
+    Args:
+        pair: its chosen answer's log-prob is compared before and after; default: a made-up question about a plain picture.
+        open_image: opens the pair's pictures.
+
+    Raises:
+        ModelError: the folder is no vision-language model, or what was written does not compute what the adapter did.
+        DataError: no adapter in `adapter`.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise DataError(f"{adapter}: no adapter_config.json; expected the adapter/ folder that training wrote")
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(str(model_folder_or_id), dtype=dtype).eval()
+        processor = AutoProcessor.from_pretrained(str(model_folder_or_id))
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers raises anything at damaged files
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{model_folder_or_id}: not a vision-language model with a processor: {said}") from error
+    probe = pair or _plain_pair()
+    opener = open_image or _plain_picture
+    base, tokens = _chosen_logp(model, processor, probe, opener)
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
+    except MemoryError:
+        raise
+    except Exception as error:  # peft and safetensors raise anything at damaged files
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{adapter}: this adapter does not fit the model {model_folder_or_id}: {said}") from error
+    with_adapter, _ = _chosen_logp(adapted, processor, probe, opener)
+    merged = adapted.merge_and_unload(safe_merge=True)
+
+    def write(folder: Path) -> None:
+        merged.save_pretrained(str(folder))
+        processor.save_pretrained(str(folder))
+
+    whole_folder(out, write)
+    read_back = AutoModelForImageTextToText.from_pretrained(str(out), dtype=dtype).eval()
+    after, _ = _chosen_logp(read_back, AutoProcessor.from_pretrained(str(out)), probe, opener)
+    report = MergeReport(out, base, with_adapter, after, tokens)
+    if report.difference > MERGE_TOLERANCE * tokens:
+        raise ModelError(
+            f"{out}: the merged model gives log-prob {after:.4f}, the adapter gave {with_adapter:.4f} (without: {base:.4f}); "
+            "merge in a wider type: dtype='float32'"
+        )
+    return report
+
+
+@torch.no_grad()
+def _chosen_logp(model: Any, processor: Any, pair: PreferencePair, open_image: Callable[[str], Any]) -> tuple[float, int]:
+    encoded = PairEncoder(processor, open_image)(pair)
+    logps = plain_logps(model, model_facts(model), collate([encoded]))
+    return float(logps[0, 0]), len(encoded.chosen)
+
+
+def _plain_pair() -> PreferencePair:
+    return PreferencePair(
+        id="probe",
+        format="single",
+        images=["plain"],
+        prompt=f"{IMAGE}\nWhat color is the picture?",
+        chosen="The picture is gray.",
+        rejected="The picture is red.",
+        scores=Scores(),
+        target=0,
+        regions=[Region(image=0, label="the picture")],
+    )
+
+
+def _plain_picture(name: str) -> Image.Image:
+    return Image.new("RGB", (224, 224), (128, 128, 128))
+
+
+__all__: Sequence[str] = ["MergeReport", "export_merged"]

@@ -1,0 +1,1 @@
+"""The run: plan of the steps, the loop, checkpoints, metrics."""

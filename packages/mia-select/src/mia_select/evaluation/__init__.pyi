@@ -1,0 +1,16 @@
+from .accuracy import FORMATS as FORMATS
+from .accuracy import MULTI as MULTI
+from .accuracy import Accuracy as Accuracy
+from .accuracy import Evaluation as Evaluation
+from .accuracy import Prediction as Prediction
+from .accuracy import Row as Row
+from .accuracy import predict as predict
+from .accuracy import summarize as summarize
+from .comparison import Effect as Effect
+from .comparison import VariantRow as VariantRow
+from .comparison import compare as compare
+from .comparison import outcomes as outcomes
+from .mistakes import Mistake as Mistake
+from .multiple_choice import Alternatives as Alternatives
+from .multiple_choice import alternatives as alternatives
+from .multiple_choice import most_likely as most_likely

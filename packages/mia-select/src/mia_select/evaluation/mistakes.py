@@ -1,0 +1,80 @@
+"""What kind of mistake a wrong answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from mia_augment import normalize_answer
+
+from mia_select.rules.degenerate import degenerate
+from mia_select.settings import SelectSettings
+
+Mistake = Literal["other_image", "mixed", "malformed", "else"]
+MISTAKES: tuple[Mistake, ...] = ("other_image", "mixed", "malformed", "else")
+
+_IMAGE_TOKENS = SelectSettings().image_tokens
+
+
+def mistake(response: str, answer: str, others: Sequence[str]) -> Mistake | None:
+    """The kind of mistake, None for a right answer.
+
+    - `other_image`: it is another picture's answer to the same question (sequence confusion);
+    - `malformed`: empty, a loop, or without the words with which all known answers begin and end, or without any between them;
+    - `mixed`: its telling words come from several pictures' answers (element interference);
+    - `else`: any other wrong answer.
+
+    Args:
+        response: what the model said.
+        answer: the ground truth.
+        others: the other pictures' answers to this very question, as far as they are known; without them only `malformed`
+            (in its narrow sense) and `else` can be told apart.
+
+    >>> mistake("The color is blue.", "The color is red.", ["The color is blue."])
+    'other_image'
+    >>> mistake("a red square", "a red circle", ["a blue square"])
+    'mixed'
+    """
+    said, right = normalize_answer(response), normalize_answer(answer)
+    if said == right:
+        return None
+    wrong = {normalize_answer(other) for other in others} - {right}
+    if said in wrong:
+        return "other_image"
+    if degenerate(response, _IMAGE_TOKENS):
+        return "malformed"
+    words = said.split()
+    known = [right.split(), *(other.split() for other in sorted(wrong))]
+    if len(known) > 1 and not _has_frame(words, known):
+        return "malformed"
+    return "mixed" if _is_mixed(set(words), [set(answer_words) for answer_words in known]) else "else"
+
+
+def _has_frame(words: list[str], known: list[list[str]]) -> bool:
+    """Whether the words begin and end as all known answers do, with something between."""
+    before = _common(known)
+    after = _common([answer[len(before) :][::-1] for answer in known])
+    between = len(words) - len(before) - len(after)
+    needed = 1 if all(len(answer) > len(before) + len(after) for answer in known) else 0
+    return (
+        between >= needed
+        and words[: len(before)] == known[0][: len(before)]
+        and words[len(words) - len(after) :][::-1] == after
+    )
+
+
+def _common(lists: list[list[str]]) -> list[str]:
+    """The longest beginning that all share."""
+    first = lists[0]
+    length = 0
+    while all(len(other) > length and other[length] == first[length] for other in lists if other is not first) and length < len(
+        first
+    ):
+        length += 1
+    return first[:length]
+
+
+def _is_mixed(said: set[str], known: list[set[str]]) -> bool:
+    """Whether the words that any answer holds come from several answers: no single one holds them all."""
+    telling = said & set().union(*known)
+    return not any(telling <= answer for answer in known)

@@ -1,0 +1,27 @@
+"""Pairs with opened pictures, as TRL's DPOTrainer takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mia_augment import PreferencePair
+from mia_augment.images import open_picture
+from mia_augment.storage import image_folders, read_jsonl, resolve_image
+
+from mia_select.export.file_names import EXTRA
+from mia_select.export.layouts import LAYOUTS, to_row
+
+
+def trl_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield TRL's columns for the pairs of a selection, `images` being RGB pictures.
+
+    Made for `datasets.Dataset.from_generator(trl_rows, gen_kwargs={"folder": folder})`. Train with `max_length=None`: a limit
+    cuts image tokens.
+    """
+    folders = image_folders(folder)
+    for pair in read_jsonl(folder / "pairs.jsonl", PreferencePair):
+        row = to_row(pair, pair.images, LAYOUTS["trl"])
+        pictures = [open_picture(resolve_image(name, folders)) for name in pair.images]
+        yield {**{name: value for name, value in row.items() if name not in ("id", EXTRA)}, "images": pictures}

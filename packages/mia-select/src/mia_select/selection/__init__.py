@@ -1,0 +1,5 @@
+"""From scored samples to preference pairs, streaming, every drop counted."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
