@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mia_cli import __version__
-from mia_cli.commands import exchange, look, run
+from mia_cli.commands import exchange, look, run, single_stages
 
 BAD_INPUT = 2
 REPORT = "This is a fault in mia, not in your input: please report it with the lines above and the command."
