@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mia_augment import DataError, ModelError
+from mia_augment import DataError, MiaError, ModelError
 from mia_augment.storage import content_hash, read_json
 
 from mia_cli.config.schema import EMBEDDED, ModelSettings, home
@@ -88,7 +88,7 @@ def load(
             where, dtype=kind, use_safetensors=True, **options, **quantized
         )
         processor = transformers.AutoProcessor.from_pretrained(where, **options)
-    except MemoryError:
+    except (MiaError, MemoryError):
         raise
     except Exception as error:  # transformers raises anything at damaged files: KeyError, TypeError, SafetensorError ..
         raise ModelError(f"model {name}: cannot be used as a vision-language model: {_told(error)}{_cut(folder)}") from error
