@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_a_file_that_was_cut_is_made_again(numbers):
     assert standing(numbers.stage).reason.startswith("redone: ")
     assert run_stage(numbers.stage).made
     assert (numbers.folder / "pairs.jsonl").read_text() == "{}\n" * 3
+
+
+def test_a_result_that_is_gone_is_made_again(numbers, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("")
+    stage = dataclasses.replace(numbers.stage, results=(page,))
+    assert run_stage(stage).made
+    assert not run_stage(stage).made
+    page.unlink()
+    assert standing(stage).reason == "redone: page.html is gone"
 
 
 def test_what_fails_leaves_no_manifest_and_is_made_next_time(numbers):

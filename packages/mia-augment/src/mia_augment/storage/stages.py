@@ -38,6 +38,8 @@ class Stage:
     them. It returns the plan with its counts and notes."""
     clears: tuple[str, ...] = ()
     """Folders below its own in which a killed call may have left unfinished files."""
+    results: tuple[Path, ...] = ()
+    """Files that a finished stage has besides those whose records its manifest counts."""
 
 
 class Outcome(NamedTuple):
@@ -76,7 +78,9 @@ def standing(stage: Stage) -> Standing:
         )
     if not found.same_work(planned):
         return Standing(planned, None, _redone(found, planned))
-    missing = what_is_missing(stage.folder)
+    missing = what_is_missing(stage.folder) or next(
+        (f"{file.name} is gone" for file in stage.results if not file.is_file()), None
+    )
     return Standing(planned, None, f"redone: {missing}") if missing else Standing(planned, found, "")
 
 
