@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers as hf
 from mia_attention import capture_attention, capture_rollout
-from mia_attention.models.decoder import decoder_layers, resolve_layer
+from mia_attention.models.decoder import decoder_layers, middle_layer
 from mia_augment.errors import ModelError
 from transformers.masking_utils import flash_attention_mask
 
@@ -183,11 +183,11 @@ def test_rollout_while_generating_equals_one_pass_over_prompt_and_answer(tiny: S
 
 
 def test_middle_is_half_of_the_layers_or_the_nearest_that_sees_everything(llama: Any, tiny: SimpleNamespace) -> None:
-    assert resolve_layer(llama, "middle") == [2]
-    assert resolve_layer(tiny.build("gemma3").model, "middle") == [1]  # 0 and 2 slide
+    assert middle_layer(llama) == 2
+    assert middle_layer(tiny.build("gemma3").model) == 1  # 0 and 2 slide
     deep = copy.deepcopy(llama.config)
     deep.num_hidden_layers, deep.hidden_size, deep.intermediate_size = 32, 8, 8
-    assert resolve_layer(hf.LlamaForCausalLM(deep), "middle") == [16]
+    assert middle_layer(hf.LlamaForCausalLM(deep)) == 16
 
 
 def test_a_sliding_layer_is_warned_about(tiny: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,13 +48,13 @@ def test_every_way_gives_what_was_captured_while_answering(tiny: SimpleNamespace
     again = read_answers(*arguments, done.answers, 1, rows=rows, cache=done.cache)  # the cache is as it was
     several = [*OTHERS, done.answers[1], done.answers[0]]
     shared = read_answers(*arguments, several, 1, rows=rows, prompts=[1, 0, 1, 1, 0])
-    assert alone.way == "one pass"
-    assert shared.way == "shared prompt"
+    assert alone.way == "one_pass"
+    assert shared.way == "shared_prompt"
     if name == "gemma3":
-        assert after.way == "one pass"
+        assert after.way == "one_pass"
         assert "sliding window and has dropped" in after.reason
     else:
-        assert after.way == "generate's cache"
+        assert after.way == "generate_cache"
     for spread in (alone.spread, after.spread, again.spread, shared.spread[[4, 3]]):
         torch.testing.assert_close(spread, done.expected[rows], atol=2e-6, rtol=0)
     for index, (owner, answer) in enumerate(zip([1, 0, 1], OTHERS, strict=True)):
@@ -72,7 +72,7 @@ def test_several_answers_to_a_prompt_are_read_like_each_alone(tiny: SimpleNamesp
     length = done.inputs["input_ids"].shape[1]
     more: dict[str, Any] = {"rows": rows, "question": [(length - 4, length - 1), (length - 2, length)], "value_weighted": True}
     together = read_answers(done.model, done.inputs, OTHERS, readout, prompts=[1, 1, 0], **more)
-    expected_way = "prompt alone" if rows == "question" else "one pass" if readout == "rollout" else "shared prompt"
+    expected_way = "prompt_alone" if rows == "question" else "one_pass" if readout == "rollout" else "shared_prompt"
     assert together.way == expected_way
     for index, (owner, answer) in enumerate(zip([1, 1, 0], OTHERS, strict=True)):
         alone = read_answers(done.model, done.inputs, [answer, answer], readout, **more)
@@ -102,7 +102,7 @@ def test_a_cache_of_something_else_is_not_used(tiny: SimpleNamespace) -> None:
     done = answered(tiny, "llava", [1])
     fixed = StaticCache(done.model.config.get_text_config(), max_cache_len=200)
     reading = read_answers(done.model, done.inputs, done.answers, 1, cache=fixed)
-    assert (reading.way, "StaticLayer, expected one that grows" in reading.reason) == ("one pass", True)
+    assert (reading.way, "StaticLayer, expected one that grows" in reading.reason) == ("one_pass", True)
     one = {name: value[:1] for name, value in done.inputs.items()}
     assert "does not hold 1 prompts" in read_answers(done.model, one, done.answers[:1], 1, cache=done.cache).reason
 
@@ -114,7 +114,7 @@ def test_attend_reads_each_prompt_once_and_says_so(tiny: SimpleNamespace, caplog
     settings = ScoreSettings(batch_size=4, disturb=False)
     with caplog.at_level(logging.INFO):
         together = list(attend(samples, texts, build.model, build.processor, settings, open_image=tiny.open_image))
-    assert "by shared prompt: 4 answers to 2 prompts: each prompt is run once" in caplog.text
+    assert "by shared_prompt: 4 answers to 2 prompts: each prompt is run once" in caplog.text
     single = settings.model_copy(update={"batch_size": 1})
     for one, two in zip(
         together, attend(samples, texts, build.model, build.processor, single, open_image=tiny.open_image), strict=True

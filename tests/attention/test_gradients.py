@@ -57,7 +57,7 @@ def test_equals_eager_attention_with_autograd(tiny: SimpleNamespace, name: str, 
     ]
     inputs = encode(build.model, build.processor, [text for text, _ in asked], [pictures for _, pictures in asked]).inputs
     found = read_answers(build.model, inputs, ANSWERS, "gradient", rows=rows)
-    assert found.way == "forward and back"
+    assert found.way == "forward_and_back"
     for row, wanted in zip(found.spread, expected, strict=True):
         torch.testing.assert_close(row[len(row) - len(wanted) :], wanted, atol=1e-5, rtol=0)
         assert not row[: len(row) - len(wanted)].any()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import Result
-from mia_attention.scoring.scorer import readout_of
+from mia_attention import readout_of
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ModelError
 from mia_augment.records import Region, Sample, Source

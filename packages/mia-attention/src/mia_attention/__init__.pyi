@@ -25,6 +25,12 @@ from .models.adapters import register_adapter as register_adapter
 from .models.box_coverage import BoxCoverage as BoxCoverage
 from .models.inputs import Encoded as Encoded
 from .models.layer_call import Call as Call
+from .readouts import READOUTS as READOUTS
+from .readouts import AnsweredBatch as AnsweredBatch
+from .readouts import ReadoutKind as ReadoutKind
+from .readouts import ReadoutName as ReadoutName
+from .readouts import readout_kind as readout_kind
+from .readouts import readout_of as readout_of
 from .scoring.scorer import score as score
 from .scoring.teacher_forced import attend as attend
 from .settings import ScoreSettings as ScoreSettings

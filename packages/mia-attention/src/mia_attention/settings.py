@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from mia_augment import Rows
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mia_attention.readouts import MEANING, ReadoutName
 
 
 class Settings(BaseModel):
@@ -26,16 +28,11 @@ class DisturbSigma(Settings):
 class ScoreSettings(Settings):
     """How answers are made and attention is read; the defaults are the paper's.
 
-    Whatever layers and rows (but for `gradient`): `score` reads while the model answers, which is right for all of them and
-    cheaper than any second pass; the stage's manifest says so. For answers given from elsewhere `attend` and `read_answers`
+    The stage's manifest says when attention was read, and why so. For answers given from elsewhere `attend` and `read_answers`
     choose among several ways and say which.
     """
 
-    layer: int | list[int] | Literal["middle", "auto", "rollout", "gradient"] = "middle"
-    """Decoder layer, from 0. `middle`: half of the layers (the paper's 16 of 32); a list: the mean over these layers;
-    `rollout`: attention followed through all layers down to the input; `gradient`: all layers' attention, weighted by how the
-    answer's log-prob depends on it (a pass forward and back after each answer); `auto`: the layer that best tells right from
-    wrong answers on the first samples."""
+    layer: int | list[int] | ReadoutName = Field(default="middle", description=MEANING)
     rows: Rows = "generated"
     """Query rows: `generated` (the paper's) tokens as queries, `predicting` the positions that predict each answer token,
     or the `question`'s tokens."""

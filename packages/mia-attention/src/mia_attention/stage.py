@@ -37,8 +37,8 @@ from mia_augment.storage import (
 from PIL import Image
 
 from mia_attention.answering.batches import plan, run_batches, windows
-from mia_attention.capture.given_answers import while_answering
 from mia_attention.measure.layer_profile import find_layer
+from mia_attention.readouts import readout_kind
 from mia_attention.scoring.journal import Journal, Line, check_complete
 from mia_attention.scoring.ranks import Ranks
 from mia_attention.scoring.scorer import Scorer
@@ -121,7 +121,7 @@ def _score(
     batches = _plan(samples, settings.batch_size)
     folders = image_folders(folder_in)
     fixed = _with_layer(samples, model, processor, settings, folders, out / JOURNAL, planned)
-    logger.info("attention is read %s", while_answering(fixed.layer))
+    logger.info("attention is read %s", readout_kind(fixed.layer).when)
     scorer = Scorer(model, processor, fixed, lambda name: _open(name, folders))
     _score_missing(samples, batches, scorer, journal, ranks, progress)
     ranks.wait_until(lambda: journal.count() >= len(batches) or _finished(out, planned) is not None, f"all batches of {out}")
@@ -135,10 +135,10 @@ def _score(
         update={
             "counts": _write(out, samples, lines),
             "seconds": time.monotonic() - started,
-            "notes": {"attention": while_answering(fixed.layer)},
+            "notes": {"attention": readout_kind(fixed.layer).when},
         }
     )
-    if settings.layer == "auto":
+    if readout_kind(settings.layer).from_samples:
         write_json(out / LAYER, read_json(out / JOURNAL / LAYER, f"delete {out / JOURNAL} and run the stage again"))
     else:
         (out / LAYER).unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def _with_layer(
     planned: Manifest,
 ) -> ScoreSettings:
     """The settings with `layer: auto` replaced by the layer chosen on the first samples; a resumed run keeps the choice."""
-    if settings.layer != "auto":
+    if not readout_kind(settings.layer).from_samples:
         return settings
     note = journal / LAYER
     kept = _kept(note)
@@ -258,7 +258,7 @@ def _finished(out: Path, planned: Manifest) -> Manifest | None:
     done = read_manifest(out)
     if done is None or not done.same_work(planned):
         return None
-    chosen = planned.settings["layer"] != "auto" or (out / LAYER).is_file()
+    chosen = not readout_kind(planned.settings["layer"]).from_samples or (out / LAYER).is_file()
     return done if chosen and what_is_missing(out) is None else None
 
 

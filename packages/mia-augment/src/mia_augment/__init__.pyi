@@ -21,6 +21,7 @@ from .records import Box as Box
 from .records import Dropped as Dropped
 from .records import Format as Format
 from .records import PreferencePair as PreferencePair
+from .records import Readout as Readout
 from .records import Record as Record
 from .records import Region as Region
 from .records import Rows as Rows

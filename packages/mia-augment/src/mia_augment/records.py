@@ -7,9 +7,9 @@ Entries of ``images`` are POSIX paths found in the stage's folder or one its man
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 IMAGE = "<image>"
 """Placeholder that stands in a prompt once for every image."""
@@ -19,6 +19,9 @@ Format = Literal["sequence", "grid", "pic_in_pic", "single"]
 
 Rows = Literal["generated", "predicting", "question"]
 """Which query rows attention is read from (see `mia_attention`)."""
+
+Readout = int | list[int] | Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$")]
+"""What attention was read from: a layer, the mean over several, or a name of `mia_attention`'s table of readouts."""
 
 Box = tuple[int, int, int, int]
 
@@ -86,7 +89,7 @@ class Sample(Record):
 class Attention(Record):
     """How much of the chosen rows' attention lies where."""
 
-    layer: int | list[int] | Literal["rollout", "gradient"]
+    layer: Readout
     rows: Rows
     region_mass: list[float]
     """Share of attention on each region's visual tokens, mean over the rows."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mia_augment import IMAGE, DataError, ModelError, Rows, Sample
+from mia_augment import IMAGE, DataError, ModelError, Readout, Rows, Sample
 from mia_augment.compose import single_header
 from mia_augment.images import open_picture
 from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
@@ -20,7 +20,7 @@ from PIL import Image
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.diagnosis import Asked, Reading, diagnose
-from mia_cli.findings import Diagnosis, Layer
+from mia_cli.findings import Diagnosis
 from mia_cli.layout import Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import augment_stage, check_runnable
@@ -90,21 +90,23 @@ def ask(
     *,
     thorough: bool,
     progress: Report,
-) -> tuple[list[Asked], list[Reading], Layer | None]:
+) -> tuple[list[Asked], list[Reading], Readout | None]:
     """The model's answers, together and alone, every readout's ratios, and which layer of these `score` would read.
 
     Samples that cannot be opened are left out. What `score` is set to is always among what is read, unless it is `auto`, which
     is a choice among these (None).
     """
-    from mia_attention import Response, try_respond
+    from mia_attention import READOUTS, Response, readout_kind, readout_of, try_respond
     from mia_attention.answering import PartPrompt
     from mia_attention.measure import layer_profile
-    from mia_attention.scoring import readout_of, score
+    from mia_attention.scoring import score
 
     wanted = (config.score.rows, config.score.value_weighted)
     kinds = [(rows, weighted) for weighted in sorted({False, thorough, wanted[1]}) for rows in ROWS]
-    total, done = (sum(2 if weighted else 3 for _, weighted in kinds) + 1) * len(samples), 0
-    configured = None if config.score.layer == "auto" else readout_of(model, config.score)
+    beside = {name: kind for name, kind in READOUTS.items() if kind.resolve is None}
+    passes = sum(1 + sum(kind.weighable or not weighted for kind in beside.values()) for _, weighted in kinds)
+    total, done = (passes + 1) * len(samples), 0
+    configured = None if readout_kind(config.score.layer).from_samples else readout_of(model, config.score)
     readings: list[Reading] = []
     answers: dict[str, str] = {}
     for rows, weighted in kinds:
@@ -115,7 +117,7 @@ def ask(
         for layer in profile[0][2] if profile else ():
             readings.append(Reading(rows, layer, weighted, [attentions[layer].ratio for _, _, attentions in profile]))
         progress(done := done + len(samples), total)
-        others: list[Layer] = ["rollout"] if weighted else ["rollout", "gradient"]
+        others: list[Readout] = [name for name, kind in beside.items() if kind.weighable or not weighted]
         read = [*others, *(reading.layer for reading in readings)]
         if (rows, weighted) == wanted and configured is not None and configured not in read:
             others.append(configured)  # a mean of several layers, or one that sees only a part of the prompt

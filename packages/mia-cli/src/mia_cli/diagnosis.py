@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mia_augment import Format, Rows, Sample, same_answer
+from mia_augment import Format, Readout, Rows, Sample, same_answer
 from mia_select import auroc_interval
 from mia_select.rules import ENOUGH, AnswerCounts, Bucket, Ratios, is_inert, looks_elsewhere, threshold_for
 
 from mia_cli.config.schema import PipelineConfig
-from mia_cli.findings import BucketFindings, Diagnosis, Layer, ReadoutScore, advice, findings
+from mia_cli.findings import BucketFindings, Diagnosis, ReadoutScore, advice, findings
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Reading:
     """One readout's ratio of every sample."""
 
     rows: Rows
-    layer: Layer
+    layer: Readout
     value_weighted: bool
     ratios: list[float | None]
 
@@ -41,7 +41,7 @@ class Asked:
 
 
 def diagnose(
-    asked: Sequence[Asked], readings: Sequence[Reading], config: PipelineConfig, *, model: str, layer: Layer | None = None
+    asked: Sequence[Asked], readings: Sequence[Reading], config: PipelineConfig, *, model: str, layer: Readout | None = None
 ) -> Diagnosis:
     """What the answers and ratios say, reading by reading, and what follows from it.
 
@@ -50,7 +50,7 @@ def diagnose(
         readings: their ratios, read in every way.
         config: with what `score` and `select` are set to.
         model: its name.
-        layer: what `score.layer` means for the model (`mia_attention.scoring.scorer.readout_of`); None: it is `auto`.
+        layer: what `score.layer` means for the model (`mia_attention.readout_of`); None: it is `auto`.
     """
     from mia_attention.measure import score_layer
 
@@ -102,7 +102,7 @@ def _best(
     return scored(readings[max(first)[1]], range(1, count, 2)) if first else None
 
 
-def configured_reading(readings: Sequence[Reading], config: PipelineConfig, layer: Layer | None) -> Reading | None:
+def configured_reading(readings: Sequence[Reading], config: PipelineConfig, layer: Readout | None) -> Reading | None:
     """The readout that `score` is set to; None where its layer is yet to be chosen or could not be read."""
     for reading in readings:
         here = (reading.layer, reading.rows, reading.value_weighted)

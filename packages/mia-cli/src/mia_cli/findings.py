@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mia_augment import Format, Record, Rows
+from mia_augment import Format, Readout, Record, Rows
 from mia_select import Auroc
 from mia_select.rules import ENOUGH
 
@@ -16,15 +16,12 @@ TELLS = 0.6
 MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
 
-Layer = int | list[int] | Literal["rollout", "gradient"]
-"""A list: the mean over these layers."""
-
 
 class ReadoutScore(Record):
     """How well one way of reading attention tells wrong answers from right ones, within each format and number of images."""
 
     rows: Rows
-    layer: Layer
+    layer: Readout
     value_weighted: bool
     auroc: float
     low: float

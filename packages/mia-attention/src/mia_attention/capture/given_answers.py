@@ -6,23 +6,19 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from mia_augment import DataError, ModelError, Rows
+from mia_augment import DataError, ModelError, Readout, Rows
 from torch import Tensor
 from transformers import Cache
 
 from mia_attention.answering.prompt_cache import append_answers, cut, empty_cache, fill, go_on, why_not_cut, why_not_shared
 from mia_attention.capture.gradients import gradient_rows, next_tokens
 from mia_attention.capture.query_rows import answer_rows, question_rows
-from mia_attention.capture.readers import Reader, Readout, reader_for
+from mia_attention.capture.readers import Reader, reader_for
 from mia_attention.models.inputs import image_token_id
-
-Way = Literal["one pass", "prompt alone", "shared prompt", "generate's cache", "forward and back"]
-"""How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
-answer; each prompt once and then its answers on its cache; or only the answers, on the cache that `generate` has left. Or
-prompt and answer together through all layers, and back."""
+from mia_attention.readouts import GivenWay, readout_kind
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Reading:
     """
 
     spread: Tensor
-    way: Way
+    way: GivenWay
     reason: str
 
 
@@ -63,7 +59,7 @@ def read_answers(
         model: a transformers model.
         inputs: left-padded prompts with their pictures, as for `generate`.
         answers: token ids of each answer.
-        readout: a layer, several (their mean), ``rollout`` or ``gradient`` (see `mia_attention.capture.gradients`).
+        readout: see `mia_attention.readouts`.
         rows: query rows.
         prompts: which prompt each answer is to, by its place in `inputs`; one answer each, in order, if None.
         cache: what `generate` has left for these `inputs`; it is not changed.
@@ -87,33 +83,24 @@ def read_answers(
             raise DataError(f"answer {index} holds the token that stands for pictures; expected text only")
     start = length - int(rows == "predicting")
     way, reason = choose_way(model, inputs, len(answers), readout, rows, cache)
-    if way == "forward and back":
+    if way == "forward_and_back":
         return Reading(_in_turns(inputs, owners, answers, rows, question, partial(_by_gradient, model)), way, reason)
     reader = reader_for(model, [readout], value_weighted=value_weighted)
     one_pass = partial(_one_pass, model, reader)
     with torch.inference_mode():
-        if way == "prompt alone":
+        if way == "prompt_alone":
             spread = _in_turns(inputs, range(count), [[]] * count, rows, question, one_pass)[owners]
-        elif way == "one pass":
+        elif way == "one_pass":
             spread = _in_turns(inputs, owners, answers, rows, question, one_pass)
         else:
-            usable = cache if way == "generate's cache" else None
+            usable = cache if way == "generate_cache" else None
             spread = _on_cache(model, inputs, owners, answers, rows, reader, usable, start)
     return Reading(spread, way, reason)
 
 
-def while_answering(readout: object) -> str:
-    """Why `mia_attention.score` reads while it answers, for any rows."""
-    if readout == "gradient":
-        return "after answering, in a pass over prompt and answer and back: the gradient needs the whole answer"
-    if readout == "rollout":
-        return "while answering: keeping all layers' queries costs less than a second pass, and no cache holds them"
-    return "while answering: the rows pass by anyway; a second pass over prompt and answer would cost more"
-
-
 def choose_way(
     model: Any, inputs: Mapping[str, Any], answers: int, readout: Readout, rows: Rows, cache: Cache | None = None
-) -> tuple[Way, str]:
+) -> tuple[GivenWay, str]:
     """The way that runs the fewest tokens among those that are right, and why.
 
     Args:
@@ -122,21 +109,22 @@ def choose_way(
     """
     prompts, length = inputs["input_ids"].shape
     start = length - int(rows == "predicting")
-    if readout == "gradient":
-        return "forward and back", "the gradient of the answer's log-prob"
+    kind = readout_kind(readout)
+    if kind.measure is not None:
+        raise ModelError(f"{readout}: is measured from samples with their pictures; use mia_attention.attend")
+    if kind.way is not None and (kind.way != "one_pass" or rows != "question"):
+        return kind.way, kind.why
     if rows == "question":
-        return "prompt alone", "what the question looks at does not depend on the answer"
-    if readout == "rollout":
-        return "one pass", "rollout needs the queries of all positions, which no cache holds"
+        return "prompt_alone", "what the question looks at does not depend on the answer"
     if (unshared := why_not_shared(model, inputs, start)) is not None:
-        return "one pass", unshared
+        return "one_pass", unshared
     problem = None if cache is None else why_not_cut(cache, prompts, start)
     if cache is not None and problem is None:
-        return "generate's cache", "only the answers are run, no picture is encoded again"
+        return "generate_cache", "only the answers are run, no picture is encoded again"
     but = "" if problem is None else f"; the cache given cannot be used: {problem}"
     if answers > prompts:
-        return "shared prompt", f"{answers} answers to {prompts} prompts: each prompt is run once" + but
-    return "one pass", "a prompt with one answer gains nothing from a cache" + but
+        return "shared_prompt", f"{answers} answers to {prompts} prompts: each prompt is run once" + but
+    return "one_pass", "a prompt with one answer gains nothing from a cache" + but
 
 
 Run = Callable[[Mapping[str, Any], Tensor, Tensor, Sequence[Sequence[int]]], Tensor]

@@ -39,6 +39,17 @@ class LastCall:
         self.call = call
 
 
+def gradient_layers(model: Any) -> dict[int, nn.Module]:
+    """The layers that `gradient_rows` reads.
+
+    Raises:
+        ModelError: the model's attention does not go through transformers' interface.
+    """
+    if adapter_of(model) is not None:
+        raise ModelError("gradient: models with an adapter give no attention outputs; expected transformers' interface")
+    return check_readable(model, list(decoder_layers(model)), warn=False)
+
+
 def gradient_rows(model: Any, inputs: Mapping[str, Any], targets: Tensor, own: Tensor) -> Tensor:
     """Mean of the chosen rows' gradient x attention, as a share of its sum.
 
@@ -54,9 +65,7 @@ def gradient_rows(model: Any, inputs: Mapping[str, Any], targets: Tensor, own: T
     Raises:
         ModelError: the model's attention does not go through transformers' interface, or has no parameters to begin at.
     """
-    if adapter_of(model) is not None:
-        raise ModelError("gradient: models with an adapter give no attention outputs; expected transformers' interface")
-    modules = check_readable(model, list(decoder_layers(model)), warn=False)
+    modules = gradient_layers(model)
     observers = {layer: LastCall() for layer in modules}
     begin = _only(model, modules[min(modules)])
     with torch.inference_mode(False), torch.enable_grad(), begin, probing(observers, modules):

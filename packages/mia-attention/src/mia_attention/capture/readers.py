@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-from mia_augment import ModelError
+from mia_augment import ModelError, Readout
 from torch import Tensor
 
 from mia_attention.capture.layer_rows import Captured, RowSpan, capture_attention
 from mia_attention.capture.rollouts import Traced, capture_rollout
-
-Readout = int | list[int] | Literal["rollout", "gradient"]
-"""One layer, the mean over several, the rollout, or gradient x attention (which is read from given answers only)."""
+from mia_attention.readouts import LAYERS, readout_kind
 
 
 class Reader(Protocol):
@@ -103,12 +101,17 @@ class RolloutReader:
 
 
 def reader_for(model: Any, readouts: list[Readout], *, value_weighted: bool) -> Reader:
-    """The reader that costs least for some readouts; rollout cannot be mixed with layers."""
-    if "gradient" in readouts:
-        raise ModelError("gradient: needs a given answer and a pass back; read it with read_answers, or score with it alone")
-    if readouts == ["rollout"]:
-        return RolloutReader(model, value_weighted=value_weighted)
-    return LayersReader(model, readouts, value_weighted=value_weighted)
+    """What reads some readouts while the model answers: any number of layers together, any other readout by itself.
+
+    Raises:
+        ModelError: several readouts that are not all layers, or one that is read from finished answers only.
+    """
+    kind = readout_kind(readouts[0])
+    if len(readouts) > 1 and not all(readout_kind(readout) is LAYERS for readout in readouts):
+        raise ModelError(f"expected several layers, or one readout of another kind by itself, got {readouts}")
+    if kind.reader is None:
+        raise ModelError(f"{readouts[0]}: needs a given answer; read it with read_answers, or score with it")
+    return kind.reader(model, readouts, value_weighted)
 
 
 def _layers(readouts: list[Readout]) -> list[int]:

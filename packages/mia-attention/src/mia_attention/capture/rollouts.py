@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from mia_augment import ModelError
-from torch import Tensor
+from torch import Tensor, nn
 
 from mia_attention.capture.hook import StopForwardError, probing
 from mia_attention.capture.weights import ROW_CHUNK, attention_rows, visible
@@ -148,6 +148,18 @@ class Traced:
             )
 
 
+def rollout_layers(model: Any) -> dict[int, nn.Module]:
+    """The layers that rollout follows, all of the decoder's.
+
+    Raises:
+        ModelError: some layers are no attention layers, so that none can be followed; or one cannot be read.
+    """
+    available = decoder_layers(model)
+    if len(available) != max(available) + 1:
+        raise ModelError("rollout: expected attention in every layer; this model has layers of another kind between them")
+    return check_readable(model, list(available), warn=False)
+
+
 @contextlib.contextmanager
 def capture_rollout(model: Any, *, value_weighted: bool = False, stop: bool = False) -> Iterator[Traced]:
     """Collect what attention rollout needs while the body runs the model. ::
@@ -162,10 +174,7 @@ def capture_rollout(model: Any, *, value_weighted: bool = False, stop: bool = Fa
         ModelError: as `mia_attention.capture_attention`, a filled cache included (queries of its positions are gone); or some
             layers are no attention layers, so that none can be followed.
     """
-    available = decoder_layers(model)
-    if len(available) != max(available) + 1:
-        raise ModelError("rollout: expected attention in every layer; this model has layers of another kind between them")
-    modules = check_readable(model, list(available), warn=False)
+    modules = rollout_layers(model)
     observers = {layer: LayerTrace(value_weighted=value_weighted) for layer in modules}
     with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
         yield Traced(observers)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mia_augment import Attention, Rows, Sample
+from mia_augment import Attention, Readout, Rows, Sample
 from torch import Tensor
 
-from mia_attention.capture.readers import Readout
 from mia_attention.measure.ratio import region_ratio, sequence_ratio
 from mia_attention.measure.token_weights import Columns
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 from mia_augment import ModelError
 from torch import nn
@@ -97,14 +97,12 @@ def full_layers(layers: dict[int, nn.Module]) -> list[int]:
     return [index for index, module in layers.items() if window(module) is None]
 
 
-def resolve_layer(model: Any, layer: int | list[int] | Literal["middle"]) -> list[int]:
-    """Layers to read for a setting: `middle` is half of them (16 of 32), or the nearest one that sees the whole prompt."""
+def middle_layer(model: Any) -> int:
+    """Half of the layers (16 of 32), or the nearest one that sees the whole prompt."""
     available = decoder_layers(model)
-    if layer == "middle":
-        middle = (max(available) + 1) // 2
-        candidates = full_layers(available) or list(available)
-        return [min(candidates, key=lambda index: (abs(index - middle), index))]
-    return [layer] if isinstance(layer, int) else list(layer)
+    middle = (max(available) + 1) // 2
+    candidates = full_layers(available) or list(available)
+    return min(candidates, key=lambda index: (abs(index - middle), index))
 
 
 def _ranges(indices: list[int]) -> str:

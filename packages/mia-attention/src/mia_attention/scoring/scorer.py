@@ -6,23 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment import Attention, ConfigError, DataError, Sample, ScoredSample, Skipped, check_unique
+from mia_augment import Attention, DataError, ModelError, Readout, Sample, ScoredSample, Skipped, check_unique
 from PIL import Image
 from torch import Tensor
 
 from mia_attention.answering.batches import plan, run_batches, windows
+from mia_attention.answering.generate import Answers
 from mia_attention.answering.model_view import encode_prompts, open_view
 from mia_attention.answering.part_answers import ask_parts
 from mia_attention.answering.responses import OpenImage, Response, answer, responses_of
 from mia_attention.answering.usable import encode_usable
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span
-from mia_attention.capture.readers import Reader, Readout, reader_for
+from mia_attention.capture.readers import Reader, reader_for
 from mia_attention.measure.masses import measure
 from mia_attention.measure.token_weights import Columns, columns_of
 from mia_attention.models.box_coverage import BoxCoverage
-from mia_attention.models.decoder import resolve_layer
 from mia_attention.models.inputs import Encoded
+from mia_attention.readouts import AnsweredBatch, readout_kind, readout_of
 from mia_attention.settings import ScoreSettings
 
 
@@ -105,6 +106,9 @@ class Scorer:
         self._open_image = open_image
         self._coverage = BoxCoverage(model, processor)
         self._readouts = readouts or [readout_of(model, settings)]
+        for kind in map(readout_kind, self._readouts):
+            if kind.check is not None:
+                kind.check(model)
 
     def prepare(self, samples: Sequence[Sample]) -> Prepared:
         """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
@@ -141,6 +145,10 @@ class Scorer:
 
     def read(self, prepared: Prepared) -> list[tuple[Response, list[Attention]]]:
         """Each sample's response, and its attention by every readout."""
+        if (measure_answers := readout_kind(self._readouts[0]).measure) is not None:
+            responses = self.answer(prepared)
+            found = measure_answers(self.answered(prepared.samples, [response.tokens for response in responses]))
+            return [(response, [attention]) for response, attention in zip(responses, found, strict=True)]
         responses, spreads = self.spread(prepared)
         return [
             (
@@ -153,29 +161,41 @@ class Scorer:
             for index, response in enumerate(responses)
         ]
 
+    def answer(self, prepared: Prepared) -> list[Response]:
+        """Answer a batch without looking at attention."""
+        return responses_of(self._answer(prepared, prepared.encoded), self._processor) if prepared.encoded else []
+
+    def _answer(self, prepared: Prepared, encoded: Encoded) -> Answers:
+        ids = [sample.id for sample in prepared.samples]
+        return answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
+
+    def answered(self, samples: Sequence[Sample], answers: Sequence[Sequence[int]]) -> AnsweredBatch:
+        """Finished answers, as a readout measures them."""
+        return AnsweredBatch(samples, answers, self._model, self._processor, self._settings, self._open_image)
+
     def spread(self, prepared: Prepared) -> tuple[list[Response], list[Tensor]]:
-        """Answer a batch: responses, and per readout the mean attention of each sample's rows, (batch, prompt length)."""
+        """Answer a batch: responses, and per readout the mean attention of each sample's rows, (batch, prompt length).
+
+        Raises:
+            ModelError: the readout measures answers without attention over positions.
+        """
         encoded = prepared.encoded
         if encoded is None:
             return [], []
-        rows = self._settings.rows
-        if self._readouts == ["gradient"]:
-            return self._by_gradient(prepared, encoded)
+        rows, readout = self._settings.rows, self._readouts[0]
+        if readout_kind(readout).measure is not None:
+            raise ModelError(f"{readout}: has no attention over positions, so there is no map of the pictures; choose a layer")
+        if readout_kind(readout).reader is None:
+            responses = self.answer(prepared)
+            said = [response.tokens for response in responses]
+            found = read_answers(self._model, encoded.inputs, said, readout, rows=rows, question=encoded.question)
+            return responses, [found.spread]
         reader = self.reader()
         with reader.reading(row_span(rows, encoded)):
-            ids = [sample.id for sample in prepared.samples]
-            answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
+            answers = self._answer(prepared, encoded)
         own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))
         spreads = [reader.spread(own, readout)[:, : encoded.prompt_length].float().cpu() for readout in self._readouts]
         return responses_of(answers, self._processor), spreads
-
-    def _by_gradient(self, prepared: Prepared, encoded: Encoded) -> tuple[list[Response], list[Tensor]]:
-        ids = [sample.id for sample in prepared.samples]
-        answers = answer(self._model, self._processor, encoded, ids, self._settings.max_new_tokens)
-        responses = responses_of(answers, self._processor)
-        said = [response.tokens for response in responses]
-        rows, question = self._settings.rows, encoded.question
-        return responses, [read_answers(self._model, encoded.inputs, said, "gradient", rows=rows, question=question).spread]
 
     def reader(self) -> Reader:
         """What the readouts need of the model."""
@@ -195,20 +215,6 @@ class Scorer:
             rows=settings.rows,
             sink_factor=settings.sink_factor if settings.sinks else None,
         )
-
-
-def readout_of(model: Any, settings: ScoreSettings) -> Readout:
-    """What a setting's layer means for a model.
-
-    Raises:
-        ConfigError: `auto`, which has to be chosen first (`mia_attention.choose_layer`; the stage does it).
-    """
-    if settings.layer == "auto":
-        raise ConfigError("layer 'auto' is chosen from answers; run the stage, or mia_attention.find_layer and pass its result")
-    if settings.layer == "rollout" or settings.layer == "gradient":
-        return settings.layer
-    layers = resolve_layer(model, settings.layer)
-    return layers[0] if len(layers) == 1 else layers
 
 
 def scored_sample(

@@ -14,7 +14,8 @@ from mia_attention.answering.responses import OpenImage
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.models.adapters import adapter_of
 from mia_attention.models.inputs import image_token_id
-from mia_attention.scoring.scorer import Scorer, readout_of
+from mia_attention.readouts import readout_kind, readout_of
+from mia_attention.scoring.scorer import Scorer
 from mia_attention.settings import ScoreSettings
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,10 @@ def attend(
         for sample, _ in batch:
             if sample not in unique:
                 unique.append(sample)
+        answers = [_ids(sample, response, model, processor) for sample, response in batch]
+        if (measure_answers := readout_kind(readout).measure) is not None:
+            yield from measure_answers(scorer.answered([sample for sample, _ in batch], answers))
+            continue
         owners = [unique.index(sample) for sample, _ in batch]
         prepared = scorer.prepare(unique)
         if prepared.skipped or prepared.encoded is None:
@@ -61,7 +66,7 @@ def attend(
         reading = read_answers(
             model,
             prepared.encoded.inputs,
-            [_ids(sample, response, model, processor) for sample, response in batch],
+            answers,
             readout,
             rows=settings.rows,
             prompts=owners,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from mia_attention import READOUTS
 
 from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
 
@@ -93,7 +94,7 @@ def augment(
 @_model_options
 @QUANTIZATION
 @_OUT
-@click.option("--layer", help="A number, middle, auto, rollout or gradient.  [default: middle]")
+@click.option("--layer", help=f"A number or one of {', '.join(READOUTS)}.  [default: middle]")
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
 @click.option(

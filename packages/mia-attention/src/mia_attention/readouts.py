@@ -1,0 +1,172 @@
+"""The table of readouts: what `layer` can be set to, what each reads, in which models, and how it runs. Needs no torch.
+
+To add one: its name in `ReadoutName`, its row in `READOUTS`, its function and its test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from mia_augment import Attention, Readout, Sample
+
+    from mia_attention.answering.responses import OpenImage
+    from mia_attention.capture.readers import Reader
+    from mia_attention.settings import ScoreSettings
+
+ReadoutName = Literal["middle", "rollout", "gradient", "auto"]
+
+GivenWay = Literal["one_pass", "prompt_alone", "shared_prompt", "generate_cache", "forward_and_back"]
+"""How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
+answer; each prompt once and then its answers on its cache; or only the answers, on the cache that `generate` has left. Or
+prompt and answer together through all layers, and back."""
+
+
+@dataclass(frozen=True)
+class AnsweredBatch:
+    """Answers to samples, for a readout that measures finished answers.
+
+    Attributes:
+        samples: one for each answer.
+        answers: token ids, the one that ends the turn included where it was emitted.
+        open_image: from an entry of `images` or `source.paths` to a picture.
+    """
+
+    samples: Sequence[Sample]
+    answers: Sequence[Sequence[int]]
+    model: Any
+    processor: Any
+    settings: ScoreSettings
+    open_image: OpenImage
+
+
+@dataclass(frozen=True)
+class ReadoutKind:
+    """One row of the table. A kind stands for layers (`resolve`), or it has exactly one of `reader`, `way` alone, `measure`.
+
+    Attributes:
+        reads: what it reads, for the documentation of `layer`.
+        when: when `score` reads it and why so, for the manifest.
+        resolve: from a model to what the name stands for; None: the name is the readout.
+        from_samples: `resolve` needs answers; the stage chooses on its first samples.
+        check: raises ModelError where a model cannot be read so; what only running it shows comes later.
+        reader: from (model, readouts, value_weighted) to what observes the model while it answers.
+        way, why: how a given answer is always read, and why so; None: the cheapest right way is chosen.
+        measure: measures finished answers without attention over positions, so that there is no map of the pictures.
+        weighable: whether `value_weighted` changes it.
+    """
+
+    reads: str
+    when: str = ""
+    resolve: Callable[[Any], Readout] | None = None
+    from_samples: bool = False
+    check: Callable[[Any], object] | None = None
+    reader: Callable[[Any, list[Readout], bool], Reader] | None = None
+    way: GivenWay | None = None
+    why: str = ""
+    measure: Callable[[AnsweredBatch], list[Attention]] | None = None
+    weighable: bool = True
+
+
+def _middle(model: Any) -> Readout:
+    from mia_attention.models.decoder import middle_layer
+
+    return middle_layer(model)
+
+
+def _auto(_: Any) -> Readout:
+    from mia_augment import ConfigError
+
+    raise ConfigError("layer 'auto' is chosen from answers; run the stage, or mia_attention.find_layer and pass its result")
+
+
+def _layers_reader(model: Any, readouts: list[Readout], value_weighted: bool) -> Reader:
+    from mia_attention.capture.readers import LayersReader
+
+    return LayersReader(model, readouts, value_weighted=value_weighted)
+
+
+def _rollout_reader(model: Any, readouts: list[Readout], value_weighted: bool) -> Reader:
+    from mia_attention.capture.readers import RolloutReader
+
+    return RolloutReader(model, value_weighted=value_weighted)
+
+
+def _check_rollout(model: Any) -> None:
+    from mia_attention.capture.rollouts import rollout_layers
+
+    rollout_layers(model)
+
+
+def _check_gradient(model: Any) -> None:
+    from mia_attention.capture.gradients import gradient_layers
+
+    gradient_layers(model)
+
+
+LAYERS = ReadoutKind(
+    reads="a layer, from 0, or a list of layers: the mean over them",
+    when="while answering: the rows pass by anyway; a second pass over prompt and answer would cost more",
+    reader=_layers_reader,
+)
+"""The readout of numbers."""
+
+READOUTS: dict[ReadoutName, ReadoutKind] = {
+    "middle": ReadoutKind(reads="half of the layers (the paper's 16 of 32)", resolve=_middle),
+    "rollout": ReadoutKind(
+        reads="attention followed through all layers down to the input",
+        when="while answering: keeping all layers' queries costs less than a second pass, and no cache holds them",
+        check=_check_rollout,
+        reader=_rollout_reader,
+        way="one_pass",
+        why="rollout needs the queries of all positions, which no cache holds",
+    ),
+    "gradient": ReadoutKind(
+        reads="all layers' attention, weighted by how the answer's log-prob depends on it (a pass forward and back after each "
+        "answer)",
+        when="after answering, in a pass over prompt and answer and back: the gradient needs the whole answer",
+        check=_check_gradient,
+        way="forward_and_back",
+        why="the gradient of the answer's log-prob",
+        weighable=False,
+    ),
+    "auto": ReadoutKind(
+        reads="the layer that best tells right from wrong answers on the first samples", resolve=_auto, from_samples=True
+    ),
+}
+
+BESIDE_LAYERS: tuple[ReadoutName, ...] = tuple(name for name, kind in READOUTS.items() if kind.resolve is None)
+"""Names of readouts that are no choice of layers."""
+
+MEANING = f"Decoder {LAYERS.reads}; or " + "; ".join(f"`{name}`: {kind.reads}" for name, kind in READOUTS.items()) + "."
+"""What `ScoreSettings.layer` means, in one sentence."""
+
+
+def readout_kind(readout: Readout) -> ReadoutKind:
+    """The row of a readout or of a setting's `layer`.
+
+    Raises:
+        ConfigError: there is no such readout.
+    """
+    if not isinstance(readout, str):
+        return LAYERS
+    for name, kind in READOUTS.items():
+        if name == readout:
+            return kind
+    from mia_augment import ConfigError
+
+    raise ConfigError(f"layer: expected a number, a list of numbers or one of {', '.join(READOUTS)}, got {readout!r}")
+
+
+def readout_of(model: Any, settings: ScoreSettings) -> Readout:
+    """What a setting's layer means for a model.
+
+    Raises:
+        ConfigError: `auto`, which has to be chosen first (`mia_attention.find_layer`; the stage does it).
+    """
+    layer: Readout = settings.layer
+    kind = readout_kind(layer)
+    resolved = layer if kind.resolve is None else kind.resolve(model)
+    return resolved[0] if isinstance(resolved, list) and len(resolved) == 1 else resolved
