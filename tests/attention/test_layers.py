@@ -7,33 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from mia_attention import ScoreSettings, choose_layer, layer_profile, score, score_samples
-from mia_attention.measure.layer_choice import grouped_auroc
 from mia_augment.errors import DataError
 from mia_augment.storage.files import write_jsonl
-from sklearn.metrics import roc_auc_score
-
-
-def test_auroc_by_hand_with_a_tie() -> None:
-    # wrong 0.2 and 0.5, right 0.4 and 0.5: pairs won 1, 1, 0, 1/2
-    part = (np.array([0.2, 0.4, 0.5, 0.5]), np.array([True, False, True, False]))
-    assert grouped_auroc([part]) == pytest.approx(2.5 / 4)
-
-
-def test_auroc_of_one_group_equals_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    ratios, wrong = rng.random(50).round(1), rng.random(50) > 0.6
-    assert grouped_auroc([(ratios, wrong)]) == pytest.approx(roc_auc_score(wrong, -ratios))
-
-
-def test_pairs_are_only_made_within_a_group() -> None:
-    # across groups low ratio means wrong; within each group it means right
-    first = (np.array([0.1, 0.2]), np.array([False, True]))
-    second = (np.array([0.8, 0.9]), np.array([False, True]))
-    assert grouped_auroc([first, second]) == 0.0
-    assert grouped_auroc([(np.array([0.1]), np.array([True])), (np.array([0.9]), np.array([False]))]) is None
 
 
 def test_the_layer_that_separates_is_chosen_and_missing_ratios_are_left_out() -> None:

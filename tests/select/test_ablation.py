@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from mia_augment.errors import DataError
 from mia_augment.records import PreferencePair, ScoredSample
+from mia_augment.statistics import crossed_bootstrap
 from mia_augment.storage.files import Manifest, image_folders, read_jsonl, write_jsonl, write_manifest
 from mia_select import SelectSettings
 from mia_select.ablation.arm_folders import ArmSummary, read_pool, write_arms
 from mia_select.ablation.variants import VARIANTS, Arm, Pool, arms, common_size, needed, pool
 from mia_select.evaluation.accuracy import Prediction
-from mia_select.evaluation.comparison import Outcome, compare, effect, outcomes
+from mia_select.evaluation.comparison import Outcome, compare, outcomes
 
 MakeScored = Callable[..., ScoredSample]
 COLORS = ["red", "blue", "green", "white", "black", "grey", "pink"]
@@ -235,7 +236,7 @@ def test_different_samples_or_seeds_are_refused() -> None:
 def test_the_interval_is_the_normal_one_for_one_seed() -> None:
     values = np.random.default_rng(2).choice([-1.0, 0.0, 1.0], p=[0.1, 0.7, 0.2], size=(1, 3000))
     half = 1.96 * values.std() / np.sqrt(3000)
-    found = effect(values)
+    found = crossed_bootstrap(values)
     assert found.high - found.low == pytest.approx(2 * half, rel=0.08)
 
 
@@ -243,6 +244,6 @@ def test_the_interval_knows_the_spread_between_seeds() -> None:
     seeds, samples = 4, 2000
     values = np.repeat(np.array([[-0.1], [0.0], [0.1], [0.2]]), samples, axis=1)
     spread = np.std([-0.1, 0.0, 0.1, 0.2], ddof=1) / np.sqrt(seeds)
-    found = effect(values)
-    assert found.mean == pytest.approx(0.05)
+    found = crossed_bootstrap(values)
+    assert found.value == pytest.approx(0.05)
     assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.12)

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from mia_augment import DataError
-from numpy.typing import NDArray
-
-RESAMPLES = 1000
-LEVEL = 0.95
+from mia_augment.statistics import ScoredGroup, grouped_auroc_interval
 
 
 @dataclass(frozen=True)
@@ -71,43 +68,15 @@ def score_layer(
     layer: int | str, ratios: Sequence[float | None], wrong: Sequence[bool], groups: Sequence[str], *, seed: int = 0
 ) -> LayerScore | None:
     """One layer's AUROC with its interval; None where right and wrong answers never meet in a group."""
-    parts = _by_group(ratios, wrong, groups)
-    auroc = grouped_auroc(parts)
-    if auroc is None:
-        return None
-    rng = np.random.default_rng(seed)
-    drawn = [grouped_auroc([_resample(part, rng) for part in parts]) for _ in range(RESAMPLES)]
-    low, high = np.quantile([value for value in drawn if value is not None], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return LayerScore(layer, auroc, float(low), float(high), sum(len(values) for values, _ in parts))
+    gathered = _by_group(ratios, wrong, groups)
+    found = grouped_auroc_interval(gathered, seed=seed)
+    return None if found is None else LayerScore(layer, *found, samples=sum(len(scores) for scores, _ in gathered))
 
 
-Part = tuple[NDArray[np.float64], NDArray[np.bool_]]
-
-
-def grouped_auroc(parts: Sequence[Part]) -> float | None:
-    """Share of (wrong, right) pairs within a group whose wrong one has the lower ratio, ties counting half; None without pairs.
-
-    Args:
-        parts: of each group the ratios and whether the answer is wrong, (n,) each.
-    """
-    won = pairs = 0.0
-    for ratios, wrong in parts:
-        bad, good = ratios[wrong], np.sort(ratios[~wrong])
-        below = np.searchsorted(good, bad, side="left")
-        ties = np.searchsorted(good, bad, side="right") - below
-        won += float((len(good) - below - ties + 0.5 * ties).sum())
-        pairs += len(bad) * len(good)
-    return won / pairs if pairs else None
-
-
-def _by_group(ratios: Sequence[float | None], wrong: Sequence[bool], groups: Sequence[str]) -> list[Part]:
+def _by_group(ratios: Sequence[float | None], wrong: Sequence[bool], groups: Sequence[str]) -> list[ScoredGroup]:
+    """Of each group the negated ratios, since a low one is to mean a wrong answer, and which answers are wrong."""
     gathered: dict[str, list[tuple[float, bool]]] = {}
     for ratio, is_wrong, group in zip(ratios, wrong, groups, strict=True):
         if ratio is not None:
-            gathered.setdefault(group, []).append((ratio, is_wrong))
+            gathered.setdefault(group, []).append((-ratio, is_wrong))
     return [(np.array([r for r, _ in rows]), np.array([w for _, w in rows], dtype=bool)) for rows in gathered.values()]
-
-
-def _resample(part: Part, rng: np.random.Generator) -> Part:
-    index = rng.integers(0, len(part[0]), len(part[0]))
-    return part[0][index], part[1][index]

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from mia_augment import Format, Record
+from mia_augment.statistics import crossed_bootstrap
 from numpy.typing import NDArray
 
 from mia_select.ablation.variants import REFERENCE
 from mia_select.evaluation.accuracy import FORMATS, MULTI, Prediction
-
-RESAMPLES = 2000
 
 
 class Outcome(Record):
@@ -143,9 +142,9 @@ def compare(found: Iterable[Outcome], controls: Mapping[str, str] | None = None,
             n=int(where.sum()),
             before=float(before[where].mean()),
             after=float((before + gain)[:, where].mean()),
-            gain=effect(gain[:, where], seed=seed),
+            gain=_effect(gain[:, where], seed),
             per_seed=[float(value) for value in gain[:, where].mean(axis=1)],
-            over_reference=None if against[name] == name else effect((gain - gains[against[name]])[:, where], seed=seed),
+            over_reference=None if against[name] == name else _effect((gain - gains[against[name]])[:, where], seed),
         )
         for name, gain in gains.items()
         for group, where in groups.items()
@@ -157,20 +156,7 @@ def _members(table: Sequence[Outcome], group: str) -> NDArray[np.bool_]:
     return np.array([line.format != "single" if group == MULTI else line.format == group for line in table], dtype=bool)
 
 
-def effect(values: NDArray[np.float64], *, seed: int = 0) -> Effect:
-    """Mean of a (seed, sample) table with its bootstrap interval; seeds and samples are both drawn with replacement.
-
-    Drawing from few seeds shows too little of their spread; their variance is therefore widened by S / (S - 1).
-    """
-    seeds, samples = values.shape
-    generator = np.random.default_rng(seed)
-    centre = values.mean()
-    per_seed, per_sample = values.mean(axis=1), values.mean(axis=0)
-    means = np.empty(RESAMPLES)
-    widened = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
-    for index in range(RESAMPLES):
-        columns = np.bincount(generator.integers(0, samples, samples), minlength=samples)
-        drawn = generator.integers(0, seeds, seeds)
-        means[index] = (per_sample @ columns) / samples + widened * (per_seed[drawn].mean() - centre)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Effect(mean=float(centre), low=float(low), high=float(high))
+def _effect(values: NDArray[np.float64], seed: int) -> Effect:
+    """Of a (training seed, sample) table."""
+    found = crossed_bootstrap(values, seed=seed)
+    return Effect(mean=found.value, low=found.low, high=found.high)

@@ -5,7 +5,19 @@ from itertools import product
 
 import numpy as np
 import pytest
-from mia_select.statistics import auroc, auroc_interval, best_cut, mcnemar_exact, paired_difference, wilson
+from mia_augment.statistics import (
+    ScoredGroup,
+    auroc,
+    auroc_interval,
+    best_cut,
+    grouped_auroc,
+    grouped_auroc_interval,
+    mcnemar_exact,
+    paired_difference,
+    wilson,
+)
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 
 def test_wilson_agrees_with_published_values() -> None:
@@ -121,3 +133,43 @@ def test_best_cut_is_the_midpoint_where_youden_is_largest() -> None:
     # Below 0.35: 3 of 4 wrong, no right (J 0.75); below 0.65: 4 of 4 and 1 of 4 (J 0.75). The lower of equals.
     assert best_cut(scores, wrong) == pytest.approx(0.35)
     assert best_cut([0.5, 0.5], [True, False]) is None
+
+
+def lower(ratios: NDArray[np.float64], wrong: NDArray[np.bool_]) -> ScoredGroup:
+    """A group in which a low ratio means a wrong answer."""
+    return -ratios, wrong
+
+
+def test_auroc_by_hand_with_a_tie() -> None:
+    # wrong 0.2 and 0.5, right 0.4 and 0.5: pairs won 1, 1, 0, 1/2
+    part = (np.array([0.2, 0.4, 0.5, 0.5]), np.array([True, False, True, False]))
+    assert grouped_auroc([lower(*part)]) == pytest.approx(2.5 / 4)
+
+
+def test_auroc_of_one_group_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    ratios, wrong = rng.random(50).round(1), rng.random(50) > 0.6
+    assert grouped_auroc([lower(ratios, wrong)]) == pytest.approx(roc_auc_score(wrong, -ratios))
+
+
+def test_pairs_are_only_made_within_a_group() -> None:
+    # across groups low ratio means wrong; within each group it means right
+    first = (np.array([0.1, 0.2]), np.array([False, True]))
+    second = (np.array([0.8, 0.9]), np.array([False, True]))
+    assert grouped_auroc([lower(*first), lower(*second)]) == 0.0
+    assert grouped_auroc([lower(np.array([0.1]), np.array([True])), lower(np.array([0.9]), np.array([False]))]) is None
+
+
+def test_a_grouped_interval_holds_the_value_and_repeats_for_a_seed() -> None:
+    rng = np.random.default_rng(0)
+    groups = [(rng.normal(size=60), rng.random(60) < 0.5) for _ in range(2)]
+    found = grouped_auroc_interval(groups, seed=1)
+    assert found is not None
+    assert found == grouped_auroc_interval(groups, seed=1)
+    assert found != grouped_auroc_interval(groups, seed=2)
+    delong = [auroc_interval(*group) for group in groups]
+    widths = [each.high - each.low for each in delong if each]
+    assert found.low < found.value == grouped_auroc(groups) < found.high
+    # Two groups of equal size have the mean of two areas, whose interval is narrower by the square root of two.
+    assert found.high - found.low == pytest.approx(np.mean(widths) / np.sqrt(2), rel=0.15)
+    assert grouped_auroc_interval([(np.array([0.1]), np.array([True]))]) is None

@@ -1,0 +1,14 @@
+from .proportions import Difference as Difference
+from .proportions import Interval as Interval
+from .proportions import crossed_bootstrap as crossed_bootstrap
+from .proportions import mcnemar_exact as mcnemar_exact
+from .proportions import paired_difference as paired_difference
+from .proportions import percentile_interval as percentile_interval
+from .proportions import wilson as wilson
+from .roc import Auroc as Auroc
+from .roc import ScoredGroup as ScoredGroup
+from .roc import auroc as auroc
+from .roc import auroc_interval as auroc_interval
+from .roc import best_cut as best_cut
+from .roc import grouped_auroc as grouped_auroc
+from .roc import grouped_auroc_interval as grouped_auroc_interval
