@@ -106,6 +106,18 @@ def test_answers_cut_off_or_of_other_models_are_not_looked_at(own, open_picture)
     assert check(model, PairEncoder(encoder.processor, open_picture), pairs) == 0  # none of their tokens ends a turn
 
 
+@pytest.mark.parametrize("name", ["unk_token", "bos_token", "pad_token"])
+def test_an_answer_that_was_cut_off_at_a_special_token_is_not_looked_at(own, name):
+    """A cut-off answer may stop at any token; only one that can end a turn tells that the answer is whole."""
+    model, encoder, pairs = own
+    tokenizer = encoder.tokenizer
+    setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(pairs[0].rejected_ids[0]))
+    said = pairs[0].rejected_ids[1:3]
+    emitted = {"rejected": tokenizer.decode(said), "rejected_ids": [*said, getattr(tokenizer, f"{name}_id")]}
+    cut = [pair.model_copy(update=emitted) for pair in pairs]
+    assert check(model, encoder, cut) == 0
+
+
 def test_training_does_not_begin_with_another_wording(own, open_picture, tmp_path):
     model, encoder, pairs = own
     model.generation_config.eos_token_id = list(encoder.stops)

@@ -67,8 +67,9 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 _TEMPLATE = (
-    "{% for message in messages %}USER: {% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %} ASSISTANT: {% endfor %}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% endif %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% if message['role'] == 'user' %} ASSISTANT: {% else %}</s>{% endif %}{% endfor %}"
 )
 
 

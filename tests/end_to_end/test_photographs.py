@@ -73,7 +73,8 @@ def test_from_photographs_to_an_exported_model(mia, samples, tmp_path, random_mo
     assert mia("select", "--scored", scored, "--out", pairs, "--config", rules).exit_code == 0
     steps = tmp_path / "train.yaml"
     steps.write_text("max_steps: 1\naccumulation: 2\nlora: {r: 4, alpha: 8}\n")
-    assert mia("train", "--pairs", pairs, *model, "--out", trained, "--config", steps).exit_code == 0
+    done = mia("train", "--pairs", pairs, *model, "--out", trained, "--config", steps)
+    assert done.exit_code == 0, done.stderr
     options = ("--samples", samples, *model, "--adapter", trained, "--out", evaluated, "--max-new-tokens", 6)
     result = mia("evaluate", *options, "--json")
     assert result.exit_code == 0, result.stderr

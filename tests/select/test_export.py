@@ -12,8 +12,8 @@ from mia_augment.records import PreferencePair, ScoredSample
 from mia_augment.storage.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
 from mia_augment.storage.lock import only_writer
 from mia_select import select
-from mia_select.export import LAYOUTS, export_pairs, import_pairs, trl_rows
-from mia_select.importing import SkippedRow, import_folder
+from mia_select.export import LAYOUTS, export_pairs, trl_rows
+from mia_select.importing import SkippedRow, import_folder, import_pairs
 from PIL import Image
 
 MakeScored = Callable[..., ScoredSample]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from mia_augment.records import PreferencePair, Region, Scores
 from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
-from mia_select.export import export_pairs, import_pairs
+from mia_select.export import export_pairs
+from mia_select.importing import import_pairs
 from PIL import Image
 
 PROMPTS = ("Image1:<image>\nImage2:<image>\nIn Image2, what color?", "<image>\nIn Image1, what?")

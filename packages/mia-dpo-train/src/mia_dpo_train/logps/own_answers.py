@@ -74,11 +74,13 @@ def check_own_answers(
 
 def _own(pairs: Sequence[PreferencePair], encoder: PairEncoder) -> Iterator[PreferencePair]:
     """The shortest answers whose emitted tokens are known, come to an end, and are those that the tokenizer makes of a text."""
-    ends = {*encoder.tokenizer.all_special_ids, *encoder.stops}
+    tokenizer = encoder.tokenizer
+    never_ends = {tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id}
+    ends = {*tokenizer.all_special_ids} - never_ends | {*encoder.stops}
     known = [pair for pair in pairs if pair.rejected_ids and pair.rejected_ids[-1] in ends]
     for pair in sorted(known, key=lambda pair: (len(pair.rejected_ids or []), pair.id)):
         ids = emitted_ids(encoder.processor, pair.rejected_ids, pair.rejected)
-        if ids and encoder.tokenizer(encoder.tokenizer.decode(ids), add_special_tokens=False)["input_ids"] == ids:
+        if ids and tokenizer(tokenizer.decode(ids), add_special_tokens=False)["input_ids"] == ids:
             yield pair
 
 
