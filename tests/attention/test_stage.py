@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 import tiny_models
-from mia_attention import ScoreSettings, score_samples, stage
+from mia_attention import ScoreSettings, score_samples, score_stage, stage
 from mia_attention.measure.layer_choice import LayerChoice, LayerScore
 from mia_attention.scoring.ranks import Ranks
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import ScoredSample, Skipped
+from mia_augment.storage import run_stage, stages, standing
 from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 
 SETTINGS = ScoreSettings(batch_size=2, max_new_tokens=4)
@@ -169,13 +170,13 @@ def test_the_layer_that_was_chosen_outlives_a_kill_at_the_end(
     scores = (LayerScore(1, 0.75, 0.5, 0.9, 7), LayerScore(2, 0.5, 0.4, 0.6, 7))
     monkeypatch.setattr(stage, "find_layer", lambda *_, **__: LayerChoice(1, scores))
 
-    def killed(*arguments: Any) -> None:
+    def killed(*arguments: Any, **_: object) -> None:
         if step == "after the manifest":
             write_manifest(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((stage.Journal, "remove") if "clearing" in step else (stage, "write_manifest")), killed)
+        patch.setattr(*((stages.shutil, "rmtree") if "clearing" in step else (stages, "write_manifest")), killed)
         with pytest.raises(KeyboardInterrupt):
             run(folder, out, build, asked)
     monkeypatch.setattr(stage, "find_layer", None)  # it is not to be looked for again
@@ -266,3 +267,20 @@ def test_nothing_scored_is_an_error_with_the_first_reason(tmp_path: Path, tiny: 
     with pytest.raises(DataError, match=r"none of 1 samples could be scored; the first, s: image 'no\.png'"):
         run(tmp_path, tmp_path / "out", tiny.build("llava"))
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_the_stage_tells_how_it_stands_without_loading_a_model(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    build, loaded = tiny.build("llava"), []
+
+    def load() -> tuple[Any, Any]:
+        loaded.append(1)
+        return build.model, build.processor
+
+    made = score_stage(folder, tmp_path / "scored", SETTINGS, "tiny", load)
+    assert (standing(made).reason, loaded) == ("started", [])
+    assert run_stage(made).made
+    again = run_stage(made)
+    assert (again.made, again.manifest.counts["scored"], loaded) == (False, 6, [1])
+    changed = score_stage(folder, tmp_path / "scored", SETTINGS.model_copy(update={"layer": 1}), "tiny", load)
+    assert standing(changed).reason == "redone: settings.layer: middle -> 1"
+    assert loaded == [1]

@@ -35,3 +35,4 @@ from .scoring.scorer import score as score
 from .scoring.teacher_forced import attend as attend
 from .settings import ScoreSettings as ScoreSettings
 from .stage import score_samples as score_samples
+from .stage import score_stage as score_stage

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import logging
-import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mia_augment import DataError, Sample, ScoredSample, check_unique
 from mia_augment.contents import pictures_digest
@@ -20,25 +18,26 @@ from mia_augment.images import open_picture
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
+    Progress,
+    Stage,
     atomic_write,
     check_whole,
     content_hash,
     image_folders,
-    only_writer,
     read_json,
     read_jsonl,
     read_manifest,
     relative_folders,
     resolve_image,
-    what_is_missing,
+    run_stage,
+    standing,
     write_json,
-    write_manifest,
 )
-from PIL import Image
 
 from mia_attention.answering.batches import plan, run_batches, windows
+from mia_attention.answering.responses import OpenImage
 from mia_attention.measure.layer_profile import find_layer
-from mia_attention.readouts import readout_kind
+from mia_attention.readouts import readout_kind, readout_of
 from mia_attention.scoring.journal import Journal, Line, check_complete
 from mia_attention.scoring.ranks import Ranks
 from mia_attention.scoring.scorer import Scorer
@@ -51,8 +50,6 @@ SAMPLES, SCORED, SKIPPED = "samples.jsonl", "scored.jsonl", "skipped.jsonl"
 JOURNAL = ".journal"
 LAYER = "layer.json"
 """What `layer: auto` chose, and every layer's AUROC."""
-
-Progress = Callable[[int, int | None], None]
 
 
 def score_samples(
@@ -84,69 +81,80 @@ def score_samples(
         (`sequence/3`), its note `attention` says how attention was read and why so.
 
     Raises:
-        ConfigError: another process is writing into `out`.
+        ConfigError: another process is writing into `out`, or it holds another stage.
         DataError: no samples, fewer or more than their manifest counts, or none of them could be scored.
         ModelError: the model cannot be read, gives NaN, or does not fit into memory.
     """
-    planned = _planned(folder_in, out, settings, model_id)
-    if (done := _finished(out, planned)) is not None and not (out / JOURNAL).exists():
-        return done
+    stage = score_stage(folder_in, out, settings, model_id, lambda: (model, processor))
+    return run_stage(stage, progress, rank=Ranks.from_environment().rank).manifest
+
+
+def score_stage(
+    folder_in: Path, out: Path, settings: ScoreSettings, model_id: str, load: Callable[[], tuple[Any, Any]]
+) -> Stage:
+    """The stage that `score_samples` runs, its arguments as there.
+
+    Args:
+        load: gives (model, processor); called only where something is to be scored.
+    """
+
+    def make(planned: Manifest, progress: Progress) -> Manifest:
+        work = _Work(folder_in, out, settings, planned, lambda: standing(replace(stage, plan=lambda: planned)).finished)
+        return _make(work, load, progress)
+
+    stage = Stage(
+        name=STAGE,
+        folder=out,
+        plan=lambda: _planned(folder_in, out, settings, model_id),
+        make=make,
+        results=(out / LAYER,) if readout_kind(settings.layer).from_samples else (),
+        scratch=(out / JOURNAL,),
+    )
+    return stage
+
+
+class _Work(NamedTuple):
+    """What one call of the stage has to do."""
+
+    folder_in: Path
+    out: Path
+    settings: ScoreSettings
+    planned: Manifest
+    finished: Callable[[], Manifest | None]
+    """The manifest, as soon as rank 0 has written it."""
+
+
+def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) -> Manifest:
+    """Score this process's batches; rank 0 waits for the others' and writes the files, the others wait for its manifest."""
+    folder_in, out, settings, planned, finished = work
     check_whole(folder_in)
-    ranks = Ranks.from_environment()
-    with only_writer(out, part=ranks.rank):
-        if (done := _finished(out, planned)) is not None:
-            if ranks.rank == 0:
-                shutil.rmtree(out / JOURNAL, ignore_errors=True)  # a run killed after its last step left it
-            return done
-        return _score(folder_in, model, processor, out, settings, planned, ranks, progress)
-
-
-def _score(
-    folder_in: Path,
-    model: Any,
-    processor: Any,
-    out: Path,
-    settings: ScoreSettings,
-    planned: Manifest,
-    ranks: Ranks,
-    progress: Progress | None,
-) -> Manifest:
-    """The work itself; the folder is this process's."""
-    started = time.monotonic()
     samples = list(read_jsonl(folder_in / SAMPLES, Sample))
     if not samples:
         raise DataError(f"{folder_in / SAMPLES}: expected at least one sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
+    ranks = Ranks.from_environment()
     journal = Journal(out / JOURNAL, _work_key(planned), ranks.rank)
     batches = _plan(samples, settings.batch_size)
-    folders = image_folders(folder_in)
-    fixed = _with_layer(samples, model, processor, settings, folders, out / JOURNAL, planned)
-    logger.info("attention is read %s", readout_kind(fixed.layer).when)
-    scorer = Scorer(model, processor, fixed, lambda name: _open(name, folders))
-    _score_missing(samples, batches, scorer, journal, ranks, progress)
-    ranks.wait_until(lambda: journal.count() >= len(batches) or _finished(out, planned) is not None, f"all batches of {out}")
+    open_image = _opener(folder_in)
+    model, processor = load()
+    fixed = _with_layer(samples, model, processor, settings, open_image, out / JOURNAL, planned)
+    when = readout_kind(readout_of(model, fixed)).when
+    logger.info("attention is read %s", when)
+    _score_missing(samples, batches, Scorer(model, processor, fixed, open_image), journal, ranks, progress)
+    ranks.wait_until(lambda: journal.count() >= len(batches) or finished() is not None, f"all batches of {out}")
     if ranks.rank != 0:
-        ranks.wait_until(lambda: _finished(out, planned) is not None, f"rank 0 to write {out}")
-        return planned
+        ranks.wait_until(lambda: finished() is not None, f"rank 0 to write {out}")
+        return finished() or planned
     lines = journal.lines()
     check_complete(lines, len(samples), out / JOURNAL)
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
-    manifest = planned.model_copy(
-        update={
-            "counts": _write(out, samples, lines),
-            "seconds": time.monotonic() - started,
-            "notes": {"attention": readout_kind(fixed.layer).when},
-        }
-    )
+    counts = _write(out, samples, lines)
     if readout_kind(settings.layer).from_samples:
         write_json(out / LAYER, read_json(out / JOURNAL / LAYER, f"delete {out / JOURNAL} and run the stage again"))
     else:
         (out / LAYER).unlink(missing_ok=True)
     pictures_digest(folder_in, SAMPLES, out, parts=settings.confusions, keep=True)
-    write_manifest(out, manifest)  # last: from here on the folder counts as finished
-    (out / JOURNAL / LAYER).unlink(missing_ok=True)
-    journal.remove()
-    return manifest
+    return planned.model_copy(update={"counts": counts, "notes": {"attention": when}})
 
 
 def _with_layer(
@@ -154,7 +162,7 @@ def _with_layer(
     model: Any,
     processor: Any,
     settings: ScoreSettings,
-    folders: Sequence[Path],
+    open_image: OpenImage,
     journal: Path,
     planned: Manifest,
 ) -> ScoreSettings:
@@ -165,8 +173,8 @@ def _with_layer(
     kept = _kept(note)
     if kept.get("work") != _work_key(planned) or not isinstance(kept.get("layer"), int):
         first = [sample for sample in samples if sample.parts > 1][: settings.auto_samples]
-        choice = find_layer(first, model, processor, settings, open_image=lambda name: _open(name, folders))
-        kept = {"work": _work_key(planned), **dataclasses.asdict(choice)}
+        choice = find_layer(first, model, processor, settings, open_image=open_image)
+        kept = {"work": _work_key(planned), **asdict(choice)}
         write_json(note, kept)
     logger.info("layer %d predicts wrong answers best on the first %d samples", kept["layer"], settings.auto_samples)
     return settings.model_copy(update={"layer": kept["layer"]})
@@ -188,7 +196,7 @@ def _score_missing(
     scorer: Scorer,
     journal: Journal,
     ranks: Ranks,
-    progress: Progress | None,
+    progress: Progress,
 ) -> None:
     """Score this process's batches that no journal holds yet."""
     finished = journal.batches()
@@ -197,8 +205,7 @@ def _score_missing(
     index_of = {sample.id: index for index, sample in enumerate(samples)}
     groups = ([samples[index] for index in batches[number]] for number in mine)
     with journal.writing() as file:
-        if progress:
-            progress(count, len(samples))
+        progress(count, len(samples))
         for number, results in zip(mine, run_batches(groups, scorer.prepare, scorer.run), strict=True):
             lines: list[Line] = [
                 (index_of[result.id], SCORED if isinstance(result, ScoredSample) else SKIPPED, result.model_dump_json())
@@ -206,8 +213,7 @@ def _score_missing(
             ]
             journal.append(file, number, lines)
             count += len(results)
-            if progress:
-                progress(count, len(samples))
+            progress(count, len(samples))
 
 
 def _write(out: Path, samples: Sequence[Sample], lines: dict[int, Line]) -> dict[str, int]:
@@ -253,15 +259,6 @@ def _work_key(manifest: Manifest) -> str:
     return hashlib.sha256(manifest.model_dump_json(include={"stage", "version", "settings", "inputs"}).encode()).hexdigest()
 
 
-def _finished(out: Path, planned: Manifest) -> Manifest | None:
-    """The manifest of a folder that holds this very work, with all of its files."""
-    done = read_manifest(out)
-    if done is None or not done.same_work(planned):
-        return None
-    chosen = not readout_kind(planned.settings["layer"]).from_samples or (out / LAYER).is_file()
-    return done if chosen and what_is_missing(out) is None else None
-
-
 def _plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
     """Batches as indices into `samples`, numbered the same on every run and rank."""
     batches, start = [], 0
@@ -271,5 +268,6 @@ def _plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
     return batches
 
 
-def _open(name: str, folders: Sequence[Path]) -> Image.Image:
-    return open_picture(resolve_image(name, folders))
+def _opener(folder: Path) -> OpenImage:
+    folders = image_folders(folder)
+    return lambda name: open_picture(resolve_image(name, folders))

@@ -55,7 +55,7 @@ class Journal:
         """How many batches all processes have finished, without reading their results."""
         total = 0
         for path in self._folder.glob("*.jsonl"):
-            with path.open("rb") as file:
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # rank 0 removes what is finished
                 if file.readline() == self._header().encode():
                     total += sum(line.endswith(b"\n") for line in file)
         return total
@@ -63,13 +63,6 @@ class Journal:
     def lines(self) -> dict[int, Line]:
         """Results of all finished batches by input index."""
         return {line[0]: (line[0], line[1], line[2]) for entry in self._entries() for line in entry["lines"]}
-
-    def remove(self) -> None:
-        """Delete all files and the folder."""
-        for path in self._folder.glob("*.jsonl"):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self._folder.glob("*.jsonl")):

@@ -7,6 +7,7 @@ folder with a manifest is whole; one without may hold what a killed call left, f
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Stage:
     """Folders below its own in which a killed call may have left unfinished files."""
     results: tuple[Path, ...] = ()
     """Files that a finished stage has besides those whose records its manifest counts."""
+    scratch: tuple[Path, ...] = ()
+    """Folders that only an unfinished stage needs; they are removed once its manifest is written."""
 
 
 class Outcome(NamedTuple):
@@ -97,18 +100,21 @@ def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) 
         MiaError: from the stage; what is finished of it stays for the next call.
     """
     _, finished, _ = standing(stage)
-    if finished is not None:
+    if finished is not None and not any(folder.exists() for folder in stage.scratch):
         return Outcome(finished, made=False)
     with only_writer(stage.folder, part=rank, also=stage.clears):
         planned, finished, _ = standing(stage)  # another process may have made it meanwhile
-        if finished is not None:
-            return Outcome(finished, made=False)
-        started = time.monotonic()
-        manifest = stage.make(planned, progress or _quiet)
-        manifest = manifest.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+        made = finished is None
+        if finished is None:
+            started = time.monotonic()
+            finished = stage.make(planned, progress or _quiet)
+            finished = finished.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+            if rank == 0:
+                write_manifest(stage.folder, finished)
         if rank == 0:
-            write_manifest(stage.folder, manifest)
-    return Outcome(manifest, made=True)
+            for folder in stage.scratch:
+                shutil.rmtree(folder, ignore_errors=True)
+    return Outcome(finished, made)
 
 
 def changes(old: Any, new: Any, name: str = "") -> list[str]:
