@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mia_augment.compose.canvas import GridStyle, compose_grid, compose_pic_in_pic, fit
+from mia_augment.compose.canvas import GridStyle, compose_grid, compose_pic_in_pic
 from mia_augment.errors import ConfigError
+from mia_augment.images.geometry import fit
 from PIL import Image
 
 COLORS = [(200, 10 * i, 255 - 20 * i) for i in range(9)]

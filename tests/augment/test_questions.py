@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from mia_augment import FORMATS
 from mia_augment.compose.questions import (
     lower_first,
     name_target,
@@ -14,6 +15,7 @@ from mia_augment.rows.coordinates import holds_coordinates
 from mia_augment.settings import TemplateSettings
 
 DEFAULT = TemplateSettings()
+GRID = FORMATS["grid"]
 
 
 @pytest.mark.parametrize(
@@ -156,17 +158,17 @@ def test_questions_about_one_image_are_not(question):
 
 def test_sequences_and_grids_name_the_target_by_its_label():
     rng = random.Random(0)
-    assert name_target("What is it?", "sequence", "Image2", DEFAULT, rng) == "In Image2, what is it?"
-    assert name_target("Paris?", "grid", "Image9", DEFAULT, rng) == "In Image9, Paris?"
+    assert name_target("What is it?", FORMATS["sequence"], "Image2", DEFAULT, rng) == "In Image2, what is it?"
+    assert name_target("Paris?", GRID, "Image9", DEFAULT, rng) == "In Image9, Paris?"
 
 
 def test_a_single_image_keeps_its_question():
-    assert name_target("What is it?", "single", "Image1", DEFAULT, random.Random(0)) == "What is it?"
+    assert name_target("What is it?", FORMATS["single"], "Image1", DEFAULT, random.Random(0)) == "What is it?"
 
 
 def test_pic_in_pic_varies_its_words():
     rng = random.Random(0)
-    asked = {name_target("What is it?", "pic_in_pic", "inner", DEFAULT, rng) for _ in range(300)}
+    asked = {name_target("What is it?", FORMATS["pic_in_pic"], "inner", DEFAULT, rng) for _ in range(300)}
     assert len(asked) == 12
     assert "In the central image, what is it?" in asked
     assert all(text.endswith(", what is it?") for text in asked)
@@ -175,12 +177,15 @@ def test_pic_in_pic_varies_its_words():
 def test_templates_of_the_user_are_taken_literally():
     templates = TemplateSettings(named=("{question} (I mean {label}; not {other} or {0})",), pic_in_pic=("Inset: {question}",))
     rng = random.Random(0)
-    assert name_target("What is it?", "grid", "Image3", templates, rng) == "What is it? (I mean Image3; not {other} or {0})"
-    assert name_target("What is it?", "pic_in_pic", "inner", templates, rng) == "Inset: What is it?"
+    assert name_target("What is it?", GRID, "Image3", templates, rng) == "What is it? (I mean Image3; not {other} or {0})"
+    assert name_target("What is it?", FORMATS["pic_in_pic"], "inner", templates, rng) == "Inset: What is it?"
 
 
 def test_braces_in_a_question_do_no_harm():
-    assert name_target("What is {label}?", "sequence", "Image1", DEFAULT, random.Random(0)) == "In Image1, what is {label}?"
+    assert (
+        name_target("What is {label}?", FORMATS["sequence"], "Image1", DEFAULT, random.Random(0))
+        == "In Image1, what is {label}?"
+    )
 
 
 def test_the_placeholder_is_removed_wherever_it_stands():

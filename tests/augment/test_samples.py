@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mia_augment import AugmentSettings, augment
+from mia_augment import IMAGE, AugmentSettings, augment
 from mia_augment.images.time_limit import TooSlow
-from mia_augment.records import IMAGE, Sample, Skipped
+from mia_augment.records import Sample, Skipped
 from PIL import Image
 
 GRID = {"cell": 48, "gap": 12, "label": 10}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from mia_augment import Box, ConfigError, Format, Record, ScoredSample, same_answer
+from mia_augment import Box, ConfigError, FormatName, Record, ScoredSample, same_answer
 
 Kind = Literal["focused", "sequence_confusion", "element_interference"]
 SCATTER = 0.95
@@ -18,7 +18,7 @@ class Analysis(Record):
     """Where one response's attention lay."""
 
     id: str
-    format: Format
+    format: FormatName
     parts: int
     target: int
     layer: str

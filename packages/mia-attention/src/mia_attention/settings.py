@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from mia_augment import Rows
+from mia_augment import FORMATS, Rows, per_format
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mia_attention.readouts import MEANING, ReadoutName
@@ -14,15 +14,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DisturbSigma(Settings):
-    """Standard deviation of the noise on the model's view, in grey levels of 255 (defaults: the paper's code)."""
+_SIGMAS = {
+    name: (float, Field(default=row.sigma, ge=0, description=f"On the {row.disturbed}." if row.sigma else None))
+    for name, row in FORMATS.items()
+}
 
-    sequence: float = Field(default=0.0, ge=0)
-    grid: float = Field(default=225.0, ge=0)
-    """On the target's cell."""
-    pic_in_pic: float = Field(default=49.0, ge=0)
-    """On the whole picture."""
-    single: float = Field(default=0.0, ge=0)
+
+class DisturbSigma(per_format(Settings, _SIGMAS)):  # type: ignore[misc]
+    """Standard deviation of the noise on the model's view, in grey levels of 255 (defaults: the paper's code)."""
 
 
 class ScoreSettings(Settings):

@@ -12,12 +12,13 @@ from typing import Any
 from mia_augment.compose.collage import WriteImage
 from mia_augment.compose.samples import Maker
 from mia_augment.errors import DataError
+from mia_augment.formats import Bucket
 from mia_augment.images.decode import open_picture
 from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.build import Choice, build_index
 from mia_augment.indexing.index import Index
 from mia_augment.read.dataset import rows_from
-from mia_augment.records import Format, Sample, Skipped
+from mia_augment.records import Sample, Skipped
 from mia_augment.rows.pictures_in_rows import EMBEDDED, EmbeddedPictures
 from mia_augment.settings import AugmentSettings
 from mia_augment.storage.files import read_jsonl
@@ -69,7 +70,7 @@ def _made(index: Index, maker: Maker, settings: AugmentSettings, seed: int) -> I
     plan = waves(index, settings, seed)
     wave = next(plan, None)
     while wave is not None:
-        made = Counter[tuple[Format, int]]()
+        made = Counter[Bucket]()
         for task in wave[1]:
             result = maker.make(task)
             if isinstance(result, Sample):

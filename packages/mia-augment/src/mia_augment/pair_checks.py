@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from mia_augment.records import IMAGE, PreferencePair
+from mia_augment.compose.prompts import IMAGE
+from mia_augment.records import PreferencePair
 
 END_TOKENS = frozenset({
     "</s>", "<|im_end|>", "<|endoftext|>", "<eos>", "<end_of_turn>", "<turn|>", "<end_of_utterance>", "<|eot_id|>",

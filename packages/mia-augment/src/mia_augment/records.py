@@ -11,19 +11,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-IMAGE = "<image>"
-"""Placeholder that stands in a prompt once for every image."""
-
-Format = Literal["sequence", "grid", "pic_in_pic", "single"]
-"""`single` is used to measure single-image ability; the method itself makes the other three."""
+from mia_augment.compose.prompts import IMAGE
+from mia_augment.formats import FormatName
+from mia_augment.images.geometry import Box
 
 Rows = Literal["generated", "predicting", "question"]
 """Which query rows attention is read from (see `mia_attention`)."""
 
 Readout = int | list[int] | Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$")]
 """What attention was read from: a layer, the mean over several, or a name of `mia_attention`'s table of readouts."""
-
-Box = tuple[int, int, int, int]
 
 
 class Record(BaseModel):
@@ -63,7 +59,7 @@ class Sample(Record):
     """A prompt over one or several pictures with its ground-truth answer."""
 
     id: str = Field(min_length=1)
-    format: Format
+    format: FormatName
     images: list[str] = Field(min_length=1)
     prompt: str
     """Holds `<image>` exactly once for every entry of `images`, in their order."""
@@ -133,7 +129,7 @@ class PreferencePair(Record):
     """Two answers to one prompt: `chosen` is to be preferred over `rejected`."""
 
     id: str = Field(min_length=1)
-    format: Format
+    format: FormatName
     images: list[str] = Field(min_length=1)
     prompt: str
     chosen: str
@@ -161,7 +157,7 @@ class Dropped(Record):
     """A scored sample that gave no pair: which rule dropped it, at which value."""
 
     id: str
-    format: Format
+    format: FormatName
     parts: int
     rule: str
     value: float | str | None = None

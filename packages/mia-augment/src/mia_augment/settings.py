@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mia_augment.compose.canvas import GRID_ROWS, GridStyle
-from mia_augment.records import Format
+from mia_augment.compose.prompts import TEMPLATES
+from mia_augment.formats import FORMATS, Bucket, FormatName
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MAX_PILLOW_PIXELS = 178_956_970
@@ -93,7 +94,7 @@ class PicInPicSettings(_Settings):
 class TemplateSettings(_Settings):
     """The words that name the picture a question is about; one template is drawn per turn."""
 
-    named: tuple[str, ...] = ("In {label}, {question}",)
+    named: tuple[str, ...] = TEMPLATES["named"]
     """For sequences and grids; `{label}` is the picture's name ("Image2") and `{question}` the question."""
     pic_in_pic: tuple[str, ...] | None = None
     """For pic-in-pic; null: `mia_augment.compose.prompts.PIC_IN_PIC_LEADS`, a comma, and the question."""
@@ -147,7 +148,7 @@ class PictureSettings(_Settings):
 class AugmentSettings(_Settings):
     """What to make of each single-image row."""
 
-    formats: dict[Format, Share] = {"sequence": 0.5, "grid": 0.3, "pic_in_pic": 0.2}
+    formats: dict[FormatName, Share] = {name: row.share for name, row in FORMATS.items() if row.share}
     """Format -> share of the rows (any scale; a list of names means equal shares)."""
     sequence: SequenceSettings = SequenceSettings()
     grid: GridSettings = GridSettings()
@@ -168,7 +169,7 @@ class AugmentSettings(_Settings):
 
     @field_validator("formats")
     @classmethod
-    def _formats(cls, formats: dict[Format, float]) -> dict[Format, float]:
+    def _formats(cls, formats: dict[FormatName, float]) -> dict[FormatName, float]:
         _some_share(formats, "format")
         return formats
 
@@ -177,20 +178,19 @@ class AugmentSettings(_Settings):
     def _default_templates(cls, value: Any) -> Any:
         return {} if value is None else value
 
-    def shares(self) -> dict[tuple[Format, int], float]:
+    def shares(self) -> dict[Bucket, float]:
         """(format, number of parts) -> share of the samples, in a fixed order; they sum up to 1."""
         formats = {name: share for name, share in self.formats.items() if share > 0}
         whole = sum(formats.values())
-        result: dict[tuple[Format, int], float] = {}
+        result: dict[Bucket, float] = {}
         for name in sorted(formats):
             counts = self.counts(name)
             parts = sum(counts.values())
             result |= {(name, n): formats[name] / whole * counts[n] / parts for n in sorted(counts) if counts[n] > 0}
         return result
 
-    def counts(self, name: Format) -> dict[int, float]:
+    def counts(self, name: FormatName) -> dict[int, float]:
         """Number of parts -> share within one format."""
-        fixed: dict[str, dict[int, float]] = {"single": {1: 1.0}, "pic_in_pic": {2: 1.0}}
-        if name in fixed:
-            return fixed[name]
-        return cast(SequenceSettings | GridSettings, getattr(self, name)).counts
+        parts = FORMATS[name].parts
+        counts: dict[int, float] = {parts: 1.0} if parts else getattr(self, name).counts
+        return counts

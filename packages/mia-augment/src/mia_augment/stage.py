@@ -18,10 +18,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from mia_augment.compose.questions import MOVED
 from mia_augment.compose.samples import Task
 from mia_augment.contents.states import STATES, contents_digest, keep_states, untouched
 from mia_augment.errors import ConfigError, DataError
+from mia_augment.formats import FORMATS
 from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.build import Choice, Part, Progress, build_index, kind_of
 from mia_augment.indexing.index import Index
@@ -187,7 +187,7 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     for name in ("manifest.json", SAMPLES, SKIPPED, STATES):
         (out / name).unlink(missing_ok=True)
     begun_work = (f"{SCRATCH}/{name}" for name in ("index", "again", "chunks"))
-    for folder in (*(f"{IMAGES}/{name}" for name in sorted(MOVED)), EMBEDDED, *begun_work):
+    for folder in (*(f"{IMAGES}/{name}" for name, format in FORMATS.items() if format.compose), EMBEDDED, *begun_work):
         shutil.rmtree(out / folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # something else may lie there
         (out / IMAGES).rmdir()

@@ -10,11 +10,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mia_augment import IMAGE, DataError, ModelError, Readout, Rows, Sample
+from mia_augment import FORMATS, IMAGE, Bucket, DataError, ModelError, Readout, Rows, Sample
 from mia_augment.compose import single_header
 from mia_augment.images import open_picture
 from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
-from mia_select.rules import Bucket
 from mia_select.selection import stable_key
 from PIL import Image
 
@@ -71,7 +70,7 @@ def choose_samples(samples: Iterator[Sample], count: int, seed: int) -> list[Sam
     """
     buckets: dict[Bucket, list[Sample]] = {}
     for sample in samples:
-        if sample.format != "single":
+        if FORMATS[sample.format].several:
             buckets.setdefault((sample.format, sample.parts), []).append(sample)
     if not buckets:
         raise DataError("expected samples of several images, got none; see `augment.formats`")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mia_augment import Format, Readout, Rows, Sample, same_answer
+from mia_augment import Bucket, FormatName, Readout, Rows, Sample, same_answer
 from mia_select import auroc_interval
-from mia_select.rules import ENOUGH, AnswerCounts, Bucket, Ratios, is_inert, looks_elsewhere, threshold_for
+from mia_select.rules import ENOUGH, AnswerCounts, Ratios, is_inert, looks_elsewhere, threshold_for
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.findings import BucketFindings, Diagnosis, ReadoutScore, advice, findings
@@ -153,7 +153,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _passed(format_: Format, ratios: Sequence[float], threshold: float | None) -> float | None:
+def _passed(format_: FormatName, ratios: Sequence[float], threshold: float | None) -> float | None:
     if threshold is None or not ratios:
         return None
-    return sum(looks_elsewhere(format_, ratio, threshold) for ratio in ratios) / len(ratios)
+    return sum(bool(looks_elsewhere(format_, ratio, threshold)) for ratio in ratios) / len(ratios)

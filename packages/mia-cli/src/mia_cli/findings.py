@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mia_augment import Format, Readout, Record, Rows
+from mia_augment import FormatName, Readout, Record, Rows
 from mia_select import Auroc
 from mia_select.rules import ENOUGH
 
@@ -40,7 +40,7 @@ class ReadoutScore(Record):
 class BucketFindings(Record):
     """One format and number of images."""
 
-    format: Format
+    format: FormatName
     parts: int
     n: int
     right: int

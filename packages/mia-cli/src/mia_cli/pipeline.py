@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from mia_augment import AugmentSettings, ConfigError, Format
+from mia_augment import AugmentSettings, ConfigError, FormatName
 from mia_augment.contents import pictures_digest
 from mia_augment.storage import MANIFEST, content_hash, write_json
 from mia_dpo_train import check_environment
@@ -81,7 +81,7 @@ def stages(config: PipelineConfig, shared: SharedModel) -> Iterator[Stage]:
 
 def held_out_settings(config: PipelineConfig) -> AugmentSettings:
     """How the held-out samples are composed: as the others, and single images besides, the same number of each."""
-    shares: dict[Format, float] = {name: 1.0 for name, share in config.augment.formats.items() if share > 0}
+    shares: dict[FormatName, float] = {name: 1.0 for name, share in config.augment.formats.items() if share > 0}
     formats = dict.fromkeys(config.evaluate.formats, 1.0) if config.evaluate.formats else {**shares, "single": 1.0}
     return config.augment.model_copy(update={"formats": formats, "per_bucket": config.evaluate.per_bucket})
 

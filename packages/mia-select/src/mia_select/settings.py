@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mia_augment import Format
+from mia_augment import FORMATS, FormatName, per_format
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ADVISED: dict[str, object] = {"calibrate": "auto", "min_perplexity": None}
@@ -17,20 +17,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Thresholds(Settings):
+_TABLES = {
+    name: (
+        dict[int, float],
+        Field(default=dict(row.thresholds), description=f"Of {row.plural}: images -> threshold."),
+    )
+    for name, row in FORMATS.items()
+    if row.thresholds
+}
+
+
+class Thresholds(per_format(Settings, _TABLES)):  # type: ignore[misc]
     """Largest share of attention on the target with which an answer counts as looking elsewhere.
 
     One value per number of images, or one number for all. A number that is missing is interpolated linearly between its
     neighbours in the table (grid 5: 0.45); beyond the table its nearest entry holds. A sequence is kept at the threshold
     (<=), the other formats only below it (<), as in the paper's code.
     """
-
-    sequence: dict[int, float] = {2: 0.8, 3: 0.7, 4: 0.6, 5: 0.6}
-    """Sequences: images -> threshold."""
-    grid: dict[int, float] = {2: 0.7, 3: 0.6, 4: 0.5, 6: 0.4, 9: 0.3}
-    """Grids: cells -> threshold."""
-    pic_in_pic: dict[int, float] = {2: 0.8}
-    """Pic-in-pic: pictures -> threshold."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -63,8 +66,8 @@ class Calibrate(Settings):
 class SelectSettings(Settings):
     """Which answers of the model become the rejected side of a pair."""
 
-    formats: list[Format] = ["sequence", "grid", "pic_in_pic"]
-    """Formats to take pairs from."""
+    formats: list[FormatName] = [name for name, row in FORMATS.items() if row.paper]
+    """Formats to take pairs from; the paper's three."""
     attention: bool | Literal["reversed"] = True
     """Keep only answers given while looking away from the target; false: every wrong answer that passes the other rules;
     `reversed`: only those that the rule would drop, to see what it is worth."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from mia_augment import IMAGE, Box, DataError, ModelError, Sample
+from mia_augment import FORMATS, IMAGE, Box, DataError, ModelError, Sample
 from mia_augment.compose import disturb
 from mia_augment.prompting import render_prompt
 from PIL import Image
@@ -39,7 +39,7 @@ def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings
         return pictures
     region = sample.regions[sample.target]
     whole: Box = (0, 0, *pictures[region.image].size)
-    box = whole if sample.format == "pic_in_pic" or region.box is None else region.box
+    box = whole if FORMATS[sample.format].disturbed == "picture" or region.box is None else region.box
     noisy = disturb(pictures[region.image], box, sigma, record_rng(settings.seed, sample.id))
     return [noisy if index == region.image else picture for index, picture in enumerate(pictures)]
 

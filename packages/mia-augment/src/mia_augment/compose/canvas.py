@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from mia_augment.errors import ConfigError
-from mia_augment.records import Box
+from mia_augment.images.geometry import Box, fit
 
 WHITE = (255, 255, 255)
 RESAMPLE = Image.Resampling.LANCZOS
@@ -38,16 +38,6 @@ class GridStyle:
     gap: int = 40
     label: int = 36
     """Type size of the labels; their strip above each cell is as high as the gap."""
-
-
-def fit(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
-    """Largest size of the same aspect ratio within bounds; at least 1 px each way.
-
-    >>> fit((640, 480), (448, 448))
-    (448, 336)
-    """
-    scale = min(bounds[0] / size[0], bounds[1] / size[1])
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def compose_grid(

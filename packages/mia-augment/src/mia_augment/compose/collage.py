@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from mia_augment.compose.canvas import RESAMPLE, Composed, compose_grid, compose_pic_in_pic
+from mia_augment.compose.canvas import RESAMPLE, Composed
 from mia_augment.compose.companions import Part
-from mia_augment.compose.prompts import label
 from mia_augment.errors import DataError
+from mia_augment.formats import Format
 from mia_augment.images.decode import open_picture
 from mia_augment.images.sniff import PictureFolder, hash64
 from mia_augment.images.time_limit import TooSlow
-from mia_augment.records import Format, Region
+from mia_augment.records import Region
 from mia_augment.settings import AugmentSettings
 
 WriteImage = Callable[[str, Image.Image], None]
@@ -54,43 +54,36 @@ class Collage:
                 with contextlib.suppress(DataError):
                     opened[place] = part, self._open(part, format)
         parts, pictures = zip(*(opened[place] for place in range(count)), strict=True)
-        composed, labels = self._compose(format, list(pictures))
-        name = self._name(sample_id, format, list(pictures), composed)
+        if format.compose is None:
+            raise ValueError(f"{format.name} composes no picture")
+        composed = format.compose(pictures, getattr(self._settings, format.name), self._resampler(pictures))
+        name = self._name(sample_id, format.name, pictures, composed)
         if self._write is not None:
             self._write(name, composed.image)
-        regions = [Region(image=0, box=box, label=text) for box, text in zip(composed.boxes, labels, strict=True)]
+        regions = [Region(image=0, box=box, label=text) for box, text in zip(composed.boxes, format.labels(count), strict=True)]
         return name, list(parts), regions
 
     def _open(self, part: Part, format: Format) -> Image.Image:
         if part.path in self._too_slow:  # once is enough
             raise DataError(self._too_slow[part.path])
-        cell = self._settings.grid.cell
+        bounds = format.part_bounds(getattr(self._settings, format.name)) if format.part_bounds else None
         name, path, _ = self._folder.locate(part.path)
         try:
-            return open_picture(path, limits=self._settings.pictures, fit_into=(cell, cell) if format == "grid" else None)
+            return open_picture(path, limits=self._settings.pictures, fit_into=bounds)
         except DataError as error:
             reason = str(error).replace(path, repr(name))
             if isinstance(error, TooSlow):
                 self._too_slow[part.path] = reason
             raise DataError(reason) from error
 
-    def _compose(self, format: Format, pictures: list[Image.Image]) -> tuple[Composed, list[str]]:
-        resample = self._resampler(pictures)
-        if format == "grid":
-            grid, labels = self._settings.grid, [label(i) for i in range(len(pictures))]
-            return compose_grid(pictures, labels, rows=grid.rows, style=grid.style, resample=resample), labels
-        inset = self._settings.pic_in_pic
-        composed = compose_pic_in_pic(*pictures, scale=inset.scale, position=inset.position, resample=resample)
-        return composed, ["outer", "inner"]
-
-    def _resampler(self, pictures: list[Image.Image]) -> Image.Resampling:
+    def _resampler(self, pictures: Sequence[Image.Image]) -> Image.Resampling:
         settings = self._settings.pictures
         if settings.resample != "auto":
             return _RESAMPLERS[settings.resample]
         fine = all(picture.width * picture.height <= settings.fine_pixels for picture in pictures)
         return _RESAMPLERS["lanczos" if fine else "hamming"]
 
-    def _name(self, sample_id: str, format: Format, pictures: list[Image.Image], composed: Composed) -> str:
+    def _name(self, sample_id: str, format: str, pictures: Sequence[Image.Image], composed: Composed) -> str:
         settings = self._settings.pictures
         exact = all(picture.format in _LOSSLESS for picture in pictures)
         small = composed.image.width * composed.image.height <= settings.png_pixels
@@ -101,7 +94,7 @@ class Collage:
         return name
 
 
-def composed_name(sample_id: str, format: Format, suffix: str) -> str:
+def composed_name(sample_id: str, format: str, suffix: str) -> str:
     """Where the picture of a sample lies, relative to the stage's folder; distinct for distinct ids."""
     digest = f"{hash64(sample_id.encode()):016x}"
     plain = _PLAIN_NAME.fullmatch(sample_id) is not None

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mia_augment.errors import ConfigError
-from mia_augment.records import Box
+from mia_augment.images.geometry import Box
 
 
 def disturb(image: Image.Image, box: Box | None, sigma: float, rng: np.random.Generator) -> Image.Image:

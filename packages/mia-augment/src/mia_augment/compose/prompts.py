@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from mia_augment.records import IMAGE
+from collections.abc import Mapping
+from typing import Literal
+
+IMAGE = "<image>"
+"""Placeholder that stands in a prompt once for every image."""
+
+Words = Literal["named", "pic_in_pic"]
+"""Name of a list of templates in the settings."""
 
 PIC_IN_PIC_LEADS: tuple[str, ...] = (
     "In the central image",
@@ -20,10 +27,26 @@ PIC_IN_PIC_LEADS: tuple[str, ...] = (
 )
 """How a question can name the inner picture; one is drawn per sample."""
 
+TEMPLATES: Mapping[Words, tuple[str, ...]] = {
+    "named": ("In {label}, {question}",),
+    "pic_in_pic": tuple(f"{lead}, {{question}}" for lead in PIC_IN_PIC_LEADS),
+}
+"""The built-in templates: `{label}` is what the prompt calls the picture, `{question}` the question."""
+
 
 def label(index: int) -> str:
     """Name of the part at `index` (from 0): ``Image1`` for the first."""
     return f"Image{index + 1}"
+
+
+def numbered_labels(count: int) -> list[str]:
+    """Image1, Image2 and so on."""
+    return [label(i) for i in range(count)]
+
+
+def inset_labels(count: int) -> list[str]:
+    """The parts of a pic-in-pic."""
+    return ["outer", "inner"]
 
 
 def sequence_header(count: int) -> str:
@@ -31,6 +54,6 @@ def sequence_header(count: int) -> str:
     return "".join(f"{label(i)}:{IMAGE}\n" for i in range(count))
 
 
-def single_header() -> str:
-    """The one picture of a grid, a pic-in-pic or a single-image prompt, on a line of its own."""
+def single_header(count: int = 1) -> str:
+    """The one image of a prompt, of however many parts, on a line of its own."""
     return f"{IMAGE}\n"

@@ -5,14 +5,10 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Sequence
 
-from mia_augment.compose.prompts import PIC_IN_PIC_LEADS
-from mia_augment.records import IMAGE, Format
+from mia_augment.compose.prompts import IMAGE, TEMPLATES
+from mia_augment.formats import Format
 from mia_augment.settings import TemplateSettings
-
-MOVED: frozenset[Format] = frozenset({"grid", "pic_in_pic"})
-"""Formats in which the pixels of a picture come to lie elsewhere, so that coordinates would be wrong."""
 
 _PICTURE = re.compile(r"\b(?:image|picture|photograph|photo)(s?)(?:[ #]{0,3}(\d)|\b)")
 _SEVERAL_BEFORE = re.compile(
@@ -98,21 +94,14 @@ def lower_first(question: str) -> str:
 def name_target(question: str, format: Format, label: str, templates: TemplateSettings, rng: random.Random) -> str:
     """The question with the words that say which picture it is about.
 
-    Draws from `rng` once for every format but `single`, whose question stays as it is.
+    Draws from `rng` once, but for a format without words, whose question stays as it is.
     """
-    if format == "single":
+    if format.words is None:
         return question
-    chosen = _pic_in_pic_templates(templates) if format == "pic_in_pic" else templates.named
+    chosen = getattr(templates, format.words) or TEMPLATES[format.words]
     start, end, continues = _split(chosen[int(rng.random() * len(chosen))])
     asked = lower_first(question) if continues else question
     return start.replace("{label}", label) + asked + end.replace("{label}", label)
-
-
-def _pic_in_pic_templates(templates: TemplateSettings) -> Sequence[str]:
-    return templates.pic_in_pic if templates.pic_in_pic is not None else _LEADS
-
-
-_LEADS = tuple(lead + ", {question}" for lead in PIC_IN_PIC_LEADS)
 
 
 @functools.lru_cache(1000)

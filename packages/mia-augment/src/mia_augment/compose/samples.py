@@ -10,12 +10,12 @@ from random import Random
 
 from mia_augment.compose.collage import Collage, WriteImage
 from mia_augment.compose.companions import Part, TooFew, companions
-from mia_augment.compose.prompts import label, sequence_header, single_header
-from mia_augment.compose.questions import MOVED, name_target
+from mia_augment.compose.questions import name_target
 from mia_augment.errors import DataError
+from mia_augment.formats import FORMATS, Bucket, Format
 from mia_augment.images.sniff import PictureFolder, hash64
 from mia_augment.indexing.index import Index, StoredRow
-from mia_augment.records import Format, Region, Sample, Skipped, Source, Turn
+from mia_augment.records import Region, Sample, Skipped, Source, Turn
 from mia_augment.rows.coordinates import holds_coordinates
 from mia_augment.settings import AugmentSettings
 
@@ -26,8 +26,8 @@ class Task:
 
     row: int
     """Number of the row in the index."""
-    bucket: tuple[Format, int] | None = None
-    """(format, number of parts); None: drawn by the shares."""
+    bucket: Bucket | None = None
+    """None: drawn by the shares."""
     copy: int = 0
     """Distinguishes several samples of one row."""
 
@@ -42,7 +42,7 @@ class Maker:
         self._collage = Collage(pictures, settings, write_image)
         shares = settings.shares()
         self._shares = _cumulated(shares)
-        self._unmoved = _cumulated({bucket: share for bucket, share in shares.items() if bucket[0] not in MOVED})
+        self._unmoved = _cumulated({bucket: share for bucket, share in shares.items() if not FORMATS[bucket[0]].compose})
 
     def make(self, task: Task) -> Sample | Skipped:
         """The sample, its composed picture written; or why there is none."""
@@ -54,18 +54,18 @@ class Maker:
 
     def _sample(self, task: Task, row: StoredRow) -> Sample:
         rng = Random(hash64(self._seed, row.id.encode(), repr((task.bucket, task.copy)).encode()))
-        format, count = self._bucket(task, row, rng)
-        target = int(rng.random() * count) if format in ("sequence", "grid") else count - 1
-        sample_id = f"{row.id}-{format}{count}" + (f"-{task.copy}" if task.copy else "")
+        name, count = self._bucket(task, row, rng)
+        format = FORMATS[name]
+        target = int(rng.random() * count) if format.target == "anywhere" else count - 1
+        sample_id = f"{row.id}-{name}{count}" + (f"-{task.copy}" if task.copy else "")
         images, parts, regions = self._arrange(task.row, row, sample_id, format, target, count, rng)
         question, answer = row.turns[0]
-        templates, name = self._settings.templates, regions[target].label
-        header = sequence_header(count) if format == "sequence" else single_header()
+        templates, label = self._settings.templates, regions[target].label
         return Sample(
             id=sample_id,
-            format=format,
+            format=name,
             images=images,
-            prompt=header + name_target(question, format, name, templates, rng),
+            prompt=format.header(count) + name_target(question, format, label, templates, rng),
             answer=answer,
             regions=regions,
             target=target,
@@ -75,13 +75,13 @@ class Maker:
                 question=question,
                 answers=[part.answer for part in parts],
             ),
-            followups=[Turn(prompt=name_target(q, format, name, templates, rng), answer=a) for q, a in row.turns[1:]],
+            followups=[Turn(prompt=name_target(q, format, label, templates, rng), answer=a) for q, a in row.turns[1:]],
         )
 
-    def _bucket(self, task: Task, row: StoredRow, rng: Random) -> tuple[Format, int]:
+    def _bucket(self, task: Task, row: StoredRow, rng: Random) -> Bucket:
         """The format and number of a task; a row with coordinates gets a format that leaves its pixels in place."""
         bucket = task.bucket or _drawn(self._shares, rng)
-        if bucket[0] in MOVED and any(holds_coordinates(text) for turn in row.turns for text in turn):
+        if FORMATS[bucket[0]].compose and any(holds_coordinates(text) for turn in row.turns for text in turn):
             if task.bucket is not None or not self._unmoved[0]:
                 raise DataError(f"coordinates: they would be wrong in the format {bucket[0]}, which moves the pixels")
             return _drawn(self._unmoved, rng)
@@ -93,11 +93,11 @@ class Maker:
         """Image names, parts in their places, and regions."""
         own, others = Part(row.id, row.image, row.turns[0][1]), companions(self._index, number, row, rng)
         try:
-            if format in MOVED:
+            if format.compose:
                 name, parts, regions = self._collage.make(sample_id, format, own, target, count, others)
                 return [name], parts, regions
             parts = [own if place == target else next(others) for place in range(count)]
-            return [part.path for part in parts], parts, _whole_images(count)
+            return [part.path for part in parts], parts, _whole_images(format, count)
         except TooFew as error:
             where = "the data" if self._settings.companions == "any" else f"the source set of {row.image!r}"
             raise DataError(
@@ -107,14 +107,14 @@ class Maker:
 
 
 @functools.cache
-def _whole_images(count: int) -> list[Region]:
-    return [Region(image=i, label=label(i)) for i in range(count)]
+def _whole_images(format: Format, count: int) -> list[Region]:
+    return [Region(image=i, label=label) for i, label in enumerate(format.labels(count))]
 
 
-def _cumulated(shares: dict[tuple[Format, int], float]) -> tuple[list[tuple[Format, int]], list[float]]:
+def _cumulated(shares: dict[Bucket, float]) -> tuple[list[Bucket], list[float]]:
     return list(shares), list(accumulate(shares.values()))
 
 
-def _drawn(cumulated: tuple[list[tuple[Format, int]], list[float]], rng: Random) -> tuple[Format, int]:
+def _drawn(cumulated: tuple[list[Bucket], list[float]], rng: Random) -> Bucket:
     buckets, bounds = cumulated
     return buckets[min(bisect_right(bounds, rng.random() * bounds[-1]), len(buckets) - 1)]

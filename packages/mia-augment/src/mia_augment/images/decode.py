@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mia_augment.compose.canvas import fit
 from mia_augment.errors import DataError
+from mia_augment.images.geometry import fit
 from mia_augment.images.greys import eight_bit, scale_clear_level
 from mia_augment.images.jpeg import without_end
 from mia_augment.images.picture_kinds import HEIC, learn_heic, needs_heic, what_it_is
@@ -21,7 +21,7 @@ from mia_augment.images.time_limit import open_apart
 from mia_augment.images.whole import damage
 from mia_augment.settings import PictureSettings
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", HEIC)
+PICTURE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", HEIC)
 """What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
 MAX_SCANS = 200
 """A JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
@@ -55,7 +55,7 @@ def open_picture(
     animation the first frame is taken. The `format` of the result says what kind of file it was.
 
     Args:
-        path: any file of `FORMATS`, whatever its extension.
+        path: any file of `PICTURE_FORMATS`, whatever its extension.
         limits: largest number of pixels and bytes, and longest time. What may take long is decoded in a process of its own.
         fit_into: (width, height) px into which the caller will shrink it, keeping its aspect ratio. A JPEG at least twice that
             large may come at 1/2, 1/4 or 1/8 of its size, but never smaller than needed, which saves most of the decoding.
@@ -108,10 +108,10 @@ def decode(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None
 
 @functools.cache
 def _readable() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of Pillow can read."""
+    """Those of `PICTURE_FORMATS` that this build of Pillow can read."""
     Image.init()
     learn_heic()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
 
 
 def check_file(path: Path | str, limits: PictureSettings, status: os.stat_result | None = None) -> int:

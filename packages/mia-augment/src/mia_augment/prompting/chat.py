@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mia_augment.compose.prompts import IMAGE
 from mia_augment.errors import DataError, ModelError
-from mia_augment.records import IMAGE
 
 Parts = list[dict[str, str]]
 Content = Parts | str

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from mia_augment.compose.prompts import IMAGE
 from mia_augment.compose.questions import without_placeholder
 from mia_augment.errors import DataError
 from mia_augment.images.picture_values import holds_picture, listed, nothing, shown
-from mia_augment.records import IMAGE
 from mia_augment.rows.answers import answer_of, with_options
 from mia_augment.rows.placeholders import one_placeholder
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from mia_augment.compose.prompts import IMAGE
 from mia_augment.errors import DataError
-from mia_augment.records import IMAGE
 
 _ELSEWHERE = re.compile(
     r"</?(?:video|audio|speech|sound)(?:[ _]?\d{1,2})?>|<\|(?:video|audio|speech|sound)(?:_\w{1,12})?\|>|<video_context>"

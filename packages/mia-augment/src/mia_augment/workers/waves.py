@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 
 from mia_augment.compose.samples import Task
+from mia_augment.formats import Bucket
 from mia_augment.images.sniff import hash64
 from mia_augment.indexing.index import Index
-from mia_augment.records import Format
 from mia_augment.settings import AugmentSettings
 
-Made = Mapping[tuple[Format, int], int]
-"""(format, number of parts) -> samples made in a wave."""
+Made = Mapping[Bucket, int]
+"""Samples made in a wave."""
 
 
 def waves(index: Index, settings: AugmentSettings, seed: int) -> Generator[tuple[int, Iterator[Task]], Made, None]:

@@ -10,14 +10,14 @@ from pathlib import Path
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from mia_augment.compose.questions import MOVED
 from mia_augment.compose.samples import Maker, Task
 from mia_augment.errors import MiaError
+from mia_augment.formats import FORMATS, Bucket
 from mia_augment.images.decode import save_picture
 from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.build import kind_of
 from mia_augment.indexing.index import Index
-from mia_augment.records import Format, Sample
+from mia_augment.records import Sample
 from mia_augment.settings import AugmentSettings
 from mia_augment.storage.reading import naming
 
@@ -42,7 +42,7 @@ class Job(BaseModel):
 
 def chunk_size(settings: AugmentSettings, tasks: int) -> int:
     """Tasks per chunk, of so many: a second's work at most, and small enough that all workers are busy to the end."""
-    composed = any(name in MOVED for name, share in settings.formats.items() if share > 0)
+    composed = any(FORMATS[name].compose for name, share in settings.formats.items() if share > 0)
     return max(4, min(64 if composed else 1024, tasks // 64))
 
 
@@ -65,7 +65,7 @@ class Worker:
         if path.is_file() and (counts := chunk_counts(path)) is not None:
             return counts
         lines: list[str] = []
-        buckets, reasons = Counter[tuple[Format, int]](), Counter[str]()
+        buckets, reasons = Counter[Bucket](), Counter[str]()
         for task in tasks:
             made = self._maker.make(task)
             if isinstance(made, Sample):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from mia_attention import READOUTS
+from mia_augment import FORMATS
 
 from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
 
@@ -64,7 +65,7 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
 @_OUT
-@click.option("--formats", help="Comma-separated: sequence, grid, pic_in_pic, single.  [default: the paper's three]")
+@click.option("--formats", help=f"Comma-separated: {', '.join(FORMATS)}.  [default: the paper's three]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Read at most so many rows.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mia_attention import ScoreSettings
-from mia_augment import AugmentSettings, ConfigError, Format
+from mia_augment import AugmentSettings, ConfigError, FormatName
 from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -70,7 +70,7 @@ class EvaluateSettings(Settings):
     """Share of the pictures kept out of training and asked about instead (unless `source` is given); above 0."""
     per_bucket: int = Field(default=100, ge=0)
     """Samples for each format and number of images; 0 turns evaluation off."""
-    formats: list[Format] | None = None
+    formats: list[FormatName] | None = None
     """Formats to measure; by default those of `augment` and `single`."""
     batch_size: int = Field(default=8, ge=1)
     """Samples answered at a time."""

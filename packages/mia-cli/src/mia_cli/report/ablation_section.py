@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_augment import FORMATS
 from mia_augment.storage import read_record
 from mia_select.ablation import REFERENCE, Ablation, ArmSummary
 from mia_select.evaluation import MULTI, Effect, VariantRow
@@ -13,7 +14,7 @@ from mia_select.evaluation import MULTI, Effect, VariantRow
 from mia_cli.layout import ABLATION, RESULT
 from mia_cli.report import svg as figures
 
-GROUPS = {MULTI: "several images", "sequence": "sequences", "grid": "grids", "pic_in_pic": "pic-in-pic", "single": "single"}
+GROUPS = {MULTI: "several images", **{name: row.plural for name, row in FORMATS.items()}}
 """Columns in their order."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from mia_augment import FORMATS
 from mia_select import Difference
 from mia_select.evaluation import MULTI, Accuracy, Evaluation, Mistake, Row
 
@@ -27,10 +28,8 @@ def label(row: Row) -> str:
     """
     if row.name == MULTI:
         return "several images, all"
-    name = row.name.split("/")[0].replace("_", "-")
-    if row.format in ("single", "pic_in_pic"):
-        return name
-    return f"{name} {row.parts}" if row.parts is not None else f"{name}, all"
+    format = FORMATS[row.name.split("/")[0]]
+    return f"{format.title}, all" if row.parts is None and not format.parts else format.title_of(row.parts or 0)
 
 
 def difference_text(difference: Difference) -> str:

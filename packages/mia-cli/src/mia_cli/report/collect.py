@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mia_augment import DataError, Format, ScoredSample, same_answer
+from mia_augment import FORMATS, Bucket, DataError, ScoredSample, same_answer
 from mia_augment.storage import Manifest, read_jsonl, read_lines, read_manifest
 from mia_select import read_selection
-from mia_select.evaluation import FORMATS
 from pydantic_core import from_json
 
 from mia_cli.layout import Folders
@@ -34,9 +33,6 @@ RULES = {
 }
 """What is true of the candidates that a rule of the selection keeps."""
 
-Bucket = tuple[Format, int]
-"""(format, number of parts)"""
-
 
 @dataclass
 class Ratios:
@@ -57,14 +53,14 @@ class Step:
 
 
 def in_order(buckets: Iterable[Bucket]) -> list[Bucket]:
-    """Sequences, grids, pic-in-pics, single images; fewer parts first."""
-    return sorted(buckets, key=lambda bucket: (FORMATS.index(bucket[0]), bucket[1]))
+    """By format, in the order of the table of formats; fewer parts first."""
+    order = list(FORMATS)
+    return sorted(buckets, key=lambda bucket: (order.index(bucket[0]), bucket[1]))
 
 
 def bucket_name(bucket: Bucket) -> str:
     """``sequence 3``; formats that know one number only go without it."""
-    name = bucket[0].replace("_", "-")
-    return name if bucket[0] in ("single", "pic_in_pic") else f"{name} {bucket[1]}"
+    return FORMATS[bucket[0]].title_of(bucket[1])
 
 
 def manifests(folders: Folders) -> dict[str, Manifest]:

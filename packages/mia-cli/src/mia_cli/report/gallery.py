@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from mia_attention import analyze_one
-from mia_augment import Dropped, PreferencePair, ScoredSample
+from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
 from mia_augment.storage import image_folders, read_jsonl
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +21,7 @@ from PIL import Image
 from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
-from mia_cli.report.collect import RULES, Bucket, bucket_name, in_order
+from mia_cli.report.collect import RULES, bucket_name, in_order
 from mia_cli.report.thumbnails import Thumbnail, Thumbnails
 from mia_cli.terminal.display import Report
 

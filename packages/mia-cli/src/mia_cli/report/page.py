@@ -10,9 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from mia_augment import DataError
+from mia_augment import FORMATS, DataError
 from mia_augment.storage import Manifest, atomic_write, clear_left_overs_of
 from mia_select import read_selection
+from mia_select.rules import looks_elsewhere
 
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders, saved_settings
@@ -138,12 +139,12 @@ def _histograms(made: dict[str, Manifest], folders: Folders) -> list[dict[str, A
     thresholds = collect.thresholds(folders.pairs) if "select" in made else {}
     items = []
     for bucket, ratios in collect.ratios(folders.scored).items():
-        if bucket[0] == "single":
+        if not FORMATS[bucket[0]].several:
             continue
         title = collect.bucket_name(bucket)
         threshold = thresholds.get(bucket)
         figure = figures.histogram(title, ratios.wrong, ratios.right, threshold, chance=1 / bucket[1])
-        below = sum(ratio < threshold for ratio in ratios.wrong) if threshold is not None else 0
+        below = sum(looks_elsewhere(bucket[0], ratio, threshold) for ratio in ratios.wrong) if threshold is not None else 0
         words = f"{below} of {len(ratios.wrong)} wrong answers lie below {threshold:.2f}" if threshold is not None else ""
         missing = f"{ratios.unmeasured} could not be measured" if ratios.unmeasured else ""
         items.append({"title": title, "figure": figure, "caption": "; ".join(filter(None, (words, missing)))})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from mia_augment import DataError, ModelError, PreferencePair
+from mia_augment import FORMATS, DataError, ModelError, PreferencePair
 from mia_augment.prompting import emitted_ids, token_text
 from torch import Tensor
 
@@ -24,7 +24,7 @@ WORDING_TOLERANCE = 2.0
 answers lose next to nothing where the tokens are the same; a wrong first or last token costs 5 to 15."""
 SEEN_TOLERANCE = 0.25
 """How far the mean log-prob per token may lie from what scoring saw, in nats; rounding to 16 bits moves it by less."""
-_CLEAN = ("sequence", "single")
+_CLEAN = tuple(name for name, row in FORMATS.items() if row.sigma == 0)
 """Formats whose pictures scoring shows as they are, unless it is told otherwise."""
 
 

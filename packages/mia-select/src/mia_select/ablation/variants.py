@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mia_augment import PreferencePair, ScoredSample, same_answer
+from mia_augment import FORMATS, PreferencePair, ScoredSample, same_answer
 
 from mia_select.selection.candidates import stable_key
 from mia_select.selection.selector import Selector
@@ -53,9 +53,7 @@ VARIANTS: tuple[Variant, ...] = (
         "no post-selection",
         select={"min_perplexity": None, "max_length_ratio": None, "min_edit_distance": None},
     ),
-    Variant("sequence_only", "sequences only", select={"formats": ["sequence"]}),
-    Variant("grid_only", "grids only", select={"formats": ["grid"]}),
-    Variant("pic_in_pic_only", "pic-in-pic only", select={"formats": ["pic_in_pic"]}),
+    *(Variant(f"{name}_only", f"{row.plural} only", select={"formats": [name]}) for name, row in FORMATS.items() if row.paper),
     Variant("nll_only", "NLL on the chosen answers only", train={"dpo_alpha": 0.0, "gamma": 1.0}),
 )
 

@@ -1,4 +1,3 @@
-from .accuracy import FORMATS as FORMATS
 from .accuracy import MULTI as MULTI
 from .accuracy import Accuracy as Accuracy
 from .accuracy import Evaluation as Evaluation

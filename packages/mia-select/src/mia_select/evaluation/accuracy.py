@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from mia_augment import Format, Record, Sample, same_answer
+from mia_augment import FORMATS, Bucket, FormatName, Record, Sample, same_answer
 from pydantic import Field
 
 from mia_select.evaluation.mistakes import MISTAKES, Mistake, mistake
 from mia_select.evaluation.multiple_choice import find_choices, same_choice
 from mia_select.statistics import Difference, paired_difference, wilson
 
-FORMATS: tuple[Format, ...] = ("sequence", "grid", "pic_in_pic", "single")
+SEVERAL: tuple[FormatName, ...] = tuple(name for name, row in FORMATS.items() if row.several)
+"""Formats whose prompts speak of several images."""
 MULTI = "multi_image"
-"""Name of the row over all formats but `single`."""
+"""Name of the row over all formats with several images."""
 
 
 class Prediction(Record):
     """What the model said to one held-out sample, without and with what it learnt."""
 
     id: str = Field(min_length=1)
-    format: Format
+    format: FormatName
     parts: int = Field(ge=1)
     """Number of pictures the prompt speaks of."""
     answer: str
@@ -50,7 +51,7 @@ class Row(Record):
 
     name: str
     """`sequence/3`, `sequence` (all numbers), `grid`, `pic_in_pic`, `single` or `multi_image` (all formats but `single`)."""
-    format: Format | None
+    format: FormatName | None
     parts: int | None
     """None: all numbers of images together."""
     before: Accuracy
@@ -139,17 +140,17 @@ def summarize(predictions: Iterable[Prediction], *, seed: int = 0, seen_in_train
     """
     everything = list(predictions)
     _check(everything)
-    groups: dict[tuple[Format, int], list[Prediction]] = defaultdict(list)
+    groups: dict[Bucket, list[Prediction]] = defaultdict(list)
     for prediction in everything:
         groups[prediction.format, prediction.parts].append(prediction)
     rows = []
-    for format_ in FORMATS[:-1]:
+    for format_ in SEVERAL:
         numbers = sorted(parts for name, parts in groups if name == format_)
         if numbers:
             rows.append(_row(format_, format_, None, [p for n in numbers for p in groups[format_, n]], seed))
         rows += [_row(f"{format_}/{n}", format_, n, groups[format_, n], seed) for n in numbers]
-    several = [p for p in everything if p.format != "single"]
-    alone = [p for p in everything if p.format == "single"]
+    several = [p for p in everything if p.format in SEVERAL]
+    alone = [p for p in everything if p.format not in SEVERAL]
     if several:
         rows.append(_row(MULTI, None, None, several, seed))
     if alone:
@@ -169,7 +170,7 @@ def _check(predictions: list[Prediction]) -> None:
         )
 
 
-def _row(name: str, format_: Format | None, parts: int | None, predictions: list[Prediction], seed: int) -> Row:
+def _row(name: str, format_: FormatName | None, parts: int | None, predictions: list[Prediction], seed: int) -> Row:
     before = [p.correct_before for p in predictions]
     after = [p.correct_after for p in predictions if p.correct_after is not None]
     paired = len(after) == len(before)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from mia_augment import Format, Record
+from mia_augment import FormatName, Record
 from mia_augment.statistics import crossed_bootstrap
 from numpy.typing import NDArray
 
 from mia_select.ablation.variants import REFERENCE
-from mia_select.evaluation.accuracy import FORMATS, MULTI, Prediction
+from mia_select.evaluation.accuracy import MULTI, SEVERAL, Prediction
 
 
 class Outcome(Record):
     """One held-out question, right or wrong: all that a comparison needs, a line of `outcomes.jsonl`."""
 
     id: str
-    format: Format
+    format: FormatName
     parts: int
     before: bool
     after: dict[str, list[bool]]
@@ -134,7 +134,7 @@ def compare(found: Iterable[Outcome], controls: Mapping[str, str] | None = None,
     for name, control in against.items():
         if control not in gains:
             raise ValueError(f"variant {name!r}: expected the arm {control!r} to compare it with, got {', '.join(gains)}")
-    groups = {name: where for name in (*FORMATS[:-1], MULTI, "single") if (where := _members(table, name)).any()}
+    groups = {name: where for name in (*SEVERAL, MULTI, "single") if (where := _members(table, name)).any()}
     rows = [
         VariantRow(
             variant=name,
@@ -153,7 +153,7 @@ def compare(found: Iterable[Outcome], controls: Mapping[str, str] | None = None,
 
 
 def _members(table: Sequence[Outcome], group: str) -> NDArray[np.bool_]:
-    return np.array([line.format != "single" if group == MULTI else line.format == group for line in table], dtype=bool)
+    return np.array([line.format in SEVERAL if group == MULTI else line.format == group for line in table], dtype=bool)
 
 
 def _effect(values: NDArray[np.float64], seed: int) -> Effect:

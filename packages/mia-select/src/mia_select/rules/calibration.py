@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from mia_augment import Format, Record
+from mia_augment import Bucket, FormatName, Record
 from numpy.typing import NDArray
 
-from mia_select.rules.thresholds import Bucket, threshold_for
+from mia_select.rules.thresholds import looks_elsewhere, threshold_for
 from mia_select.settings import Calibrate, SelectSettings
 from mia_select.statistics import Auroc, auroc_interval, best_cut
 
@@ -26,7 +26,7 @@ Origin = Literal["table", "keep", "auroc"]
 class BucketThreshold(Record):
     """The attention rule in one format and number of images, and what the ratio tells there."""
 
-    format: Format
+    format: FormatName
     parts: int
     threshold: float
     origin: Origin
@@ -108,7 +108,7 @@ def lowest_share(values: NDArray[np.float64], share: float) -> float:
     return float((distinct[nearest] + distinct[nearest + 1]) / 2)
 
 
-def is_inert(format_: Format, ratios: Ratios, threshold: float) -> bool:
+def is_inert(format_: FormatName, ratios: Ratios, threshold: float) -> bool:
     """Whether the threshold treats nearly all right and nearly all wrong answers alike.
 
     Where nearly no answer is right (long free answers never match word for word), the wrong ones alone have to tell.
@@ -175,12 +175,12 @@ def _inert(name: str, ratios: Ratios, table: float, line: BucketThreshold, setti
     return f"{name}: the threshold {table:.3g} is inert, it lets through {' and '.join(shares)}, {done}"
 
 
-def _passed(format_: Format, ratios: array[float], threshold: float) -> float | None:
-    """Share that the attention rule would let through (as `looks_elsewhere`)."""
+def _passed(format_: FormatName, ratios: array[float], threshold: float) -> float | None:
+    """Share that the attention rule would let through."""
     values = _values(ratios)
     if not len(values):
         return None
-    return float(np.mean(values <= threshold if format_ == "sequence" else values < threshold))
+    return float(np.mean(looks_elsewhere(format_, values, threshold)))
 
 
 def _auroc(ratios: Ratios) -> Auroc | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from mia_augment import Format, ScoredSample
+from mia_augment import FormatName, ScoredSample
 from pydantic import BaseModel, ConfigDict
 
 
@@ -20,7 +20,7 @@ class Glance(Protocol):
     """What a `ScoredSample` and a `GlanceRecord` have in common."""
 
     @property
-    def format(self) -> Format: ...
+    def format(self) -> FormatName: ...
     @property
     def answer(self) -> str: ...
     @property
@@ -42,7 +42,7 @@ class RatioRecord(_Part):
 class GlanceRecord(_Part):
     """A scored sample as it is read for a glance: all other fields are passed over."""
 
-    format: Format
+    format: FormatName
     answer: str
     response: str
     regions: list[_Part]

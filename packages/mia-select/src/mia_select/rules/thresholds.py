@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from mia_augment import Format
+import operator
+from typing import Any
+
+from mia_augment import FORMATS, FormatName
 
 from mia_select.settings import Thresholds
 
-Bucket = tuple[Format, int]
-"""Format and number of pictures the prompt speaks of."""
 
-
-def threshold_for(format_: Format, parts: int, table: Thresholds) -> float | None:
+def threshold_for(format_: FormatName, parts: int, table: Thresholds) -> float | None:
     """Threshold on the ratio; None for a format without one (`single`: all attention is on the only picture).
 
     A missing number lies on the straight line between its neighbours in the table; beyond the table its nearest entry holds.
     """
-    if format_ == "single":
+    if not FORMATS[format_].thresholds:
         return None
     entries: dict[int, float] = getattr(table, format_)
     if parts in entries:
@@ -29,6 +29,7 @@ def threshold_for(format_: Format, parts: int, table: Thresholds) -> float | Non
     return entries[below] + share * (entries[above] - entries[below])
 
 
-def looks_elsewhere(format_: Format, ratio: float, threshold: float) -> bool:
-    """Whether the attention rule keeps this ratio: at most the threshold for sequences, below it for the others."""
-    return ratio <= threshold if format_ == "sequence" else ratio < threshold
+def looks_elsewhere(format_: FormatName, ratio: Any, threshold: float) -> Any:
+    """Whether the attention rule keeps a ratio, or each of an array: at most the threshold for sequences, else below it."""
+    keeps = operator.le if FORMATS[format_].inclusive else operator.lt
+    return keeps(ratio, threshold)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from mia_augment import Dropped, PreferencePair, ScoredSample, Scores, normalize_answer
+from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample, Scores, normalize_answer
 from rapidfuzz.distance import Levenshtein
 
 from mia_select.rules.degenerate import degenerate
 from mia_select.rules.ratios import Glance
-from mia_select.rules.thresholds import Bucket, looks_elsewhere
+from mia_select.rules.thresholds import looks_elsewhere
 from mia_select.settings import SelectSettings
 
 RULES = (

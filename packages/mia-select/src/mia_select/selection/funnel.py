@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mia_augment import Format, Record
+from mia_augment import Bucket, FormatName, Record
 
 from mia_select.rules.calibration import BucketThreshold
-from mia_select.rules.thresholds import Bucket
 from mia_select.selection.candidates import RULES
 
 HARSH = {"unmeasured": 0.5, "perplexity": 0.5, "length_ratio": 0.5, "edit_distance": 0.5}
@@ -32,7 +31,7 @@ class RuleCount(Record):
 class BucketCount(Record):
     """What became of one format and number of images."""
 
-    format: Format
+    format: FormatName
     parts: int
     entered: int
     dropped: dict[str, int]

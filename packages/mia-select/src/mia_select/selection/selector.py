@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from mia_augment import Dropped, PreferencePair, ScoredSample
+from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
 
 from mia_select.rules.calibration import Origin, Tally, attention_warnings, calibrated, describe
 from mia_select.rules.one_sided import AnswerCounts
 from mia_select.rules.ratios import glances
-from mia_select.rules.thresholds import Bucket, threshold_for
+from mia_select.rules.thresholds import threshold_for
 from mia_select.selection.candidates import (
     Candidate,
     Failure,

@@ -1,0 +1,149 @@
+"""The formats of multi-image samples, one row each. Whatever depends on a format reads its row; nothing asks for its name.
+
+To add a format: a row here, a function that composes its picture, its words in `mia_augment.compose.prompts`, its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, create_model
+
+from mia_augment.compose.canvas import Composed, compose_grid, compose_pic_in_pic
+from mia_augment.compose.prompts import Words, inset_labels, numbered_labels, sequence_header, single_header
+
+Compose = Callable[[Sequence[Image.Image], Any, Image.Resampling], Composed]
+"""Composes the pictures of the parts, given the format's own settings and the filter for resizing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Format:
+    """What is particular to one format."""
+
+    name: str
+    title: str
+    """As people read it, for one."""
+    plural: str
+    labels: Callable[[int], Sequence[str]]
+    """Number of parts -> how the prompt calls each."""
+    header: Callable[[int], str]
+    """Number of parts -> what stands before the question."""
+    words: Words | None
+    """Which templates name the target; None: the question stays as it is."""
+    parts: int | None = None
+    """The only number of parts; None: the numbers that its settings name."""
+    target: Literal["anywhere", "last"] = "anywhere"
+    """At which place the target lies."""
+    compose: Compose | None = None
+    """None: every part is an image file of its own. Otherwise the pixels come to lie elsewhere, so rows with coordinates cannot
+    be used."""
+    part_bounds: Callable[[Any], tuple[int, int]] | None = None
+    """The format's settings -> (width, height) px into which each part is shrunk; None: that depends on the other parts."""
+    share: float = 0.0
+    """Share of the samples by default."""
+    thresholds: Mapping[int, float] = field(default_factory=dict)
+    """Number of parts -> largest share of attention on the target with which an answer looks elsewhere; empty: that is not
+    asked, since there is one picture only."""
+    inclusive: bool = False
+    """Whether an answer at the threshold itself looks elsewhere."""
+    sigma: float = 0.0
+    """Standard deviation of the noise on the model's view while scoring, in grey levels of 255; 0: none."""
+    disturbed: Literal["target", "picture"] = "target"
+    """Whether the noise lies on the target's box or on the whole picture."""
+    paper: bool = False
+    """Whether the paper has it; its thresholds and its noise are the paper's then."""
+
+    @property
+    def several(self) -> bool:
+        """Whether its prompts speak of more than one picture."""
+        return self.parts != 1
+
+    def title_of(self, parts: int) -> str:
+        """Title with the number of parts, which is left out where there is only one: ``sequence 3``."""
+        return self.title if self.parts else f"{self.title} {parts}"
+
+
+def _grid(pictures: Sequence[Image.Image], settings: Any, resample: Image.Resampling) -> Composed:
+    labels = numbered_labels(len(pictures))
+    return compose_grid(pictures, labels, rows=settings.rows, style=settings.style, resample=resample)
+
+
+def _pic_in_pic(pictures: Sequence[Image.Image], settings: Any, resample: Image.Resampling) -> Composed:
+    return compose_pic_in_pic(*pictures, scale=settings.scale, position=settings.position, resample=resample)
+
+
+_ROWS = (
+    Format(
+        name="sequence",
+        title="sequence",
+        plural="sequences",
+        labels=numbered_labels,
+        header=sequence_header,
+        words="named",
+        share=0.5,
+        thresholds={2: 0.8, 3: 0.7, 4: 0.6, 5: 0.6},
+        inclusive=True,
+        paper=True,
+    ),
+    Format(
+        name="grid",
+        title="grid",
+        plural="grids",
+        labels=numbered_labels,
+        header=single_header,
+        words="named",
+        compose=_grid,
+        part_bounds=lambda settings: (settings.cell, settings.cell),
+        share=0.3,
+        thresholds={2: 0.7, 3: 0.6, 4: 0.5, 6: 0.4, 9: 0.3},
+        sigma=225.0,
+        paper=True,
+    ),
+    Format(
+        name="pic_in_pic",
+        title="pic-in-pic",
+        plural="pic-in-pic",
+        labels=inset_labels,
+        header=single_header,
+        words="pic_in_pic",
+        parts=2,
+        target="last",
+        compose=_pic_in_pic,
+        share=0.2,
+        thresholds={2: 0.8},
+        sigma=49.0,
+        disturbed="picture",
+        paper=True,
+    ),
+    Format(
+        name="single",
+        title="single",
+        plural="single",
+        labels=numbered_labels,
+        header=single_header,
+        words=None,
+        parts=1,
+        target="last",
+    ),
+)
+
+FORMATS: Mapping[str, Format] = {row.name: row for row in _ROWS}
+"""Name -> format, in the order in which tables show them; `single` measures single-image ability and stands last."""
+
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
+"""Name of a format, as records hold it; pydantic refuses others."""
+
+Bucket = tuple[FormatName, int]
+"""(format, number of parts)"""
+
+
+def per_format(base: type[BaseModel], fields: Mapping[str, tuple[Any, Any]]) -> Any:
+    """A pydantic model with a field for each format, given its type and its `Field`; a class to be derived from."""
+    definitions: dict[str, Any] = dict(fields)
+    return create_model(f"{base.__name__}PerFormat", __base__=base, **definitions)
