@@ -4,6 +4,8 @@ from .answering.likelihood import try_likelihoods as try_likelihoods
 from .answering.responses import Response as Response
 from .answering.responses import respond as respond
 from .answering.responses import try_respond as try_respond
+from .answering.under_each_picture import shares as shares
+from .answering.under_each_picture import under_each_picture as under_each_picture
 from .capture.given_answers import Reading as Reading
 from .capture.given_answers import read_answers as read_answers
 from .capture.layer_rows import Captured as Captured

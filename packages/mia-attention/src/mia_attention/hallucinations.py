@@ -128,9 +128,12 @@ def kind_of(even: float | None, peak: int | None, target: int, scatter: float) -
 def part_shares(sample: ScoredSample) -> list[float]:
     """Attention per visual token of each part over the sum of all parts; empty where it was not measured.
 
-    A part that holds another (the outer picture of a pic-in-pic) counts without it.
+    A part that holds another (the outer picture of a pic-in-pic) counts without it. Of the readout `alone`: each part's
+    share of the response's likelihood, so that `peak` names the picture that the response speaks of.
     """
     masses, tokens = list(sample.attention.region_mass), list(sample.attention.region_tokens)
+    if sample.attention.layer == "alone":  # shares of a likelihood, each part for itself
+        return masses if len(masses) > 1 else []
     if not masses or len(masses) < 2:
         return []
     tokens = tokens or [1.0] * len(masses)

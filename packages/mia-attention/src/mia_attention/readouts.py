@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mia_attention.capture.readers import Reader
     from mia_attention.settings import ScoreSettings
 
-ReadoutName = Literal["middle", "rollout", "gradient", "auto"]
+ReadoutName = Literal["middle", "rollout", "gradient", "alone", "auto"]
 
 GivenWay = Literal["one_pass", "prompt_alone", "shared_prompt", "generate_cache", "forward_and_back"]
 """How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
@@ -56,6 +56,7 @@ class ReadoutKind:
         way, why: how a given answer is always read, and why so; None: the cheapest right way is chosen.
         measure: measures finished answers without attention over positions, so that there is no map of the pictures.
         weighable: whether `value_weighted` changes it.
+        rowed: whether `rows` changes it.
     """
 
     reads: str
@@ -68,6 +69,7 @@ class ReadoutKind:
     why: str = ""
     measure: Callable[[AnsweredBatch], list[Attention]] | None = None
     weighable: bool = True
+    rowed: bool = True
 
 
 def _middle(model: Any) -> Readout:
@@ -106,6 +108,12 @@ def _check_gradient(model: Any) -> None:
     gradient_layers(model)
 
 
+def _alone(batch: AnsweredBatch) -> list[Attention]:
+    from mia_attention.scoring.alone import shares_alone
+
+    return shares_alone(batch)
+
+
 LAYERS = ReadoutKind(
     reads="a layer, from 0, or a list of layers: the mean over them",
     when="while answering: the rows pass by anyway; a second pass over prompt and answer would cost more",
@@ -131,6 +139,14 @@ READOUTS: dict[ReadoutName, ReadoutKind] = {
         way="forward_and_back",
         why="the gradient of the answer's log-prob",
         weighable=False,
+    ),
+    "alone": ReadoutKind(
+        reads="no attention, but the target's share of the answer's likelihood under each picture alone with the bare question "
+        "(a pass over each); a right answer is likely under the target, and no ground truth is needed to tell",
+        when="after answering, in a pass over each picture alone and the answer; a picture and question of several samples runs once",
+        measure=_alone,
+        weighable=False,
+        rowed=False,
     ),
     "auto": ReadoutKind(
         reads="the layer that best tells right from wrong answers on the first samples", resolve=_auto, from_samples=True

@@ -50,11 +50,18 @@ class ScoreSettings(Settings):
     clean pictures."""
     sigma: DisturbSigma = DisturbSigma()
     confusions: bool = False
-    """Also ask the same question about each other part alone."""
+    """Also ask the same question about each part alone: what companions are answered, and the target (`own_answer`)."""
+    own_answer: bool = False
+    """Also ask the same question about the target alone, which is all that `select.chosen: own` needs."""
     auto_samples: int = Field(default=200, ge=8)
     """How many of the first samples `layer: auto` looks at."""
     seed: int = Field(default=0, ge=0)
     """Of the noise, together with each record's id."""
+
+    @property
+    def looks_at_parts(self) -> bool:
+        """Whether the parts' original pictures are opened, besides the samples' own."""
+        return self.confusions or self.own_answer or self.layer == "alone"
 
     @model_validator(mode="after")
     def _layers(self) -> Self:

@@ -153,7 +153,7 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
         write_json(out / LAYER, read_json(out / JOURNAL / LAYER, f"delete {out / JOURNAL} and run the stage again"))
     else:
         (out / LAYER).unlink(missing_ok=True)
-    pictures_digest(folder_in, SAMPLES, out, parts=settings.confusions, keep=True)
+    pictures_digest(folder_in, SAMPLES, out, parts=settings.looks_at_parts, keep=True)
     return planned.model_copy(update={"counts": counts, "notes": {"attention": when}})
 
 
@@ -249,7 +249,7 @@ def _planned(folder_in: Path, out: Path, settings: ScoreSettings, model_id: str)
             "samples": content_hash(path),
             "samples_made_from": hashlib.sha256(made_from.encode()).hexdigest(),
             "model": model_id,
-            "pictures": pictures_digest(folder_in, SAMPLES, out, parts=settings.confusions),
+            "pictures": pictures_digest(folder_in, SAMPLES, out, parts=settings.looks_at_parts),
         },
         image_folders=relative_folders(image_folders(folder_in), out),
     )

@@ -82,13 +82,22 @@ class Sample(Record):
         return len(self.regions)
 
 
+class LogpAlone(Record):
+    """How likely a response is given each part's own picture alone and the bare question; None: could not be measured."""
+
+    summed: list[float | None]
+    """Per region, the log-prob of the whole response, with the token that ends its turn."""
+    per_token: list[float | None]
+    """Per region, the mean over the response's tokens."""
+
+
 class Attention(Record):
     """How much of the chosen rows' attention lies where."""
 
     layer: Readout
     rows: Rows
     region_mass: list[float]
-    """Share of attention on each region's visual tokens, mean over the rows."""
+    """Share of attention on each region's visual tokens, mean over the rows; of `alone`, shares that add up to 1."""
     image_mass: list[float]
     """Share of attention on each image's visual tokens, mean over the rows."""
     region_tokens: list[float] = Field(default_factory=list)
@@ -98,6 +107,8 @@ class Attention(Record):
     reason: str | None = None
     ratio_without_sinks: float | None = None
     """The ratio without visual tokens that draw attention whatever is asked; None: not measured."""
+    logp_alone: LogpAlone | None = None
+    """From what the shares of the readout `alone` were made; None: it was another."""
 
 
 class ScoredSample(Sample):
@@ -114,6 +125,10 @@ class ScoredSample(Sample):
     attention: Attention
     confusions: list[str | None] | None = None
     """Per region, the model's answer to the same question about that part alone; None at the target."""
+    own_answer: str | None = None
+    """The model's answer to the same question about the target alone; None: not asked, or its picture cannot be used."""
+    own_answer_ids: list[int] | None = None
+    """The tokens that it emitted for that, the one that ends its turn included."""
 
 
 class Scores(Record):

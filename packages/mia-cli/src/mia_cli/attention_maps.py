@@ -95,6 +95,7 @@ def _maps(
     open_image: Callable[[str], Image.Image],
     progress: Report,
 ) -> Iterator[AttentionMap]:
+    from mia_attention import readout_kind
     from mia_attention.models import BoxCoverage
     from mia_attention.scoring import Scorer
 
@@ -102,7 +103,10 @@ def _maps(
     coverage = BoxCoverage(model, processor)
     if not chosen or not coverage.known:
         return
-    as_scored = settings.model_copy(update={"layer": chosen[0].attention.layer, "confusions": False})
+    scored_by = chosen[0].attention.layer
+    mapped = readout_kind(scored_by).measure is None
+    layer = scored_by if mapped else "middle"  # what measures answers has no map: the pictures show the paper's layer
+    as_scored = settings.model_copy(update={"layer": layer, "confusions": False, "own_answer": False})
     scorer = Scorer(model, processor, as_scored, open_image)
     for start in range(0, len(chosen), settings.batch_size):
         batch = chosen[start : start + settings.batch_size]

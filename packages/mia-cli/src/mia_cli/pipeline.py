@@ -129,7 +129,7 @@ def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
     def key() -> Key:
         return {
             "samples": made_from(folders.samples, "samples.jsonl"),
-            "pictures": pictures_digest(folders.samples, "samples.jsonl", folders.scored, parts=config.score.confusions),
+            "pictures": pictures_digest(folders.samples, "samples.jsonl", folders.scored, parts=config.score.looks_at_parts),
             "model": shared.id,
             "settings": _dump(config.score),
             "version": _version("mia_attention"),

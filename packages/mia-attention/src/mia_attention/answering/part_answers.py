@@ -1,4 +1,4 @@
-"""What the model answers to the same question about each other part alone: the answers it may mix up."""
+"""What the model answers to the same question about each part alone: what it can say, and what it may mix up."""
 
 from __future__ import annotations
 
@@ -25,19 +25,34 @@ class PartPrompt:
     prompt: str
 
 
+AloneAnswers = list[Response | None]
+"""Per part of a sample, what the model answers about its picture alone; None: not asked, or the picture cannot be used."""
+
+
 def ask_parts(
-    samples: Sequence[Sample], model: Any, processor: Any, *, open_image: OpenImage, batch_size: int, max_new_tokens: int
-) -> dict[str, list[str | None]]:
-    """By sample id, the answer about each part's own picture (`Source.paths`); None at the target or if it cannot be used.
+    samples: Sequence[Sample],
+    model: Any,
+    processor: Any,
+    *,
+    open_image: OpenImage,
+    batch_size: int,
+    max_new_tokens: int,
+    companions: bool = True,
+) -> dict[str, AloneAnswers]:
+    """By sample id, the answer about each part's own picture (`Source.paths`) alone; without `companions`, the target's only.
 
     The same question about the same picture is asked once.
     """
-    pictures = _open_all((path for sample in samples for path in sample.source.paths), open_image)
+    wanted = {
+        sample.id: [path if companions or index == sample.target else None for index, path in enumerate(sample.source.paths)]
+        for sample in samples
+    }
+    pictures = _open_all((path for paths in wanted.values() for path in paths if path is not None), open_image)
     prompts: dict[tuple[str, str], PartPrompt] = {}
     for sample in samples:
-        for index, path in enumerate(sample.source.paths):
-            if index != sample.target and path in pictures:
-                text = single_header() + _question(sample)
+        for index, path in enumerate(wanted[sample.id]):
+            if path in pictures:
+                text = alone_prompt(sample)
                 prompts.setdefault((path, text), PartPrompt(f"{sample.id}, part {index + 1} alone", [path], text))
     responses = try_respond(
         prompts.values(),
@@ -47,17 +62,14 @@ def ask_parts(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
     )
-    texts: dict[tuple[str, str], str] = {}
+    answers: dict[tuple[str, str], Response] = {}
     for key, response in zip(prompts, responses, strict=True):
         if isinstance(response, Response):
-            texts[key] = response.text
+            answers[key] = response
         else:
             logger.warning("confusions: %s: %s", response.id, response.reason)
     return {
-        sample.id: [
-            None if index == sample.target else texts.get((path, single_header() + _question(sample)))
-            for index, path in enumerate(sample.source.paths)
-        ]
+        sample.id: [None if path is None else answers.get((path, alone_prompt(sample))) for path in wanted[sample.id]]
         for sample in samples
     }
 
@@ -72,5 +84,6 @@ def _open_all(paths: Iterable[str], open_image: OpenImage) -> dict[str, Image.Im
     return pictures
 
 
-def _question(sample: Sample) -> str:
-    return sample.source.question.replace(IMAGE, "").strip()
+def alone_prompt(sample: Sample) -> str:
+    """The prompt that asks a sample's question, as its row has it, about a single picture."""
+    return single_header() + sample.source.question.replace(IMAGE, "").strip()

@@ -62,7 +62,7 @@ def look(
         cell_masses(spreads[0][0, positions.cpu()], picture.size, coverage, cells=cells, several=len(pictures) > 1)
         for positions, picture in zip(places, pictures, strict=True)
     ]
-    return Look(scored_sample(sample, responses[0], attention, None), pictures, maps)
+    return Look(scored_sample(sample, responses[0], attention), pictures, maps)
 
 
 def cell_masses(

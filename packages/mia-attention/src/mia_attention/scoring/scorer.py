@@ -13,7 +13,7 @@ from torch import Tensor
 from mia_attention.answering.batches import plan, run_batches, windows
 from mia_attention.answering.generate import Answers
 from mia_attention.answering.model_view import encode_prompts, open_view
-from mia_attention.answering.part_answers import ask_parts
+from mia_attention.answering.part_answers import AloneAnswers, ask_parts
 from mia_attention.answering.responses import OpenImage, Response, answer, responses_of
 from mia_attention.answering.usable import encode_usable
 from mia_attention.capture.given_answers import read_answers
@@ -129,16 +129,18 @@ class Scorer:
 
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
         """Answer and measure one batch, by the first readout."""
-        confusions = ask_parts(
-            prepared.samples if self._settings.confusions else [],
+        settings = self._settings
+        alone = ask_parts(
+            prepared.samples if settings.confusions or settings.own_answer else [],
             self._model,
             self._processor,
             open_image=self._open_image,
-            batch_size=self._settings.batch_size,
-            max_new_tokens=self._settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            max_new_tokens=settings.max_new_tokens,
+            companions=settings.confusions,
         )
         scored = [
-            scored_sample(sample, response, attentions[0], confusions.get(sample.id))
+            scored_sample(sample, response, attentions[0], alone.get(sample.id), confusions=settings.confusions)
             for sample, (response, attentions) in zip(prepared.samples, self.read(prepared), strict=True)
         ]
         return [*scored, *prepared.skipped]
@@ -218,9 +220,15 @@ class Scorer:
 
 
 def scored_sample(
-    sample: Sample, response: Response, attention: Attention, confusions: list[str | None] | None
+    sample: Sample,
+    response: Response,
+    attention: Attention,
+    alone: AloneAnswers | None = None,
+    *,
+    confusions: bool = False,
 ) -> ScoredSample:
-    """The sample with what was found out about it."""
+    """The sample with what was found out about it; with `confusions`, the answers about its companions too."""
+    own = alone[sample.target] if alone and sample.target < len(alone) else None
     return ScoredSample(
         **{name: getattr(sample, name) for name in Sample.model_fields},
         response=response.text,
@@ -229,5 +237,11 @@ def scored_sample(
         mean_logp=response.mean_logp,
         perplexity=response.perplexity,
         attention=attention,
-        confusions=confusions,
+        confusions=_companions(alone, sample.target) if confusions and alone is not None else None,
+        own_answer=None if own is None else own.text,
+        own_answer_ids=None if own is None else list(own.tokens),
     )
+
+
+def _companions(alone: AloneAnswers, target: int) -> list[str | None]:
+    return [None if index == target or one is None else one.text for index, one in enumerate(alone)]
