@@ -143,7 +143,7 @@ READOUTS: dict[ReadoutName, ReadoutKind] = {
     "alone": ReadoutKind(
         reads="no attention, but the target's share of the answer's likelihood under each picture alone with the bare question "
         "(a pass over each); a right answer is likely under the target, and no ground truth is needed to tell",
-        when="after answering, in a pass over each picture alone and the answer; a picture and question of several samples runs once",
+        when="after answering, in a pass over each picture alone; what several samples ask about a picture runs once",
         measure=_alone,
         weighable=False,
         rowed=False,
