@@ -24,7 +24,6 @@ from .pair_checks import without_end_tokens as without_end_tokens
 from .read.dataset import read_rows as read_rows
 from .records import Attention as Attention
 from .records import Dropped as Dropped
-from .records import Format as Format
 from .records import LogpAlone as LogpAlone
 from .records import PreferencePair as PreferencePair
 from .records import Readout as Readout
