@@ -1,7 +1,6 @@
 """Measures of the source tree: `uv run python tests/house/measure.py` prints them, `test_house.py` holds what must stay.
 
-A *walk* is what a reader does to follow one task: every file entered counts once, and every way back to a file that was left
-counts as a return. It is counted over calls that really happen, by tracing a run.
+`-v` lists what was counted; `--walks` follows a pipeline.yaml through `mia run` and a sample through scoring (`walks.py`).
 """
 
 from __future__ import annotations
@@ -135,6 +134,10 @@ def long_functions(limit: int = 40) -> list[str]:
 
 
 def main() -> None:
+    if "--walks" in sys.argv:
+        import walks  # beside this script
+
+        return walks.main()
     modules = sources()
     by_package = Counter(name.split(".")[0] for name in modules)
     print(f"files {len(modules)}, source lines {lines()}")
