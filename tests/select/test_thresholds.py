@@ -52,3 +52,8 @@ def test_only_sequences_are_kept_at_the_threshold() -> None:
 def test_impossible_tables_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Thresholds.model_validate(bad)
+
+
+def test_a_format_that_is_not_the_papers_has_thresholds_too() -> None:
+    assert threshold_for("strip", 5, Thresholds()) == pytest.approx(0.45)
+    assert not looks_elsewhere("strip", 0.7, 0.7)

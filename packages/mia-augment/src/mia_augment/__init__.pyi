@@ -4,6 +4,7 @@ from .compose.canvas import GridStyle as GridStyle
 from .compose.canvas import compose_grid as compose_grid
 from .compose.canvas import compose_pic_in_pic as compose_pic_in_pic
 from .compose.prompts import IMAGE as IMAGE
+from .compose.strip import compose_strip as compose_strip
 from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
 from .errors import MiaError as MiaError

@@ -13,7 +13,8 @@ from PIL import Image
 from pydantic import BaseModel, create_model
 
 from mia_augment.compose.canvas import Composed, compose_grid, compose_pic_in_pic
-from mia_augment.compose.prompts import Words, inset_labels, numbered_labels, sequence_header, single_header
+from mia_augment.compose.prompts import Words, inset_labels, numbered_labels, ordinal_labels, sequence_header, single_header
+from mia_augment.compose.strip import WIDEST, compose_strip
 
 Compose = Callable[[Sequence[Image.Image], Any, Image.Resampling], Composed]
 """Composes the pictures of the parts, given the format's own settings and the filter for resizing."""
@@ -75,6 +76,10 @@ def _pic_in_pic(pictures: Sequence[Image.Image], settings: Any, resample: Image.
     return compose_pic_in_pic(*pictures, scale=settings.scale, position=settings.position, resample=resample)
 
 
+def _strip(pictures: Sequence[Image.Image], settings: Any, resample: Image.Resampling) -> Composed:
+    return compose_strip(pictures, height=settings.height, gap=settings.gap, resample=resample)
+
+
 _ROWS = (
     Format(
         name="sequence",
@@ -117,6 +122,18 @@ _ROWS = (
         sigma=49.0,
         disturbed="picture",
         paper=True,
+    ),
+    Format(
+        name="strip",
+        title="strip",
+        plural="strips",
+        labels=ordinal_labels,
+        header=single_header,
+        words="strip",
+        compose=_strip,
+        part_bounds=lambda settings: (WIDEST * settings.height, settings.height),
+        thresholds={2: 0.7, 3: 0.6, 4: 0.5, 6: 0.4},
+        sigma=225.0,
     ),
     Format(
         name="single",

@@ -81,6 +81,28 @@ class GridSettings(_Settings):
         return GridStyle(cell=self.cell, gap=self.gap, label=self.label)
 
 
+class StripSettings(_Settings):
+    """Several pictures of one height side by side in one, without labels: the question names the place."""
+
+    counts: dict[int, Share] = dict.fromkeys(range(2, 7), 1.0)
+    """Number of pictures -> share of the strips (any scale; a list of numbers means equal shares)."""
+    height: int = Field(default=336, ge=8, le=4096)
+    """Height of the strip in pixels."""
+    gap: int = Field(default=16, ge=0, le=1024)
+    """White pixels between neighbours."""
+
+    _list = field_validator("counts", mode="before")(_listed)
+
+    @field_validator("counts")
+    @classmethod
+    def _numbers(cls, counts: dict[int, float]) -> dict[int, float]:
+        _some_share(counts, "number of pictures")
+        wrong = [number for number in counts if not 2 <= number <= 6]
+        if wrong:
+            raise ValueError(f"expected strips of 2 to 6 pictures, got {wrong[0]}")
+        return counts
+
+
 class PicInPicSettings(_Settings):
     """One picture shrunk and pasted onto another."""
 
@@ -98,14 +120,16 @@ class TemplateSettings(_Settings):
     """For sequences and grids; `{label}` is the picture's name ("Image2") and `{question}` the question."""
     pic_in_pic: tuple[str, ...] | None = None
     """For pic-in-pic; null: `mia_augment.compose.prompts.PIC_IN_PIC_LEADS`, a comma, and the question."""
+    strip: tuple[str, ...] = TEMPLATES["strip"]
+    """For strips; `{label}` is the picture's place from the left ("second")."""
 
     @model_validator(mode="after")
     def _placeholders(self) -> TemplateSettings:
-        for template in self.named:
+        for template in self.named + self.strip:
             _once(template, "{question}", "{label}")
         for template in self.pic_in_pic or ():
             _once(template, "{question}")
-        if not self.named or self.pic_in_pic == ():
+        if not self.named or not self.strip or self.pic_in_pic == ():
             raise ValueError("expected at least one template, got an empty list")
         return self
 
@@ -153,6 +177,7 @@ class AugmentSettings(_Settings):
     sequence: SequenceSettings = SequenceSettings()
     grid: GridSettings = GridSettings()
     pic_in_pic: PicInPicSettings = PicInPicSettings()
+    strip: StripSettings = StripSettings()
     companions: Literal["same_source", "any"] = "same_source"
     """Where the other pictures come from: the same first folder of the image path ("coco"), as in the paper, or anywhere."""
     templates: TemplateSettings = TemplateSettings()

@@ -8,7 +8,7 @@ from typing import Literal
 IMAGE = "<image>"
 """Placeholder that stands in a prompt once for every image."""
 
-Words = Literal["named", "pic_in_pic"]
+Words = Literal["named", "pic_in_pic", "strip"]
 """Name of a list of templates in the settings."""
 
 PIC_IN_PIC_LEADS: tuple[str, ...] = (
@@ -30,6 +30,7 @@ PIC_IN_PIC_LEADS: tuple[str, ...] = (
 TEMPLATES: Mapping[Words, tuple[str, ...]] = {
     "named": ("In {label}, {question}",),
     "pic_in_pic": tuple(f"{lead}, {{question}}" for lead in PIC_IN_PIC_LEADS),
+    "strip": ("In the {label} picture from the left, {question}",),
 }
 """The built-in templates: `{label}` is what the prompt calls the picture, `{question}` the question."""
 
@@ -42,6 +43,11 @@ def label(index: int) -> str:
 def numbered_labels(count: int) -> list[str]:
     """Image1, Image2 and so on."""
     return [label(i) for i in range(count)]
+
+
+def ordinal_labels(count: int) -> list[str]:
+    """first, second and so on, of up to six parts in a row."""
+    return ["first", "second", "third", "fourth", "fifth", "sixth"][:count]
 
 
 def inset_labels(count: int) -> list[str]:
