@@ -6,6 +6,7 @@ import pytest
 import yaml
 from mia_augment.errors import ConfigError
 from mia_cli.config.commented_yaml import commented_yaml, entries
+from mia_cli.config.renamed_keys import RENAMED
 from mia_cli.config.schema import PipelineConfig, load_config, parse
 from mia_dpo_train.settings import TrainSettings
 from mia_select.settings import SelectSettings
@@ -31,6 +32,33 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
 
 def test_a_section_without_entries_has_its_defaults(tmp_path):
     assert load_config(write(tmp_path, "score:\ntrain:\n")).score == PipelineConfig().score
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    monkeypatch.setitem(RENAMED, "train.step_size", "learning_rate")
+    monkeypatch.setitem(RENAMED, "augment.grid.gutter", "gap")
+
+
+def test_a_key_of_an_earlier_version_goes_on_working_and_its_name_of_now_is_told(tmp_path, renamed, caplog):
+    config = load_config(write(tmp_path, "seed: 1\ntrain: {step_size: 0.5}\naugment:\n  grid: {gutter: 7}\n"))
+    assert (config.train.learning_rate, config.augment.grid.gap) == (0.5, 7)
+    assert f"{tmp_path / 'pipeline.yaml'}: train.step_size is called 'learning_rate' now" in caplog.text
+    assert "augment.grid.gutter is called 'gap' now" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["step_size: 0.5", "run_dir: x\ntrain:\n  step_size: 0.5"])
+def test_it_goes_on_working_in_the_settings_of_one_stage(tmp_path, renamed, text):
+    assert parse(TrainSettings, write(tmp_path, text), "train").learning_rate == 0.5
+
+
+def test_a_bad_value_under_the_old_name_is_told_with_its_line(tmp_path, renamed):
+    assert "line 3: train.learning_rate: " in message(tmp_path, "seed: 1\ntrain:\n  step_size: fast\n")
+
+
+def test_a_key_under_both_names_is_refused(tmp_path, renamed):
+    expected = "train.step_size is called 'learning_rate' now, and both are there; delete 'step_size'"
+    assert expected in message(tmp_path, "train: {step_size: 0.5, learning_rate: 0.1}\n")
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path):

@@ -18,9 +18,9 @@ from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ModelError
 from mia_augment.records import Region, Sample, Source
 from mia_cli.config.schema import PipelineConfig
-from mia_cli.diagnose import choose_samples
 from mia_cli.diagnosis import Asked, Reading, configured_reading, diagnose
 from mia_cli.drawn.quickstart import prepare
+from mia_cli.experiments.diagnose import choose_samples
 from mia_cli.findings import Diagnosis
 from mia_cli.terminal.diagnosis_tables import show_diagnosis
 from mia_cli.terminal.display import Display

@@ -10,7 +10,7 @@ from importlib.metadata import metadata
 import pytest
 from mia_augment.records import Dropped, Region, Sample, Source
 from mia_augment.storage.files import write_jsonl
-from mia_cli import doctor as doctor_module
+from mia_cli.inspection import doctor as doctor_module
 from mia_cli.terminal.display import counts_line
 
 

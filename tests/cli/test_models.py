@@ -6,7 +6,7 @@ import json
 
 import pytest
 from mia_augment.errors import ConfigError, ModelError
-from mia_cli.loading.load import fingerprint, load, model_folder
+from mia_cli.loading.load import load, model_fingerprint, model_folder
 
 
 def test_the_embedded_model_is_a_plain_folder(mia, tmp_path):
@@ -35,9 +35,9 @@ def test_the_embedded_model_answers_a_question_about_a_drawing(tmp_path):
     model, processor = load("embedded")
     samples, pictures = [], {}
     for index, scene in enumerate(drawing.scenes("test")[::20]):
-        pictures[str(index)] = drawing.draw(scene, random.Random(index))[0]
+        pictures[str(index)] = drawing.draw_scene(scene, random.Random(index))[0]
         source = Source(ids=["a"], paths=["a"], question=drawing.QUESTIONS["color"])
-        asked = {"prompt": f"<image>\n{drawing.QUESTIONS['color']}", "answer": drawing.answer(scene, "color"), "target": 0}
+        asked = {"prompt": f"<image>\n{drawing.QUESTIONS['color']}", "answer": drawing.true_answer(scene, "color"), "target": 0}
         where = {"images": [str(index)], "regions": [Region(image=0, label="Image1")], "source": source}
         samples.append(Sample(id=str(index), format="single", **asked, **where))
     said = list(respond(samples, model, processor, open_image=pictures.__getitem__, max_new_tokens=12))
@@ -53,7 +53,7 @@ def test_a_missing_folder_is_no_hub_name(name):
 
 def test_a_hub_name_stays_one():
     assert model_folder("owner/name") is None
-    assert fingerprint("owner/name") == "owner/name"
+    assert model_fingerprint("owner/name") == "owner/name"
 
 
 def test_a_folder_without_a_configuration_is_told(tmp_path):
@@ -97,9 +97,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_a_changed_file_changes_the_fingerprint(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    first = fingerprint(str(tmp_path))
+    first = model_fingerprint(str(tmp_path))
     (tmp_path / "config.json").write_text("{ }")
-    assert fingerprint(str(tmp_path)) != first
+    assert model_fingerprint(str(tmp_path)) != first
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path):

@@ -21,6 +21,7 @@ from mia_cli.report import svg as figures
 from mia_cli.report import write_report
 from mia_cli.report.collect import curves
 from mia_cli.report.notes import short_notes
+from mia_cli.report.page import passing
 from mia_select.evaluation.accuracy import predict, summarize
 from mia_select.rules.calibration import BucketThreshold
 from mia_select.selection.funnel import Selection
@@ -177,7 +178,7 @@ def test_maps_of_pictures_with_more_cells_are_compared_by_area():
 def test_funnel_and_histogram_tell_the_counts(run_dir):
     text, _ = page(run_dir)
     assert "sequence 2: 1 right and 3 wrong answers, threshold 0.80" in text
-    assert "3 of 3 wrong answers lie below 0.80" in text
+    assert "3 of 3 wrong answers lie at or below 0.80" in text
     assert "1 could not be measured" in text
     assert "answered wrongly" in text
 
@@ -215,6 +216,13 @@ def test_bars_are_as_high_as_their_counts():
     full = figures.HEIGHT - figures.TOP - figures.BOTTOM
     assert bars(figure, "right") == pytest.approx([full / 4, full / 4], abs=0.06)
     assert bars(figure, "wrong") == pytest.approx([full * 3 / 4], abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("format_", "text"), [("sequence", "1 of 1 wrong answers lie at or"), ("grid", "0 of 1 wrong answers lie")]
+)
+def test_a_ratio_at_the_threshold_is_counted_as_the_rule_counts_it(format_, text):
+    assert passing((format_, 2), [0.7], 0.7) == f"{text} below 0.70"
 
 
 def test_the_threshold_stands_at_its_place():

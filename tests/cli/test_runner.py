@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mia_augment.errors import DataError
 from mia_augment.storage.files import Manifest, write_manifest
+from mia_cli.inspection.status import read_status
 from mia_cli.runner import Runner, Stage, changes, exclusive, read_states
 from mia_cli.terminal.display import Display, duration
-from mia_cli.terminal.status import read_status
 from rich.console import Console
 
 

@@ -51,7 +51,7 @@ def test_an_interrupted_command_says_that_it_can_go_on(mia, monkeypatch, tmp_pat
         raise KeyboardInterrupt
 
     (tmp_path / "stages.json").write_text("{}")
-    monkeypatch.setattr("mia_cli.terminal.status.read_states", interrupted)
+    monkeypatch.setattr("mia_cli.inspection.status.read_states", interrupted)
     result = mia("status", tmp_path)
     assert result.exit_code == 130
     assert "the same command continues" in result.stderr
@@ -59,7 +59,7 @@ def test_an_interrupted_command_says_that_it_can_go_on(mia, monkeypatch, tmp_pat
 
 def test_a_mistake_of_ours_keeps_its_traceback(mia, monkeypatch, tmp_path):
     (tmp_path / "stages.json").write_text("{}")
-    monkeypatch.setattr("mia_cli.terminal.status.read_states", lambda _: 1 / 0)
+    monkeypatch.setattr("mia_cli.inspection.status.read_states", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         mia("status", tmp_path)
 
@@ -94,7 +94,7 @@ def test_a_fault_of_our_own_keeps_its_traceback_and_says_how_to_report_it(mia, m
     def broken(folder):
         raise TypeError("a fault")
 
-    monkeypatch.setattr("mia_cli.terminal.status.read_status", broken)
+    monkeypatch.setattr("mia_cli.inspection.status.read_status", broken)
     (tmp_path / "stages.json").write_text("{}")
     with pytest.raises(TypeError, match="a fault") as caught:
         mia("status", tmp_path)
@@ -105,7 +105,7 @@ def test_running_out_of_memory_is_a_message(mia, monkeypatch, tmp_path):
     def hungry(folder):
         raise MemoryError
 
-    monkeypatch.setattr("mia_cli.terminal.status.read_status", hungry)
+    monkeypatch.setattr("mia_cli.inspection.status.read_status", hungry)
     (tmp_path / "stages.json").write_text("{}")
     result = mia("status", tmp_path)
     assert result.exit_code == 2

@@ -10,9 +10,9 @@ import pytest
 from click.testing import Result
 from mia_augment.records import Sample
 from mia_augment.storage.files import read_jsonl
-from mia_cli.ablate import MoreFolders, _more_stages
 from mia_cli.config.schema import load_config
 from mia_cli.drawn.quickstart import prepare
+from mia_cli.experiments.ablate import MoreFolders, _more_stages
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import stages
 from mia_cli.runner import Runner

@@ -11,7 +11,7 @@ from mia_attention.readouts import MEANING, ReadoutName
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 _SIGMAS = {

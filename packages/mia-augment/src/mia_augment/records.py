@@ -23,7 +23,7 @@ Readout = int | list[int] | Annotated[str, StringConstraints(pattern=r"^[a-z][a-
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Region(Record):

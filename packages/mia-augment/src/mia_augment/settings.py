@@ -17,7 +17,7 @@ MAX_PILLOW_PIXELS = 178_956_970
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
 
 def _listed(value: Any) -> Any:

@@ -14,6 +14,7 @@ from mia_augment.images import open_picture
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
+    Progress,
     check_whole,
     content_hash,
     image_folders,
@@ -37,7 +38,6 @@ from mia_cli.answering import Answer, answer_all
 from mia_cli.config.schema import EvaluateSettings
 from mia_cli.loading.load import SharedModel, load
 from mia_cli.runner import Key, made_from
-from mia_cli.terminal.display import Report
 
 SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
@@ -71,7 +71,7 @@ def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, out
 
 
 def evaluate_samples(
-    folder_in: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings, *, progress: Report
+    folder_in: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings, *, progress: Progress
 ) -> Manifest:
     """Ask the model, and the trained one, every sample of a folder; writes `evaluation.json`, `predictions.jsonl`,
     `skipped.jsonl` (samples whose pictures or prompt cannot be used, and why) and a manifest.
@@ -117,7 +117,7 @@ def _evaluate(
     settings: EvaluateSettings,
     key: Key,
     planned: Manifest,
-    progress: Report,
+    progress: Progress,
 ) -> Manifest:
     """The work itself; the folder is this process's."""
     started = time.monotonic()
@@ -171,7 +171,7 @@ def _predictions(
     out: Path,
     settings: EvaluateSettings,
     key: Key,
-    progress: Report,
+    progress: Progress,
 ) -> tuple[list[Prediction], list[Skipped]]:
     """What both models say to every sample, and whether it is right; and the samples that either could not be asked."""
     count = len(samples)

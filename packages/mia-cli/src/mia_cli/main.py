@@ -12,14 +12,31 @@ from typing import Any
 import click
 
 from mia_cli import __version__
-from mia_cli.commands import exchange, look, run, single_stages
+from mia_cli.commands.exchange import export_command, import_command
+from mia_cli.commands.look import completion_command, doctor_command, inspect_command
+from mia_cli.commands.run import (
+    ablate_command,
+    diagnose_command,
+    embedded_command,
+    init_command,
+    quickstart_command,
+    report_command,
+    run_command,
+    status_command,
+)
+from mia_cli.commands.single_stages import augment_command, evaluate_command, score_command, select_command, train_command
 
+COMMANDS: tuple[click.Command, ...] = (
+    quickstart_command, run_command, diagnose_command, ablate_command, init_command, status_command, report_command,
+    embedded_command, augment_command, score_command, select_command, train_command, evaluate_command, import_command,
+    export_command, inspect_command, doctor_command, completion_command,
+)  # fmt: skip
 BAD_INPUT = 2
-REPORT = "This is a fault in mia, not in your input: please report it with the lines above and the command."
+FAULT_NOTE = "This is a fault in mia, not in your input: please report it with the lines above and the command."
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-class Failure(click.ClickException):
+class UserError(click.ClickException):
     """A message for the user, whole, on standard error."""
 
     exit_code = BAD_INPUT
@@ -30,7 +47,7 @@ class Failure(click.ClickException):
         click.echo("\n".join([first, *(f"       {line}" for line in rest)]), file=file, err=True)
 
 
-class Interrupted(Failure):
+class Interrupted(UserError):
     exit_code = 130
 
 
@@ -47,9 +64,9 @@ class Mia(click.Group):
         except BrokenPipeError:  # the reader of our output has gone: click ends quietly
             raise
         except OSError as error:
-            raise Failure(_of_system(error)) from error
+            raise UserError(_of_system(error)) from error
         except MemoryError as error:
-            raise Failure(f"not enough memory: {error or 'nothing more to say'}; close other programs, or give less at once: "
+            raise UserError(f"not enough memory: {error or 'nothing more to say'}; close other programs, or give less at once: "
                           "smaller batches, fewer workers") from error  # fmt: skip
         except Exception as error:
             raise _as_failure(error) from error
@@ -63,8 +80,8 @@ def _as_failure(error: Exception) -> Exception:
     from mia_augment import MiaError
 
     if isinstance(error, MiaError):
-        return Failure(str(error))
-    error.add_note(REPORT)
+        return UserError(str(error))
+    error.add_note(FAULT_NOTE)
     return error
 
 
@@ -87,9 +104,8 @@ def main(verbose: bool) -> None:
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself: every line would come twice
 
 
-for module in (run, single_stages, exchange, look):
-    for command in module.COMMANDS:
-        main.add_command(command)
+for command in COMMANDS:
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

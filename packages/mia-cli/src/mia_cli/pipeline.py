@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mia_augment import AugmentSettings, ConfigError, FormatName
 from mia_augment.contents import pictures_digest
-from mia_augment.storage import MANIFEST, content_hash, write_json
+from mia_augment.storage import MANIFEST, Progress, content_hash, write_json
 from mia_dpo_train import check_environment
 
 from mia_cli import __version__
@@ -17,7 +17,7 @@ from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import CONFIG, REPORT, Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.runner import Key, Runner, Stage, digest, exclusive, made_from
-from mia_cli.terminal.display import Display, Report
+from mia_cli.terminal.display import Display
 
 
 def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code: bool = False) -> Runner:
@@ -103,7 +103,7 @@ def augment_stage(config: PipelineConfig, out: Path, part: Literal["train", "hel
         raise ConfigError("data.source is not set")
     image_root = root or (source if source.is_dir() else source.parent)
 
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_augment import augment_dataset
 
         return augment_dataset(source, image_root, out, settings, workers=data.workers, progress=progress, **options).counts
@@ -118,7 +118,7 @@ def augment_stage(config: PipelineConfig, out: Path, part: Literal["train", "hel
 def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, name: str = "score") -> Stage:
     """Ask the model the samples of `folders.samples`, and see where it looks."""
 
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_attention import score_samples
 
         model, processor = shared.get()
@@ -139,7 +139,7 @@ def score_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
 
 
 def _select(config: PipelineConfig, folders: Folders) -> Stage:
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_select import select_pairs
 
         return select_pairs(folders.scored, folders.pairs, config.select, progress=progress).counts
@@ -165,7 +165,7 @@ def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) ->
             "version": __version__,
         }
 
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_cli.attention_maps import make_maps
         from mia_cli.report.gallery import examples
 
@@ -179,7 +179,7 @@ def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) ->
 def train_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, name: str = "train") -> Stage:
     """Train on the pairs of `folders.pairs`."""
 
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_dpo_train import train_pairs
 
         model, processor = shared.get()
@@ -207,7 +207,7 @@ def train_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, n
 def evaluate_stage(config: PipelineConfig, folders: Folders, shared: SharedModel, name: str = "evaluate") -> Stage:
     """Ask base and trained model the held-out samples."""
 
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_cli.evaluate import evaluate_samples, trained_weights
 
         weights = trained_weights(folders.trained)
@@ -225,7 +225,7 @@ def evaluate_stage(config: PipelineConfig, folders: Folders, shared: SharedModel
 def _report(config: PipelineConfig, folders: Folders) -> Stage:
     output = config.run_dir / REPORT
 
-    def make(progress: Report) -> dict[str, int]:
+    def make(progress: Progress) -> dict[str, int]:
         from mia_cli.report import write_report
 
         return {"bytes": write_report(config.run_dir, output, config.report, progress=progress)}

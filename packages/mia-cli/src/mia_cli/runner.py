@@ -16,10 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment import DataError
-from mia_augment.storage import MANIFEST, content_hash, only_writer, read_manifest, read_record, what_is_missing, write_json
+from mia_augment.storage import (
+    MANIFEST,
+    Progress,
+    content_hash,
+    only_writer,
+    read_manifest,
+    read_record,
+    what_is_missing,
+    write_json,
+)
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from mia_cli.terminal.display import Display, Report, counts_line, duration
+from mia_cli.terminal.display import Display, counts_line, duration
 
 STATE = "stages.json"
 SHOWN_CHANGES = 3
@@ -50,7 +59,7 @@ class Stage:
     """File that a finished stage has: its manifest or its result."""
     key: Callable[[], Key]
     """Asked when the stages before it are done."""
-    make: Callable[[Report], dict[str, int]]
+    make: Callable[[Progress], dict[str, int]]
     """Makes the files, resuming where it was stopped; returns the counts to show."""
     watches_its_inputs: bool = False
     """It looks at its inputs itself (many files); it is always called and returns at once when they are unchanged."""

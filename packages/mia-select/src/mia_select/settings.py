@@ -14,7 +14,7 @@ BalanceKey = Literal["format", "parts", "target"]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 _TABLES = {

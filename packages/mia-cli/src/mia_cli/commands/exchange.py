@@ -10,11 +10,11 @@ import click
 from mia_cli.commands.paths import READ, READ_FOLDER, WRITE, WRITE_FOLDER
 from mia_cli.commands.single_stages import done, need_stage
 
-LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
+EXPORT_LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
 """What can be written."""
-SOURCES = ["auto", *LAYOUTS, "rlaif-v", "mmpr"]
+IMPORT_LAYOUTS = ["auto", *EXPORT_LAYOUTS, "rlaif-v", "mmpr"]
 """What can be read."""
-SHOWN = 12
+REASONS_SHOWN = 12
 """Kinds of reasons on the screen; `skipped.jsonl` has every row."""
 
 
@@ -25,13 +25,13 @@ SHOWN = 12
     "layout",
     default="auto",
     show_default=True,
-    type=click.Choice(SOURCES),
+    type=click.Choice(IMPORT_LAYOUTS),
     help="auto: by each row's columns.",
 )
 @click.option("--image-root", type=READ_FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
 @click.option("--drop-system", is_flag=True, help="Leave out system messages instead of the rows that have one.")
 @click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to make; `mia train --pairs` takes it.")
-def import_(file: Path, layout: str, image_root: Path | None, drop_system: bool, out: Path) -> None:
+def import_command(file: Path, layout: str, image_root: Path | None, drop_system: bool, out: Path) -> None:
     """Preference pairs of other tools -> a folder to train on, and why each other row was left out."""
     from mia_select.importing import import_folder
 
@@ -42,15 +42,15 @@ def import_(file: Path, layout: str, image_root: Path | None, drop_system: bool,
         manifest = import_folder(file, out, layout, image_root=image_root, drop_system=drop_system, progress=progress)
     done(display, "import", manifest.counts, out)
     reasons = {name.removeprefix("skipped/"): n for name, n in manifest.counts.items() if name.startswith("skipped/")}
-    for reason, count in list(reasons.items())[:SHOWN]:
+    for reason, count in list(reasons.items())[:REASONS_SHOWN]:
         display.say("import", f"{count} rows left out: {reason}", "yellow")
     if reasons:
         display.say("import", f"which and why: {out / 'skipped.jsonl'}")
 
 
-@click.command()
+@click.command("export")
 @click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select` or `mia import`.")
-@click.option("--format", "layout", type=click.Choice(LAYOUTS), help="Whose format to write.")
+@click.option("--format", "layout", type=click.Choice(EXPORT_LAYOUTS), help="Whose format to write.")
 @click.option("--model", help="With --merged: the model that was trained.")
 @click.option("--adapter", type=READ_FOLDER, help="With --merged: its adapter.")
 @click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")
@@ -62,7 +62,7 @@ def import_(file: Path, layout: str, image_root: Path | None, drop_system: bool,
     help="Name the pictures where they lie, or copy them beside the file (parquet holds them anyway).",
 )
 @click.option("--out", type=WRITE, required=True)
-def export(
+def export_command(
     pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path
 ) -> None:
     """Pairs for other trainers, or the aligned model as one folder."""
@@ -95,6 +95,3 @@ def export(
     need_stage(pairs, "pairs.jsonl", "mia select")
     file = export_pairs(pairs, layout, out, images=images)
     display.say("export", f"{layout} -> {file}", "green")
-
-
-COMMANDS = (import_, export)

@@ -12,14 +12,14 @@ from mia_cli.commands.paths import READ
 SHELLS = ["bash", "zsh", "fish"]
 
 
-@click.command()
+@click.command("inspect")
 @click.argument("run_dir", type=READ)
 @click.argument("record_id")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
+def inspect_command(run_dir: Path, record_id: str, as_json: bool) -> None:
     """One record through all stages: RECORD_ID is a source row's, a sample's or a pair's id."""
     from mia_cli.commands.run import run_folder
-    from mia_cli.inspection import inspect_record
+    from mia_cli.inspection.one_record import inspect_record
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import show_record
 
@@ -30,29 +30,29 @@ def inspect(run_dir: Path, record_id: str, as_json: bool) -> None:
         show_record(found, stdout())
 
 
-@click.command()
+@click.command("doctor")
 @click.argument("directory", type=READ, default=Path())
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.pass_context
-def doctor(context: click.Context, directory: Path, as_json: bool) -> None:
+def doctor_command(context: click.Context, directory: Path, as_json: bool) -> None:
     """What is installed, which devices there are, which extras are missing. Exit code 1 if something needed is missing."""
-    from mia_cli.doctor import examine
+    from mia_cli.inspection.doctor import examine
     from mia_cli.terminal.display import print_json, stdout
-    from mia_cli.terminal.result_tables import findings_table
+    from mia_cli.terminal.result_tables import checks_table
 
-    findings = examine(directory)
+    checks = examine(directory)
     if as_json:
-        print_json([finding.model_dump() for finding in findings])
+        print_json([check.model_dump() for check in checks])
     else:
-        stdout().print(findings_table(findings))
-    if any(finding.state == "missing" for finding in findings):
+        stdout().print(checks_table(checks))
+    if any(check.state == "missing" for check in checks):
         context.exit(1)
 
 
-@click.command()
+@click.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @click.pass_context
-def completion(context: click.Context, shell: str | None) -> None:
+def completion_command(context: click.Context, shell: str | None) -> None:
     """Print what makes the shell complete `mia` commands: `eval "$(mia completion bash)"`."""
     from click.shell_completion import get_completion_class
 
@@ -61,6 +61,3 @@ def completion(context: click.Context, shell: str | None) -> None:
     if kind is None:  # click knows all three
         raise click.UsageError(f"no completion for {name}")
     click.echo(kind(context.find_root().command, {}, "mia", "_MIA_COMPLETE").source())
-
-
-COMMANDS: tuple[click.Command, ...] = (inspect, doctor, completion)

@@ -11,7 +11,7 @@ import click
 from mia_augment import ConfigError
 
 
-class Place(click.Path):
+class ReadPath(click.Path):
     """A path to read: its name is one that files can have. Whether something is there, the command says."""
 
     def __init__(self, **kinds: Any) -> None:
@@ -19,7 +19,7 @@ class Place(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(os.fspath(value))
-        problem = unusable(path) or self.problem(path)
+        problem = unusable_name(path) or self.problem(path)
         if problem:
             raise ConfigError(f"{path}: {problem}")
         return super().convert(value, param, ctx)
@@ -29,14 +29,14 @@ class Place(click.Path):
         return None
 
 
-class NewPlace(Place):
+class WritePath(ReadPath):
     """A path to write: it is a file or folder, or can be made."""
 
     def problem(self, path: Path) -> str | None:
         return unwritable(path)
 
 
-def unusable(path: Path) -> str | None:
+def unusable_name(path: Path) -> str | None:
     """Why no file can have this name, if so."""
     try:
         str(path).encode()
@@ -71,9 +71,9 @@ def unwritable(path: Path) -> str | None:
         return f"cannot be written: {folder}: {error.strerror or error}"
 
 
-READ_FOLDER = Place(file_okay=False)
-READ_FILE = Place(dir_okay=False)
-READ = Place()
-WRITE_FOLDER = NewPlace(file_okay=False)
-WRITE_FILE = NewPlace(dir_okay=False)
-WRITE = NewPlace()
+READ_FOLDER = ReadPath(file_okay=False)
+READ_FILE = ReadPath(dir_okay=False)
+READ = ReadPath()
+WRITE_FOLDER = WritePath(file_okay=False)
+WRITE_FILE = WritePath(dir_okay=False)
+WRITE = WritePath()

@@ -10,7 +10,7 @@ import click
 from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 
 
-@click.command()
+@click.command("quickstart")
 @click.argument("directory", type=WRITE_FOLDER, default=Path("mia-quickstart"))
 @click.option("--pictures", type=click.IntRange(10), default=800, show_default=True, help="Pictures to draw for training.")
 @click.option(
@@ -22,7 +22,7 @@ from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 @click.option("--seed", default=0, show_default=True)
 @click.option("--model", default="embedded", show_default=True, help="`embedded`, a folder, or a Hugging Face id.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
+def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
     """Everything with the embedded model: draw data, augment, score, select, train, evaluate, report.
 
     Takes a few minutes on two CPU cores and needs no network. A second call finds everything done.
@@ -41,11 +41,11 @@ def quickstart(directory: Path, as_json: bool, **options: Any) -> None:
     _show_results(config.run_dir, set(runner.made), as_json)
 
 
-@click.command()
+@click.command("run")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
+def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     """Run a pipeline.yaml: what is done and unchanged is skipped, what was interrupted goes on."""
     from mia_cli.config.schema import load_config
     from mia_cli.pipeline import run_pipeline
@@ -56,7 +56,7 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     _show_results(config.run_dir, set(runner.made), as_json)
 
 
-@click.command()
+@click.command("ablate")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each variant.")
 @click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: 3/4 of what the smallest gives]")
@@ -74,10 +74,12 @@ def run(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     help="Trainings at the same time, each with its share of the cores and its own copy of the model.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, jobs: int, as_json: bool) -> None:
+def ablate_command(
+    file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, jobs: int, as_json: bool
+) -> None:
     """Which parts of the method help your model? Trains and measures variants of a pipeline.yaml with equal pairs and steps."""
-    from mia_cli.ablate import run_ablation
     from mia_cli.config.schema import load_config
+    from mia_cli.experiments.ablate import run_ablation
     from mia_cli.terminal.display import Display, print_json, stdout
     from mia_cli.terminal.result_tables import show_ablation
 
@@ -89,19 +91,19 @@ def ablate(file: Path, seeds: int, pairs: int | None, more: int | None, variants
         show_ablation(result, stdout())
 
 
-@click.command()
+@click.command("diagnose")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
 @click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="How many to ask the model.")
 @click.option("--thorough", is_flag=True, help="Try value-weighted attention too: two thirds more time.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, as_json: bool) -> None:
+def diagnose_command(file: Path, samples: int, thorough: bool, trust_remote_code: bool, as_json: bool) -> None:
     """Is there anything to mend, does attention tell wrong answers from right ones, do the thresholds decide anything?
 
     Asks the model of a pipeline.yaml some hundred of its samples, before a day is spent on all of them.
     """
     from mia_cli.config.schema import load_config
-    from mia_cli.diagnose import run_diagnosis
+    from mia_cli.experiments.diagnose import run_diagnosis
     from mia_cli.terminal.diagnosis_tables import show_diagnosis
     from mia_cli.terminal.display import Display, print_json, stdout
 
@@ -112,12 +114,12 @@ def diagnose(file: Path, samples: int, thorough: bool, trust_remote_code: bool, 
         show_diagnosis(found, stdout())
 
 
-@click.command()
+@click.command("init")
 @click.argument("file", type=WRITE_FILE, default=Path("pipeline.yaml"))
 @click.option("--source", help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", help="Folder that the rows' pictures are relative to.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-def init(file: Path, source: str | None, image_root: str | None, force: bool) -> None:
+def init_command(file: Path, source: str | None, image_root: str | None, force: bool) -> None:
     """Write a pipeline.yaml with every setting, its default and what it means."""
     from mia_augment import ConfigError
     from mia_augment.storage import atomic_write, clear_left_overs_of
@@ -133,14 +135,14 @@ def init(file: Path, source: str | None, image_root: str | None, force: bool) ->
     click.echo(f"{file} written: set data.source, then `mia run {file}`")
 
 
-@click.command()
+@click.command("status")
 @click.argument("run_dir", type=READ)
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def status(run_dir: Path, as_json: bool) -> None:
+def status_command(run_dir: Path, as_json: bool) -> None:
     """Which stages of a run are done (RUN_DIR may also be its pipeline.yaml)."""
+    from mia_cli.inspection.status import read_status
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import status_table
-    from mia_cli.terminal.status import read_status
 
     stages = read_status(run_folder(run_dir))
     if as_json:
@@ -149,11 +151,11 @@ def status(run_dir: Path, as_json: bool) -> None:
         stdout().print(status_table(stages))
 
 
-@click.command()
+@click.command("report")
 @click.argument("run_dir", type=READ)
 @click.option("--out", type=WRITE_FILE, help="Where to write the page.  [default: report.html in the run directory]")
 @click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
-def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
+def report_command(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
     from mia_cli.config.schema import ReportSettings, build
     from mia_cli.layout import REPORT, saved_settings
@@ -172,19 +174,19 @@ def report(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     display.say("report", f"{size / 1e6:.1f} MB -> {target}", "green")
 
 
-@click.command()
+@click.command("embedded")
 @click.argument("directory", type=WRITE_FOLDER)
-def embedded(directory: Path) -> None:
+def embedded_command(directory: Path) -> None:
     """Write the embedded model as a plain Hugging Face folder."""
     import shutil
 
     from mia_augment import ConfigError
     from mia_augment.storage import naming
 
-    from mia_cli.config.schema import EMBEDDED
+    from mia_cli.config.schema import EMBEDDED_MODEL
     from mia_cli.loading.load import model_folder
 
-    source = model_folder(EMBEDDED)
+    source = model_folder(EMBEDDED_MODEL)
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory}: expected a new or empty folder, there are files in it")
     if source is None:  # `embedded` always has a folder
@@ -229,6 +231,3 @@ def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:
         print_json(results(run_dir))
     else:
         show_results(run_dir, made, stdout())
-
-
-COMMANDS = (quickstart, run, diagnose, ablate, init, status, report, embedded)

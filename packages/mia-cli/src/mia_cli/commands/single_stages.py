@@ -61,7 +61,7 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
     return build(kind, options, base)
 
 
-@click.command()
+@click.command("augment")
 @click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
 @_OUT
@@ -71,7 +71,7 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
 @click.option("--per-bucket", type=click.IntRange(1), help="Exactly so many samples for each format and number of images.")
 @_config("augment")
-def augment(
+def augment_command(
     source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
     per_bucket: int | None, config: Path | None,
 ) -> None:  # fmt: skip
@@ -90,7 +90,7 @@ def augment(
     done(display, "augment", manifest.counts, out)
 
 
-@click.command()
+@click.command("score")
 @click.option("--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment`.")
 @_model_options
 @QUANTIZATION
@@ -103,7 +103,7 @@ def augment(
 )
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each other part alone.")
 @_config("score")
-def score(
+def score_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
     layer: str | None, config: Path | None, **options: Any,
 ) -> None:  # fmt: skip
@@ -126,11 +126,11 @@ def score(
     done(display, "score", manifest.counts, out)
 
 
-@click.command()
+@click.command("select")
 @click.option("--scored", type=READ_FOLDER, required=True, help="Folder of `mia score`.")
 @_OUT
 @_config("select")
-def select(scored: Path, out: Path, config: Path | None) -> None:
+def select_command(scored: Path, out: Path, config: Path | None) -> None:
     """Scored samples -> preference pairs, and why each other one was dropped."""
     from mia_select import SelectSettings, select_pairs
 
@@ -144,12 +144,14 @@ def select(scored: Path, out: Path, config: Path | None) -> None:
     done(display, "select", manifest.counts, out)
 
 
-@click.command()
+@click.command("train")
 @click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select` or `mia import`.")
 @_model_options
 @_OUT
 @_config("train")
-def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None) -> None:
+def train_command(
+    pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None
+) -> None:
     """DPO on the pairs; writes a PEFT adapter."""
     from mia_augment import PreferencePair
     from mia_dpo_train import TrainSettings, check_environment, train_pairs
@@ -166,7 +168,7 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
     done(display, "train", manifest.counts, out)
 
 
-@click.command()
+@click.command("evaluate")
 @click.option(
     "--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw."
 )
@@ -182,7 +184,7 @@ def train(pairs: Path, model: str, dtype: str, device: str, trust_remote_code: b
     help="Questions with options: the likeliest one counts, or the one its answer names.  [default: likelihood]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
-def evaluate(
+def evaluate_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, adapter: Path | None,
     out: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
@@ -227,6 +229,3 @@ def done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:
     from mia_cli.terminal.display import counts_line
 
     display.say(name, f"{counts_line(counts)} -> {out}", "green")
-
-
-COMMANDS = (augment, score, select, train, evaluate)

@@ -1,1 +1,1 @@
-"""TODO mia_cli.config.schema"""
+"""The settings of a run: what they are, reading and writing them as YAML, and what is wrong with a file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
@@ -22,27 +21,8 @@ HEADER = """\
 
 
 def documentation(kind: type[BaseModel]) -> dict[str, str]:
-    """Field name -> what it means, from the field's description or the string that stands below it."""
-    texts: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if issubclass(base, BaseModel) and base is not BaseModel and base.__module__ != "pydantic.main":
-            texts |= _strings_below(base)
-    described = {name: field.description for name, field in kind.model_fields.items() if field.description}
-    return texts | described
-
-
-def _strings_below(kind: type[BaseModel]) -> dict[str, str]:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except OSError:  # made of a table, which holds its descriptions
-        return {}
-    assert isinstance(tree, ast.ClassDef)
-    texts = {}
-    for field, text in zip(tree.body, tree.body[1:], strict=False):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                texts[name] = " ".join(meaning.split())
-    return texts
+    """Field name -> what it means: the string below the field, on one line."""
+    return {name: " ".join(field.description.split()) for name, field in kind.model_fields.items() if field.description}
 
 
 def commented_yaml(values: dict[str, Any]) -> str:

@@ -15,17 +15,18 @@ from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mia_cli.config.yaml_errors import explain
+from mia_cli.config.renamed_keys import with_present_names
+from mia_cli.config.yaml_errors import child, explain
 from mia_cli.config.yaml_files import read_yaml
 
-EMBEDDED = "embedded"
+EMBEDDED_MODEL = "embedded"
 """Name of the model that ships with this package."""
 
 SettingsT = typing.TypeVar("SettingsT", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DataSettings(Settings):
@@ -44,7 +45,7 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """The model to be aligned."""
 
-    name: str = EMBEDDED
+    name: str = EMBEDDED_MODEL
     """`embedded`, a folder, or a Hugging Face id."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: float32 on a CPU and for the embedded model, bfloat16 elsewhere."""
@@ -178,7 +179,7 @@ def real_path(path: Path) -> Path:
 
 
 def _is_folder(name: str, local: Path) -> bool:
-    return name != EMBEDDED and (local.is_dir() or name.startswith((".", "/", "~")))
+    return name != EMBEDDED_MODEL and (local.is_dir() or name.startswith((".", "/", "~")))
 
 
 def load_config(path: Path) -> PipelineConfig:
@@ -207,6 +208,8 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> Sett
     prefix: tuple[str, ...] = ()
     if section is not None and (section in value or "run_dir" in value):
         prefix, value = (section,), value.get(section) or {}
+    inner = child(node, section) if prefix else (None, node)
+    value = with_present_names(value, inner and inner[1], (section,) if section else (), path)
     try:
         return kind.model_validate(value)
     except ValidationError as error:

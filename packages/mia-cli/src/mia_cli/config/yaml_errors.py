@@ -14,14 +14,14 @@ from rapidfuzz import fuzz, process
 SIMILAR = 50
 """Least similarity (0..100) at which a known key is suggested."""
 
-LONGEST = 200
+VALUE_WIDTH = 200
 """Characters of a value that are shown."""
 
-Place = tuple[Any, ...]
+KeyPath = tuple[Any, ...]
 """Keys that lead to a value, from the outermost."""
 
 
-def explain(error: ValidationError, kind: type[BaseModel], prefix: Place, node: Any, path: Path) -> str:
+def explain(error: ValidationError, kind: type[BaseModel], prefix: KeyPath, node: Any, path: Path) -> str:
     """One line for each problem: file, line, key, what was expected and what was found.
 
     Args:
@@ -45,7 +45,7 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: Place, node: 
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= VALUE_WIDTH else f"{text[:VALUE_WIDTH]} ..."
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -56,14 +56,14 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-def _unknown_key(kind: type[BaseModel], place: Place, inner: Place) -> str:
+def _unknown_key(kind: type[BaseModel], place: KeyPath, inner: KeyPath) -> str:
     known = sorted(_keys_at(kind, inner[:-1]))
     nearest = process.extractOne(str(place[-1]), known, scorer=fuzz.ratio)
     hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[1] >= SIMILAR else ""
     return f"unknown key {'.'.join(map(str, place))!r}{hint} (known here: {', '.join(known)})"
 
 
-def _keys_at(kind: type[BaseModel], place: Place) -> set[str]:
+def _keys_at(kind: type[BaseModel], place: KeyPath) -> set[str]:
     """Keys that settings of this kind know at a place inside them."""
     kinds = {kind}
     for name in place:
@@ -74,11 +74,11 @@ def _keys_at(kind: type[BaseModel], place: Place) -> set[str]:
     return {field for k in kinds for field in k.model_fields}
 
 
-def _in_file(node: Any, place: Place, problem: str) -> Place:
+def _in_file(node: Any, place: KeyPath, problem: str) -> KeyPath:
     """The place without the names of alternatives that the validator adds on the way."""
     found = []
     for index, key in enumerate(place):
-        inner = _child(node, key)
+        inner = child(node, key)
         missing = problem == "missing" and index == len(place) - 1
         if inner is not None or missing:
             found.append(key)
@@ -86,18 +86,18 @@ def _in_file(node: Any, place: Place, problem: str) -> Place:
     return tuple(found)
 
 
-def _line(node: Any, place: Place) -> int | None:
+def _line(node: Any, place: KeyPath) -> int | None:
     """Line of a key in the file, from 1; of the last key on the way where the path leads nowhere."""
     line = None
     for key in place:
-        inner = _child(node, key)
+        inner = child(node, key)
         if inner is None:
             break
         line, node = inner[0].start_mark.line + 1, inner[1]
     return line
 
 
-def _child(node: Any, key: Any) -> tuple[Any, Any] | None:
+def child(node: Any, key: Any) -> tuple[Any, Any] | None:
     """(key node, value node) of a mapping's key, or a list's entry."""
     if isinstance(node, yaml.MappingNode):
         return next(((k, v) for k, v in node.value if k.value == str(key)), None)

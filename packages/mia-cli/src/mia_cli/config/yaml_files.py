@@ -14,7 +14,7 @@ MAX_CHARACTERS = 1 << 20
 """Longest settings file."""
 MAX_DEPTH = 32
 """Most values within values; settings need five."""
-MAX_VALUES = 20_000
+MAX_YAML_VALUES = 20_000
 """Most values, those counted that `*alias` repeats."""
 
 _OPENS = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
@@ -67,8 +67,8 @@ def _check_size(text: str, path: Path) -> None:
             sizes[event.anchor or ""] = 1
         if len(around) > MAX_DEPTH:
             raise ConfigError(f"{path}, line {line}: expected at most {MAX_DEPTH} values within values")
-        if count > MAX_VALUES:
-            raise ConfigError(f"{path}, line {line}: expected at most {MAX_VALUES} values, aliases written out")
+        if count > MAX_YAML_VALUES:
+            raise ConfigError(f"{path}, line {line}: expected at most {MAX_YAML_VALUES} values, aliases written out")
 
 
 def _nodes(root: Any) -> Iterator[Any]:

@@ -1,1 +1,1 @@
-"""TODO mia_cli.drawn"""
+"""`mia quickstart`: drawn pictures with known answers, and the settings that suit the embedded model."""

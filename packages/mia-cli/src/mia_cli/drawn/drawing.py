@@ -59,7 +59,7 @@ _STENCIL = 96
 _TILTS = (-0.2, -0.1, 0.0, 0.1, 0.2)
 
 
-def answer(scene: Scene, attribute: str) -> str:
+def true_answer(scene: Scene, attribute: str) -> str:
     """Ground truth for `QUESTIONS[attribute]`, in the embedded model's own words."""
     return f"The {attribute} is {scene[attribute]}."
 
@@ -85,7 +85,7 @@ def random_scenes(rng: random.Random, split: Split) -> Iterator[Scene]:
         yield rng.choice(scenes(split))
 
 
-def draw(scene: Scene, rng: random.Random) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int, int]]]]:
+def draw_scene(scene: Scene, rng: random.Random) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int, int]]]]:
     """Draw a scene with random places, sizes, tilts and shades.
 
     Returns:

@@ -12,7 +12,7 @@ from mia_augment.storage import MANIFEST, Manifest, atomic_write, only_writer, r
 from mia_cli import __version__
 from mia_cli.drawn import drawing
 
-ROWS = "rows.json"
+ROWS_FILE = "rows.json"
 Questions = Literal["every", "one"]
 
 
@@ -59,12 +59,12 @@ def _draw(
         scene = rng.choice(drawing.scenes(split))
         name = f"pictures/{split}-{index:05}.png"
         with atomic_write(folder / name, "wb") as file:
-            drawing.draw(scene, rng)[0].save(file, format="PNG")
+            drawing.draw_scene(scene, rng)[0].save(file, format="PNG")
         asked = list(drawing.ATTRIBUTES) if questions == "every" else [rng.choice(list(drawing.ATTRIBUTES))]
         rows += [_row(f"{split}-{index:05}-{attribute}", name, scene, attribute) for attribute in asked]
         if progress is not None:
             progress(index + 1, pictures)
-    write_json(folder / ROWS, rows)
+    write_json(folder / ROWS_FILE, rows)
     manifest.counts = {"pictures": pictures, "rows": len(rows)}
     write_manifest(folder, manifest)
     return manifest
@@ -76,6 +76,6 @@ def _row(row_id: str, image: str, scene: drawing.Scene, attribute: str) -> dict[
         "image": image,
         "conversations": [
             {"from": "human", "value": f"<image>\n{drawing.QUESTIONS[attribute]}"},
-            {"from": "gpt", "value": drawing.answer(scene, attribute)},
+            {"from": "gpt", "value": drawing.true_answer(scene, attribute)},
         ],
     }

@@ -9,9 +9,9 @@ from typing import Any
 from mia_augment.storage import atomic_write, clear_left_overs_of
 
 from mia_cli.config.commented_yaml import commented_yaml
-from mia_cli.config.schema import EMBEDDED
+from mia_cli.config.schema import EMBEDDED_MODEL
 from mia_cli.drawn import drawing
-from mia_cli.drawn.drawn_data import ROWS, write_rows
+from mia_cli.drawn.drawn_data import ROWS_FILE, write_rows
 from mia_cli.terminal.display import Display, counts_line
 
 PIPELINE = "pipeline.yaml"
@@ -78,14 +78,14 @@ def _edited(path: Path) -> bool:
 
 def _yaml(per_bucket: int, seed: int, model: str, directory: Path) -> str:
     local = Path(model).expanduser()
-    name = str(local.resolve()) if model != EMBEDDED and local.is_dir() else model
+    name = str(local.resolve()) if model != EMBEDDED_MODEL and local.is_dir() else model
     settings = {
         **SETTINGS,
         "run_dir": "run",
         "seed": seed,
-        "data": {"source": f"data/train/{ROWS}"},
+        "data": {"source": f"data/train/{ROWS_FILE}"},
         "model": {"name": name},
-        "evaluate": {"source": f"data/test/{ROWS}", "per_bucket": per_bucket, **SETTINGS["evaluate"]},
+        "evaluate": {"source": f"data/test/{ROWS_FILE}", "per_bucket": per_bucket, **SETTINGS["evaluate"]},
     }
     head = f"# Written by `mia quickstart {shlex.quote(str(directory))}`: change what you like and call it again.\n"
     return head + commented_yaml(settings)

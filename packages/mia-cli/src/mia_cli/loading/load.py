@@ -12,9 +12,9 @@ from typing import Any
 from mia_augment import DataError, MiaError, ModelError
 from mia_augment.storage import content_hash, read_json
 
-from mia_cli.config.schema import EMBEDDED, ModelSettings, home
+from mia_cli.config.schema import EMBEDDED_MODEL, ModelSettings, home
 from mia_cli.loading.hub import only_stored
-from mia_cli.loading.template_check import check_template
+from mia_cli.loading.template_check import check_chat_template
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded"
 LARGE_FILE = 64 << 20
@@ -22,7 +22,7 @@ LARGE_FILE = 64 << 20
 
 def model_folder(name: str) -> Path | None:
     """Folder of a model on this machine; None: `name` is a Hugging Face id."""
-    if name == EMBEDDED:
+    if name == EMBEDDED_MODEL:
         if not (EMBEDDED_FOLDER / "config.json").is_file():
             raise ModelError(f"the embedded model is missing from {EMBEDDED_FOLDER}; reinstall mia-cli")
         return EMBEDDED_FOLDER
@@ -36,7 +36,7 @@ def model_folder(name: str) -> Path | None:
     return None
 
 
-def fingerprint(name: str) -> str:
+def model_fingerprint(name: str) -> str:
     """Tells one model from another: its name and a hash of its folder (of the weights: sizes and times, beyond 64 MB)."""
     folder = model_folder(name)
     if folder is None:
@@ -47,7 +47,7 @@ def fingerprint(name: str) -> str:
         large = stat.st_size > LARGE_FILE
         state = f"{stat.st_size} {stat.st_mtime_ns}" if large else content_hash(file)
         digest.update(f"{file.name} {state}\n".encode())
-    return f"{EMBEDDED if name == EMBEDDED else folder.resolve().name} {digest.hexdigest()[:16]}"
+    return f"{EMBEDDED_MODEL if name == EMBEDDED_MODEL else folder.resolve().name} {digest.hexdigest()[:16]}"
 
 
 def load(
@@ -80,7 +80,7 @@ def load(
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     place = _device(device)
-    exact = place.type == "cpu" or name == EMBEDDED
+    exact = place.type == "cpu" or name == EMBEDDED_MODEL
     kind = getattr(torch, dtype) if dtype != "auto" else torch.float32 if exact else torch.bfloat16
     try:
         quantized = _in_four_bits(where, kind, place, options) if quantization == "4bit" else {}
@@ -96,7 +96,7 @@ def load(
         if getattr(processor, part, None) is None:
             raise ModelError(f"model {name}: its processor ({type(processor).__name__}) has no {part.replace('_', ' ')}; "
                              "expected the checkpoint of a vision-language model with its processor files")  # fmt: skip
-    check_template(processor, name)
+    check_chat_template(processor, name)
     return (model if quantized else model.to(place)).eval(), processor
 
 
@@ -177,7 +177,7 @@ class SharedModel:
     def id(self) -> str:
         """Tells this model from another, without loading it."""
         if self._id is None:
-            parts = [fingerprint(self.settings.name), self.settings.dtype]
+            parts = [model_fingerprint(self.settings.name), self.settings.dtype]
             self._id = " ".join(parts + [self.settings.quantization] * (self.settings.quantization != "none"))
         return self._id
 

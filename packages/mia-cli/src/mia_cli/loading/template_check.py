@@ -17,7 +17,7 @@ SECONDS = 10.0
 """Longest time that rendering a question may take; templates take a thousandth of a second."""
 MEMORY = 1 << 30
 """Most memory, in bytes, that rendering a question may take besides."""
-LONGEST = 100_000
+MAX_RENDERED = 100_000
 """Most characters of a rendered question."""
 QUESTION = f"Image1:{IMAGE}\nImage2:{IMAGE}\nWhich color?"
 
@@ -26,7 +26,7 @@ class _OutOfTime(BaseException):
     """No `Exception`, so that nothing on the way takes it for an error of the template and tries again."""
 
 
-def check_template(processor: Any, name: str) -> None:
+def check_chat_template(processor: Any, name: str) -> None:
     """Render a question about two pictures with the chat template, if there is one.
 
     Raises:
@@ -47,7 +47,7 @@ def check_template(processor: Any, name: str) -> None:
     except Exception as error:  # jinja's errors, and any other that an expression in it raises
         said = " ".join(str(error).split())[:300]
         raise ModelError(f"model {name}: its chat template is broken: {type(error).__name__}: {said}; {advice}") from error
-    if len(rendered) > LONGEST:
+    if len(rendered) > MAX_RENDERED:
         raise ModelError(f"model {name}: its chat template makes {len(rendered)} characters of a short question; {advice}")
 
 

@@ -18,7 +18,7 @@ GROUPS = {MULTI: "several images", **{name: row.plural for name, row in FORMATS.
 """Columns in their order."""
 
 
-def section(run_dir: Path) -> dict[str, Any]:
+def ablation_content(run_dir: Path) -> dict[str, Any]:
     """What the page shows of an ablation; nothing where there is none.
 
     Raises:

@@ -12,7 +12,7 @@ from mia_select.evaluation import MULTI, Accuracy, Evaluation, Mistake, Row
 from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.report import svg as figures
 
-MISTAKES: dict[Mistake, str] = {
+MISTAKE_WORDS: dict[Mistake, str] = {
     "other_image": "another picture's answer",
     "mixed": "mixed from several",
     "malformed": "malformed",
@@ -20,10 +20,10 @@ MISTAKES: dict[Mistake, str] = {
 }
 
 
-def label(row: Row) -> str:
+def row_label(row: Row) -> str:
     """Name of a line: ``sequence 3``, ``sequence, all``, ``several images``, ``single``.
 
-    >>> label(Row.model_construct(name="multi_image", format=None, parts=None))
+    >>> row_label(Row.model_construct(name="multi_image", format=None, parts=None))
     'several images, all'
     """
     if row.name == MULTI:
@@ -50,7 +50,7 @@ def shown_rows(evaluation: Evaluation) -> list[Row]:
     return [row for row in evaluation.rows if "/" not in row.name or members.get(row.name.split("/")[0], 0) > 1]
 
 
-def section(folder: Path) -> dict[str, Any]:
+def accuracy_content(folder: Path) -> dict[str, Any]:
     """What the page shows of an evaluation; nothing where there is none."""
     if not (folder / EVALUATION).is_file():
         return {"accuracy": [], "anatomy": None, "flattered": None}
@@ -84,7 +84,7 @@ def _fact(row: Row, words: str, flattered: str | None) -> dict[str, str]:
 def _line(row: Row, bound: float) -> dict[str, Any]:
     difference = row.difference
     return {
-        "label": label(row),
+        "label": row_label(row),
         "pooled": row.parts is None or row.name == "single",
         "n": row.before.n,
         "before": _parts(row.before),
@@ -113,15 +113,15 @@ def _split(text: str) -> dict[str, str]:
 def _anatomy(rows: list[Row]) -> dict[str, Any]:
     """Kinds of mistakes that occurred, before and after."""
     kinds = [
-        kind for kind in MISTAKES if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)
+        kind for kind in MISTAKE_WORDS if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)
     ]
     lines = []
     for row in rows:
         after = row.mistakes_after
         cells = [f"{row.mistakes_before[kind]} → {after[kind]}" if after else str(row.mistakes_before[kind]) for kind in kinds]
-        lines.append([label(row), *cells])
+        lines.append([row_label(row), *cells])
     return {
-        "columns": ["format", *(MISTAKES[kind] for kind in kinds)],
+        "columns": ["format", *(MISTAKE_WORDS[kind] for kind in kinds)],
         "rows": lines if kinds else [],
         "after": any(row.mistakes_after for row in rows),
     }

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mia_augment import FORMATS, Bucket, DataError, ScoredSample, same_answer
 from mia_augment.storage import Manifest, read_jsonl, read_lines, read_manifest
 from mia_select import read_selection
+from mia_select.rules import Ratios
 from pydantic_core import from_json
 
 from mia_cli.layout import Folders
 
-RULES = {
+RULE_WORDS = {
     "format": "of a wanted format",
     "answer_too_long": "true answer short enough",
     "no_confusion": "with another picture's answer",
@@ -35,16 +36,14 @@ RULES = {
 
 
 @dataclass
-class Ratios:
-    """Attention ratios of one bucket, apart for right and wrong answers."""
+class MeasuredRatios(Ratios):
+    """Attention ratios of one bucket, and how many samples have none."""
 
-    right: list[float] = field(default_factory=list)
-    wrong: list[float] = field(default_factory=list)
     unmeasured: int = 0
 
 
 @dataclass(frozen=True)
-class Step:
+class FunnelLine:
     """One line of the funnel: how many are left, and what was lost on the way to it."""
 
     label: str
@@ -77,31 +76,35 @@ def manifests(folders: Folders) -> dict[str, Manifest]:
     return {name: manifest for name, manifest in found.items() if manifest is not None}
 
 
-def ratios(folder: Path) -> dict[Bucket, Ratios]:
+def ratios(folder: Path) -> dict[Bucket, MeasuredRatios]:
     """Attention ratios of all scored samples, by format and number of parts."""
-    found: dict[Bucket, Ratios] = defaultdict(Ratios)
+    found: dict[Bucket, MeasuredRatios] = defaultdict(MeasuredRatios)
     for sample in read_jsonl(folder / "scored.jsonl", ScoredSample):
         entry = found[sample.format, sample.parts]
         if sample.attention.ratio is None:
             entry.unmeasured += 1
         else:
-            (entry.right if same_answer(sample.response, sample.answer) else entry.wrong).append(sample.attention.ratio)
+            entry.add(sample.attention.ratio, same_answer(sample.response, sample.answer))
     return {bucket: found[bucket] for bucket in in_order(found)}
 
 
-def funnel(made: dict[str, Manifest], folder: Path) -> list[Step]:
+def funnel(made: dict[str, Manifest], folder: Path) -> list[FunnelLine]:
     """From rows to pairs."""
     steps = []
     augmented = made.get("augment")
     if augmented is not None:
         rows, samples = augmented.counts.get("rows", 0), augmented.counts.get("samples", 0)
-        steps.append(Step("rows read", rows))
-        steps.append(Step("samples made", samples, augmented.counts.get("skipped", 0)))
+        steps.append(FunnelLine("rows read", rows))
+        steps.append(FunnelLine("samples made", samples, augmented.counts.get("skipped", 0)))
     if "select" in made:
         selection = read_selection(folder)
-        steps.append(Step("candidates scored", selection.candidates))
-        steps += [Step(RULES.get(rule.rule, rule.rule), rule.kept, rule.dropped) for rule in selection.rules if rule.dropped]
-        steps.append(Step("preference pairs", selection.pairs))
+        steps.append(FunnelLine("candidates scored", selection.candidates))
+        steps += [
+            FunnelLine(RULE_WORDS.get(rule.rule, rule.rule), rule.kept, rule.dropped)
+            for rule in selection.rules
+            if rule.dropped
+        ]
+        steps.append(FunnelLine("preference pairs", selection.pairs))
     return steps
 
 

@@ -14,21 +14,20 @@ from typing import Any
 import numpy as np
 from mia_attention import analyze_one
 from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
-from mia_augment.storage import image_folders, read_jsonl
+from mia_augment.storage import Progress, image_folders, read_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
 from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
-from mia_cli.report.collect import RULES, bucket_name, in_order
+from mia_cli.report.collect import RULE_WORDS, bucket_name, in_order
 from mia_cli.report.thumbnails import Thumbnail, Thumbnails
-from mia_cli.terminal.display import Report
 
 PAIR = "became a pair"
 DROPPED_PER_RULE = 20
 """Dropped samples shown per rule, at most."""
-KINDS = {
+KIND_WORDS = {
     "focused": "none: looked at the target",
     "sequence_confusion": "sequence confusion: looked at another picture",
     "element_interference": "element interference: attention scattered",
@@ -56,7 +55,7 @@ def examples(folders: Folders, pairs: int) -> list[Example]:
     samples = {s.id: s for s in read_jsonl(folders.scored / "scored.jsonl", ScoredSample) if s.id in wanted}
     found = [Example(sample, PAIR, pair) for pair in kept if (sample := _sample_of(pair, samples))]
     return found + [
-        Example(sample, f"dropped: not {RULES.get(drop.rule, drop.rule)}", None)
+        Example(sample, f"dropped: not {RULE_WORDS.get(drop.rule, drop.rule)}", None)
         for drop in dropped
         if (sample := _sample_of(drop, samples))
     ]
@@ -99,7 +98,7 @@ def _in_turn(groups: Sequence[list[PreferencePair]], limit: int) -> Iterator[Pre
                 yield group[index]
 
 
-def gallery(folders: Folders, settings: ReportSettings, progress: Report | None) -> dict[str, Any]:
+def gallery(folders: Folders, settings: ReportSettings, progress: Progress | None) -> dict[str, Any]:
     """What the page needs: the examples, their pictures, and what can be filtered by."""
     chosen = examples(folders, settings.pairs)
     looks = read_maps(folders.attention / MAPS)
@@ -151,7 +150,7 @@ def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
     return {
         "id": pair.id if pair else sample.id,
         "bucket": bucket_name((sample.format, sample.parts)),
-        "kind": KINDS[analysis.kind],
+        "kind": KIND_WORDS[analysis.kind],
         "says": says,
         "outcome": example.outcome,
         "images": sample.images,

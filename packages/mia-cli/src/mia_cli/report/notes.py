@@ -7,8 +7,8 @@ from collections import defaultdict
 
 from mia_select.selection import Selection
 
-INERT = "is inert"
-BY_CHANCE = "does not tell right from wrong"
+INERT_WORDS = "is inert"
+CHANCE_WORDS = "does not tell right from wrong"
 
 
 def short_notes(selection: Selection) -> list[str]:
@@ -18,11 +18,11 @@ def short_notes(selection: Selection) -> list[str]:
     >>> short_notes(Selection.model_construct(warnings=warnings, thresholds=[]))
     ['grid of 2, 3: the thresholds of the table are inert and were kept']
     """
-    about: dict[str, dict[str, list[int]]] = defaultdict(lambda: {INERT: [], BY_CHANCE: []})
+    about: dict[str, dict[str, list[int]]] = defaultdict(lambda: {INERT_WORDS: [], CHANCE_WORDS: []})
     others = []
     for warning in selection.warnings:
         found = re.match(r"(\w+) of (\d+): ", warning)
-        kind = next((kind for kind in (INERT, BY_CHANCE) if kind in warning), None)
+        kind = next((kind for kind in (INERT_WORDS, CHANCE_WORDS) if kind in warning), None)
         if found is None or kind is None:
             others.append(warning)
         else:
@@ -30,14 +30,14 @@ def short_notes(selection: Selection) -> list[str]:
     from_data = {(line.format, line.parts) for line in selection.thresholds if line.origin != "table"}
     lines = []
     for name, kinds in about.items():
-        parts = sorted({*kinds[INERT], *kinds[BY_CHANCE]})
+        parts = sorted({*kinds[INERT_WORDS], *kinds[CHANCE_WORDS]})
         words = []
-        if kinds[INERT]:
-            kept = not any(bucket in from_data for bucket in ((name, number) for number in kinds[INERT]))
+        if kinds[INERT_WORDS]:
+            kept = not any(bucket in from_data for bucket in ((name, number) for number in kinds[INERT_WORDS]))
             done = "were kept" if kept else "were set anew from the data"
-            words.append(f"the thresholds of the table are inert{_for(kinds[INERT], parts)} and {done}")
-        if kinds[BY_CHANCE]:
-            words.append(f"the ratio tells wrong from right no better than chance{_for(kinds[BY_CHANCE], parts)}")
+            words.append(f"the thresholds of the table are inert{_for(kinds[INERT_WORDS], parts)} and {done}")
+        if kinds[CHANCE_WORDS]:
+            words.append(f"the ratio tells wrong from right no better than chance{_for(kinds[CHANCE_WORDS], parts)}")
         lines.append(f"{name.replace('_', '-')} of {_listed(parts)}: {'; '.join(words)}")
     return lines + others
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from mia_augment import FORMATS, DataError
-from mia_augment.storage import Manifest, atomic_write, clear_left_overs_of
+from mia_augment import FORMATS, Bucket, DataError
+from mia_augment.storage import Manifest, Progress, atomic_write, clear_left_overs_of
 from mia_select import read_selection
 from mia_select.rules import looks_elsewhere
 
@@ -23,7 +24,7 @@ from mia_cli.report import collect, gallery
 from mia_cli.report import svg as figures
 from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
-from mia_cli.terminal.display import Report, counts_line, duration
+from mia_cli.terminal.display import counts_line, duration
 
 CURVES = ("loss", "accuracy", "margin", "nll", "chosen_logp", "rejected_logp", "learning_rate", "grad_norm")
 TITLES = {
@@ -36,7 +37,7 @@ TITLES = {
 PACKAGES = ("mia-augment", "mia-attention", "mia-select", "mia-dpo-train", "mia-cli", "torch", "transformers", "peft", "pillow")
 
 
-def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress: Report | None = None) -> int:
+def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress: Progress | None = None) -> int:
     """Write the report of a run directory, with as much as there is.
 
     Returns:
@@ -73,8 +74,8 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         stages=_stages(run_dir, made),
         settings=_settings(run_dir, made),
         versions=_versions(),
-        **accuracy.section(folders.evaluated),
-        **ablation.section(run_dir),
+        **accuracy.accuracy_content(folders.evaluated),
+        **ablation.ablation_content(run_dir),
     )
     clear_left_overs_of(out)
     with atomic_write(out) as file:
@@ -119,7 +120,7 @@ def _by_bucket(folders: Folders) -> dict[str, Any]:
     selection = read_selection(folders.pairs)
     rules = [rule.rule for rule in selection.rules if rule.dropped]
     buckets = {(b.format, b.parts): b for b in selection.buckets}
-    columns = ["format", "candidates", *(f"not {collect.RULES.get(rule, rule)}" for rule in rules), "pairs"]
+    columns = ["format", "candidates", *(f"not {collect.RULE_WORDS.get(rule, rule)}" for rule in rules), "pairs"]
     rows = [
         [collect.bucket_name(bucket), b.entered, *(b.dropped.get(rule, 0) for rule in rules), b.kept]
         for bucket in collect.in_order(buckets)
@@ -144,11 +145,21 @@ def _histograms(made: dict[str, Manifest], folders: Folders) -> list[dict[str, A
         title = collect.bucket_name(bucket)
         threshold = thresholds.get(bucket)
         figure = figures.histogram(title, ratios.wrong, ratios.right, threshold, chance=1 / bucket[1])
-        below = sum(looks_elsewhere(bucket[0], ratio, threshold) for ratio in ratios.wrong) if threshold is not None else 0
-        words = f"{below} of {len(ratios.wrong)} wrong answers lie below {threshold:.2f}" if threshold is not None else ""
-        missing = f"{ratios.unmeasured} could not be measured" if ratios.unmeasured else ""
-        items.append({"title": title, "figure": figure, "caption": "; ".join(filter(None, (words, missing)))})
+        words = [] if threshold is None else [passing(bucket, ratios.wrong, threshold)]
+        words += [f"{ratios.unmeasured} could not be measured"] if ratios.unmeasured else []
+        items.append({"title": title, "figure": figure, "caption": "; ".join(words)})
     return items
+
+
+def passing(bucket: Bucket, wrong: Sequence[float], threshold: float) -> str:
+    """How many ratios of wrong answers the attention rule keeps, by the rule's own strictness.
+
+    >>> passing(("sequence", 2), [0.5, 0.8, 0.9], 0.8), passing(("grid", 2), [0.5, 0.8, 0.9], 0.8)
+    ('2 of 3 wrong answers lie at or below 0.80', '1 of 3 wrong answers lie below 0.80')
+    """
+    kept = sum(looks_elsewhere(bucket[0], ratio, threshold) for ratio in wrong)
+    place = "at or below" if looks_elsewhere(bucket[0], threshold, threshold) else "below"
+    return f"{kept} of {len(wrong)} wrong answers lie {place} {threshold:.2f}"
 
 
 def _notes(folders: Folders) -> dict[str, list[str]] | None:

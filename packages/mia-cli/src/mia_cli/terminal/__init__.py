@@ -1,1 +1,1 @@
-"""TODO mia_cli.terminal"""
+"""What a person reads on the terminal: progress, remarks and tables of results."""

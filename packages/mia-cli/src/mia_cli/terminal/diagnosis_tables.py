@@ -11,7 +11,7 @@ from rich.text import Text
 from mia_cli.findings import Diagnosis, ReadoutScore
 
 MARKS = {True: ("good", "green"), False: ("mind", "yellow"), None: ("note", "")}
-SHOWN = 8
+READOUTS_SHOWN = 8
 """Readouts in the table."""
 
 
@@ -56,7 +56,7 @@ def readouts_table(found: Diagnosis) -> Table:
     table = _table("Ways to read attention: chance that a wrong answer has the lower ratio (AUROC within format and number)")
     table.add_column("readout")
     table.add_column("AUROC", justify="right")
-    for score in found.readouts[:SHOWN]:
+    for score in found.readouts[:READOUTS_SHOWN]:
         table.add_row(score.name, _interval(score))
     if found.configured is not None:
         table.add_section()

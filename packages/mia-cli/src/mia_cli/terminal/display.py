@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from mia_augment.storage import Progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
@@ -23,10 +23,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-Report = Callable[[int, int | None], None]
-"""`progress(done, total)`, called now and then by a stage."""
+Report = Progress
 
 NAME_WIDTH = 12
 LOG_EVERY_SECONDS = 10.0
@@ -46,7 +46,7 @@ class Display:
         self.console.print(line, soft_wrap=True)
 
     @contextlib.contextmanager
-    def progress(self, name: str) -> Iterator[Report]:
+    def progress(self, name: str) -> Iterator[Progress]:
         """Show how far a stage is, with rate and time left, until the block ends."""
         if not self.console.is_terminal:
             yield _log_lines(self, name)
@@ -61,7 +61,7 @@ class Display:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with ProgressBar(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(name, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -71,7 +71,7 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-def _log_lines(display: Display, name: str) -> Report:
+def _log_lines(display: Display, name: str) -> Progress:
     started = last = time.monotonic()
 
     def report(done: int, total: int | None) -> None:

@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mia_cli.doctor import Finding
 from mia_cli.evaluate import EVALUATION, read_evaluation
+from mia_cli.inspection.doctor import Check
+from mia_cli.inspection.status import StageStatus
 from mia_cli.layout import REPORT, Folders
 from mia_cli.report.ablation_section import arm_note, differs, titles_of
-from mia_cli.report.accuracy_section import difference_text, direction, label, shown_rows
+from mia_cli.report.accuracy_section import difference_text, direction, row_label, shown_rows
 from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
 from mia_cli.terminal.display import counts_line, duration
-from mia_cli.terminal.status import StageStatus
 
 STYLES = {"up": "green", "down": "red", "": ""}
 
@@ -81,7 +81,7 @@ def accuracy_table(evaluation: Evaluation) -> Table:
     for row in shown_rows(evaluation):
         difference = row.difference
         table.add_row(
-            label(row),
+            row_label(row),
             str(row.before.n),
             Text(accuracy_text(row.before)),
             Text(accuracy_text(row.after) if row.after else "-"),
@@ -181,14 +181,14 @@ def status_table(stages: Sequence[StageStatus]) -> Table:
     return table
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+def checks_table(checks: Sequence[Check]) -> Table:
     """What `mia doctor` found."""
     styles = {"ok": "green", "missing": "red", "note": "yellow"}
     table = Table(box=box.SIMPLE)
     for name in ("what", "state", ""):
         table.add_column(name)
-    for finding in findings:
-        table.add_row(finding.what, Text(finding.state, styles[finding.state]), Text(finding.text))
+    for check in checks:
+        table.add_row(check.what, Text(check.state, styles[check.state]), Text(check.text))
     return table
 
 

@@ -13,7 +13,7 @@ from mia_select.evaluation import Prediction
 
 from mia_cli.layout import Folders
 
-FILES: tuple[tuple[str, str, str, type[Record]], ...] = (
+RECORD_FILES: tuple[tuple[str, str, str, type[Record]], ...] = (
     ("augment", "samples", "samples.jsonl", Sample),
     ("augment", "samples", "skipped.jsonl", Skipped),
     ("held_out", "held_out", "samples.jsonl", Sample),
@@ -39,7 +39,7 @@ def inspect_record(run_dir: Path, wanted: str) -> list[dict[str, Any]]:
     folders = Folders(run_dir)
     found: list[dict[str, Any]] = []
     names = {wanted}
-    for stage, place, file, kind in FILES:
+    for stage, place, file, kind in RECORD_FILES:
         path = getattr(folders, place) / file
         if path.is_file():
             for record in _matching(path, kind, names):

@@ -30,7 +30,7 @@ EXTRAS = {
 FREE_GB = 5
 
 
-class Finding(BaseModel):
+class Check(BaseModel):
     """One thing that was looked at."""
 
     what: str
@@ -38,7 +38,7 @@ class Finding(BaseModel):
     text: str
 
 
-def examine(folder: Path) -> list[Finding]:
+def examine(folder: Path) -> list[Check]:
     """Look at packages, devices, disk and the embedded model.
 
     Args:
@@ -47,28 +47,28 @@ def examine(folder: Path) -> list[Finding]:
     return [*_packages(), *_devices(), _embedded(), _disk(folder), *_extras()]
 
 
-def _packages() -> list[Finding]:
-    found = [Finding(what="python", state="ok", text=f"{platform.python_version()}, {platform.system()} {platform.machine()}")]
+def _packages() -> list[Check]:
+    found = [Check(what="python", state="ok", text=f"{platform.python_version()}, {platform.system()} {platform.machine()}")]
     for package in NEEDED:
         try:
-            found.append(Finding(what=package, state="ok", text=version(package)))
+            found.append(Check(what=package, state="ok", text=version(package)))
         except PackageNotFoundError:
-            found.append(Finding(what=package, state="missing", text=f"pip install {package}"))
+            found.append(Check(what=package, state="missing", text=f"pip install {package}"))
     return found
 
 
-def _extras() -> list[Finding]:
+def _extras() -> list[Check]:
     found = []
     for module, (package, purpose) in EXTRAS.items():
         if importlib.util.find_spec(module) is None:
-            found.append(Finding(what=package, state="note", text=f"not installed; only for {purpose}"))
+            found.append(Check(what=package, state="note", text=f"not installed; only for {purpose}"))
         else:
-            found.append(Finding(what=package, state="ok", text="installed"))
+            found.append(Check(what=package, state="ok", text="installed"))
     return found
 
 
-def _devices() -> list[Finding]:
-    found = [Finding(what="cpu", state="ok", text=f"{os.cpu_count()} cores")]
+def _devices() -> list[Check]:
+    found = [Check(what="cpu", state="ok", text=f"{os.cpu_count()} cores")]
     if importlib.util.find_spec("torch") is None:
         return found
     import torch
@@ -76,24 +76,24 @@ def _devices() -> list[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         text = f"{properties.name}, {properties.total_memory / 2**30:.0f} GB"
-        found.append(Finding(what=f"cuda:{index}", state="ok", text=text))
+        found.append(Check(what=f"cuda:{index}", state="ok", text=text))
     if torch.backends.mps.is_available():
-        found.append(Finding(what="mps", state="ok", text="Apple GPU"))
+        found.append(Check(what="mps", state="ok", text="Apple GPU"))
     if len(found) == 1:
-        found.append(Finding(what="gpu", state="note", text="none: fine for the embedded model, slow for large ones"))
+        found.append(Check(what="gpu", state="note", text="none: fine for the embedded model, slow for large ones"))
     return found
 
 
-def _embedded() -> Finding:
+def _embedded() -> Check:
     from mia_cli.loading.load import EMBEDDED_FOLDER
 
     weights = EMBEDDED_FOLDER / "model.safetensors"
     if not weights.is_file():
-        return Finding(what="embedded model", state="missing", text="pip install --force-reinstall mia-cli")
-    return Finding(what="embedded model", state="ok", text=f"{weights.stat().st_size / 1e6:.1f} MB")
+        return Check(what="embedded model", state="missing", text="pip install --force-reinstall mia-cli")
+    return Check(what="embedded model", state="ok", text=f"{weights.stat().st_size / 1e6:.1f} MB")
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> Check:
     place = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.is_dir())
     free = shutil.disk_usage(place).free / 2**30
-    return Finding(what="disk", state="ok" if free >= FREE_GB else "note", text=f"{free:.0f} GB free at {place}")
+    return Check(what="disk", state="ok" if free >= FREE_GB else "note", text=f"{free:.0f} GB free at {place}")

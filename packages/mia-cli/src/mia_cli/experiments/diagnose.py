@@ -13,7 +13,7 @@ from typing import Any
 from mia_augment import FORMATS, IMAGE, Bucket, DataError, ModelError, Readout, Rows, Sample
 from mia_augment.compose import single_header
 from mia_augment.images import open_picture
-from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
+from mia_augment.storage import Progress, image_folders, read_jsonl, resolve_image, write_json
 from mia_select.selection import stable_key
 from PIL import Image
 
@@ -24,12 +24,12 @@ from mia_cli.layout import Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import augment_stage, check_runnable
 from mia_cli.runner import Runner, exclusive
-from mia_cli.terminal.display import Display, Report
+from mia_cli.terminal.display import Display
 
 logger = logging.getLogger(__name__)
 
-RESULT = "diagnosis.json"
-ROWS: tuple[Rows, ...] = ("generated", "predicting", "question")
+DIAGNOSIS = "diagnosis.json"
+QUERY_ROWS: tuple[Rows, ...] = ("generated", "predicting", "question")
 
 
 def run_diagnosis(
@@ -58,7 +58,7 @@ def run_diagnosis(
         with display.progress("diagnose") as progress:
             asked, readings, layer = ask(chosen, *shared.get(), config, open_image, thorough=thorough, progress=progress)
         found = diagnose(asked, readings, config, model=shared.settings.name, layer=layer)
-        write_json(config.run_dir / RESULT, found.model_dump(mode="json"))
+        write_json(config.run_dir / DIAGNOSIS, found.model_dump(mode="json"))
     return found
 
 
@@ -88,7 +88,7 @@ def ask(
     open_image: Callable[[str], Image.Image],
     *,
     thorough: bool,
-    progress: Report,
+    progress: Progress,
 ) -> tuple[list[Asked], list[Reading], Readout | None]:
     """The model's answers, together and alone, every readout's ratios, and which layer of these `score` would read.
 
@@ -101,7 +101,7 @@ def ask(
     from mia_attention.scoring import score
 
     wanted = (config.score.rows, config.score.value_weighted)
-    kinds = [(rows, weighted) for weighted in sorted({False, thorough, wanted[1]}) for rows in ROWS]
+    kinds = [(rows, weighted) for weighted in sorted({False, thorough, wanted[1]}) for rows in QUERY_ROWS]
     beside = {name: kind for name, kind in READOUTS.items() if kind.resolve is None}
     passes = sum(1 + sum(kind.weighable or not weighted for kind in beside.values()) for _, weighted in kinds)
     total, done = (passes + 1) * len(samples), 0

@@ -38,7 +38,7 @@ from mia_cli.pipeline import augment_stage, check_held_out, check_runnable, eval
 from mia_cli.runner import Runner, Stage, exclusive
 from mia_cli.terminal.display import Display
 
-NEEDED = ("augment", "held_out", "score")
+SCORED_STAGES = ("augment", "held_out", "score")
 MORE = 3
 """At most so many times the run's samples are scored in addition for a variant of one format."""
 
@@ -128,7 +128,7 @@ def run_ablation(
         clear_left_overs(out, *(f"seed-{seed}" for seed in range(seeds)))
         runner, arms_runner = Runner(config.run_dir, display), Runner(out, display)
         for stage in stages(config, shared):
-            if stage.name in NEEDED:
+            if stage.name in SCORED_STAGES:
                 runner.run(stage)
         scored = Folders(config.run_dir).scored
         pools = {variant.name: read_pool(scored, config.select, variant) for variant in variants}

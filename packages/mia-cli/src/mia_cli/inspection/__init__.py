@@ -1,0 +1,1 @@
+"""Looking at a machine, a run or one record of it; nothing here changes a file."""
