@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from house import measure
 
-REPEATED = 66
-CROWDED = {"packages/mia-cli/src/mia_cli"}
+REPEATED = 36
+CROWDED: set[str] = set()
 """What is left to mend; these only go down."""
 
 
