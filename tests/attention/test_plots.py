@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from mia_attention import BoxCoverage, ScoreSettings, choose_layer, layer_profile, look, score
-from mia_attention.measure.maps import cell_masses
+from mia_attention.measure.attention_maps import cell_masses, relative_maps
+from mia_attention.measure.maps import coverages
 from mia_attention.plots import plot_before_after, plot_look, plot_profile, plot_ratios
 from mia_augment.errors import DataError, ModelError
 
@@ -25,8 +25,8 @@ def texts(figure: Any) -> str:
 
 def test_cells_share_out_each_tokens_attention_by_what_it_sees(tiny: SimpleNamespace) -> None:
     llava = tiny.build("llava")
-    tokens = torch.arange(16).float()
-    masses = cell_masses(tokens, (56, 56), BoxCoverage(llava.model, llava.processor), cells=2, several=False)
+    coverage = coverages(BoxCoverage(llava.model, llava.processor), 16, several=False)
+    masses = cell_masses(np.arange(16.0), (56, 56), coverage, cells=2)
     square = np.arange(16).reshape(4, 4)
     assert masses == pytest.approx(
         np.array([[square[:2, :2].sum(), square[:2, 2:].sum()], [square[2:, :2].sum(), square[2:, 2:].sum()]])
@@ -111,3 +111,31 @@ def test_what_cannot_be_looked_at_is_an_error(tiny: SimpleNamespace) -> None:
     short = SETTINGS.model_copy(update={"max_new_tokens": 1})
     with pytest.raises(ModelError, match="one token"):
         look(tiny.single("x"), build.model, build.processor, short, open_image=tiny.open_image)
+
+
+def test_a_tokens_attention_goes_to_the_cells_it_sees() -> None:
+    """Four tokens, a quarter of the picture each; the last one sees nothing (cropped away)."""
+    seen_by = [(0, 0, 4, 4), (4, 0, 8, 4), (0, 4, 4, 8), None]
+
+    def coverage(size: tuple[int, int], box: Any) -> Any:
+        overlaps = []
+        for token in seen_by:
+            if token is None:
+                overlaps.append(0.0)
+                continue
+            width = max(0, min(token[2], box[2]) - max(token[0], box[0]))
+            height = max(0, min(token[3], box[3]) - max(token[1], box[1]))
+            overlaps.append(width * height / 16)
+        return np.array(overlaps)
+
+    cells = cell_masses(np.array([0.1, 0.2, 0.3, 0.4]), (8, 8), coverage, cells=4)
+    assert cells.shape == (4, 4)
+    assert cells[:2, :2] == pytest.approx(0.1 / 4)
+    assert cells[:2, 2:] == pytest.approx(0.2 / 4)
+    assert cells[2:, :2] == pytest.approx(0.3 / 4)
+    assert cells[2:, 2:] == pytest.approx(0.0)
+
+
+def test_maps_of_pictures_with_more_cells_are_compared_by_area() -> None:
+    """The same attention on 4 cells as on 1 is as dense on each quarter of the picture."""
+    assert relative_maps([np.full((2, 2), 0.1), np.array([[0.4]])]) == [[[1.0, 1.0], [1.0, 1.0]], [[1.0]]]

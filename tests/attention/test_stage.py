@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import tiny_models
-from mia_attention import ScoreSettings, score_samples, score_stage, stage
+from mia_attention import MAPS, ScoreSettings, maps_stage, read_maps, score_samples, score_stage, stage
 from mia_attention.measure.layer_choice import LayerChoice, LayerScore
 from mia_attention.scoring.ranks import Ranks
 from mia_augment.errors import ConfigError, DataError
@@ -283,4 +283,28 @@ def test_the_stage_tells_how_it_stands_without_loading_a_model(folder: Path, tmp
     assert (again.made, again.manifest.counts["scored"], loaded) == (False, 6, [1])
     changed = score_stage(folder, tmp_path / "scored", SETTINGS.model_copy(update={"layer": 1}), "tiny", load)
     assert standing(changed).reason == "redone: settings.layer: middle -> 1"
+    assert loaded == [1]
+
+
+def test_attention_maps_of_chosen_samples_are_a_stage(folder: Path, tmp_path: Path, tiny: SimpleNamespace) -> None:
+    """Samples without rows to read (a one-token answer) or without their picture have none, and are counted."""
+    build, scored, out = tiny.build("llava"), tmp_path / "scored", tmp_path / "attention"
+    run(folder, scored, build)
+    samples = list(read_jsonl(scored / "scored.jsonl", ScoredSample))
+    (tmp_path / "pictures" / "c.png").unlink()
+    loaded: list[int] = []
+
+    def load() -> tuple[Any, Any]:
+        loaded.append(1)
+        return build.model, build.processor
+
+    made = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: samples[:4])
+    assert run_stage(made).manifest.counts == {"maps": 3, "without": 1}
+    assert not run_stage(made).made
+    maps = read_maps(out / MAPS)
+    assert list(maps) == ["s2", "g", "p"]
+    assert max(cell for picture in maps["s2"].maps for row in picture for cell in row) == 1
+    assert (len(maps["g"].maps), len(maps["s2"].maps)) == (1, 2)
+    fewer = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: samples[:2])
+    assert standing(fewer).reason == "redone: inputs.chosen changed"
     assert loaded == [1]

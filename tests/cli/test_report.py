@@ -9,12 +9,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 from markupsafe import Markup
+from mia_attention import AttentionMap
 from mia_augment.records import Attention, Region, ScoredSample, Source
 from mia_augment.storage.files import Manifest, write_json, write_jsonl, write_manifest
-from mia_cli.attention_maps import AttentionMap, cell_masses, relative_maps
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report import svg as figures
@@ -170,11 +169,6 @@ def test_pictures_keep_their_colours_under_the_attention(run_dir):
     assert not [rule for rule in filters if any(word in rule for word in ("saturate", "grayscale", "sepia", "hue"))]
 
 
-def test_maps_of_pictures_with_more_cells_are_compared_by_area():
-    """The same attention on 4 cells as on 1 is as dense on each quarter of the picture."""
-    assert relative_maps([np.full((2, 2), 0.1), np.array([[0.4]])]) == [[[1.0, 1.0], [1.0, 1.0]], [[1.0]]]
-
-
 def test_funnel_and_histogram_tell_the_counts(run_dir):
     text, _ = page(run_dir)
     assert "sequence 2: 1 right and 3 wrong answers, threshold 0.80" in text
@@ -316,26 +310,3 @@ def test_the_command_writes_where_it_is_told(mia, run_dir, tmp_path):
     result = mia("report", run_dir, "--out", tmp_path / "page.html")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "page.html").is_file()
-
-
-def test_a_tokens_attention_goes_to_the_cells_it_sees():
-    """Four tokens, a quarter of the picture each; the last one sees nothing (cropped away)."""
-    seen_by = [(0, 0, 4, 4), (4, 0, 8, 4), (0, 4, 4, 8), None]
-
-    def seen(size, box):
-        overlaps = []
-        for token in seen_by:
-            if token is None:
-                overlaps.append(0.0)
-                continue
-            width = max(0, min(token[2], box[2]) - max(token[0], box[0]))
-            height = max(0, min(token[3], box[3]) - max(token[1], box[1]))
-            overlaps.append(width * height / 16)
-        return np.array(overlaps)
-
-    cells = cell_masses(np.array([0.1, 0.2, 0.3, 0.4]), (8, 8), seen, cells=4)
-    assert cells.shape == (4, 4)
-    assert cells[:2, :2] == pytest.approx(0.1 / 4)
-    assert cells[:2, 2:] == pytest.approx(0.2 / 4)
-    assert cells[2:, :2] == pytest.approx(0.3 / 4)
-    assert cells[2:, 2:] == pytest.approx(0.0)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mia_attention import AttentionMap
 from mia_augment.records import Attention, Region, ScoredSample, Source
 from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
-from mia_cli.attention_maps import AttentionMap
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report import write_report

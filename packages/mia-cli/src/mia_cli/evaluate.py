@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_attention import Asking, HeldOutAnswer, Options, answer_all
 from mia_augment import DataError, ModelError, Sample, Skipped, check_unique
 from mia_augment.contents import pictures_digest, seen_in_training, training_folders
 from mia_augment.images import open_picture
@@ -30,14 +31,13 @@ from mia_augment.storage import (
     write_jsonl,
     write_manifest,
 )
-from mia_select.evaluation import Evaluation, Prediction, alternatives, predict, summarize
+from mia_select.evaluation import Evaluation, Prediction, alternatives, most_likely, predict, summarize
 from PIL import Image
 
 from mia_cli import __version__
-from mia_cli.answering import Answer, answer_all
 from mia_cli.config.schema import EvaluateSettings
 from mia_cli.loading.load import SharedModel, load
-from mia_cli.runner import Key, made_from
+from mia_cli.runner import Key, digest, made_from
 
 SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
@@ -178,7 +178,7 @@ def _predictions(
     total = count * (2 if trained else 1)
     base_key = {**key, "trained": None}
     before = _ask(samples, shared.get, out / BASE_ANSWERS[0], base_key, settings, folder_in, lambda n: progress(n, total))
-    after: Sequence[Answer | None] = [None] * count
+    after: Sequence[HeldOutAnswer | None] = [None] * count
     if trained is not None:
         load_it = _trained(shared, trained)
         after = _ask(samples, load_it, out / "trained.jsonl", key, settings, folder_in, lambda n: progress(count + n, total))
@@ -212,22 +212,28 @@ def _ask(
     settings: EvaluateSettings,
     folder_in: Path,
     progress: Callable[[int], None],
-) -> list[Answer]:
+) -> list[HeldOutAnswer]:
     folders = image_folders(folder_in)
 
     def open_image(name: str) -> Image.Image:
         return open_picture(resolve_image(name, folders))
 
-    return answer_all(
-        samples,
-        load_model,
-        path,
-        key,
-        open_image=open_image,
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        by_likelihood=settings.choices == "likelihood",
-        progress=lambda done, _: progress(done),
+    asking = Asking(
+        open_image,
+        settings.batch_size,
+        settings.max_new_tokens,
+        _options if settings.choices == "likelihood" else lambda _: None,
+    )
+    return answer_all(samples, load_model, path, digest(key), asking, progress=lambda done, _: progress(done))
+
+
+def _options(sample: Sample) -> Options | None:
+    """The options of a multiple-choice question; the likeliest is the answer."""
+    found = alternatives(sample.prompt, sample.answer)
+    if found is None:
+        return None
+    return Options(
+        found.texts, lambda all: most_likely([each.logp for each in all], [each.tokens for each in all], by=found.by)
     )
 
 

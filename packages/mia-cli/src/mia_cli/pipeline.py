@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from mia_augment import AugmentSettings, ConfigError, FormatName
+from mia_attention import maps_stage
+from mia_augment import AugmentSettings, ConfigError, FormatName, ScoredSample
 from mia_augment.contents import pictures_digest
-from mia_augment.storage import MANIFEST, Progress, content_hash, write_json
+from mia_augment.storage import MANIFEST, Progress, content_hash, run_stage, write_json
 from mia_dpo_train import check_environment
 
 from mia_cli import __version__
@@ -165,13 +166,15 @@ def _attention(config: PipelineConfig, folders: Folders, shared: SharedModel) ->
             "version": __version__,
         }
 
-    def make(progress: Progress) -> dict[str, int]:
-        from mia_cli.attention_maps import make_maps
+    def choose() -> list[ScoredSample]:
         from mia_cli.report.gallery import examples
 
         chosen = {example.sample.id: example.sample for example in examples(folders, config.report.pairs)}
-        samples = list(chosen.values())[: config.report.attention]
-        return make_maps(samples, folders.scored, shared.get, folders.attention, config.score, key(), progress).counts
+        return list(chosen.values())[: config.report.attention]
+
+    def make(progress: Progress) -> dict[str, int]:
+        stage = maps_stage(folders.scored, folders.attention, config.score, shared.id, shared.get, choose)
+        return run_stage(stage, progress).manifest.counts
 
     return Stage("attention", folders.attention / MANIFEST, key, make)
 

@@ -1,22 +1,23 @@
-"""Attention as a picture: how much of it fell on each cell of a raster laid over an image."""
+"""Answers together with maps of where the model looked on each picture."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from mia_augment import ModelError, Sample, ScoredSample
+from mia_augment import Box, ModelError, Sample, ScoredSample, Skipped
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from mia_attention.answering.batches import run_batches
 from mia_attention.answering.responses import OpenImage
+from mia_attention.measure.attention_maps import CELLS, cell_masses
 from mia_attention.models.box_coverage import BoxCoverage
-from mia_attention.scoring.scorer import Scorer, scored_sample
+from mia_attention.scoring.scorer import Prepared, Scorer, scored_sample
 from mia_attention.settings import ScoreSettings
-
-CELLS = 16
 
 
 @dataclass(frozen=True)
@@ -47,51 +48,61 @@ def look(
     Raises:
         ModelError: the picture cannot be opened, the answer has no row to read, or the model family's tokens cannot be mapped.
     """
-    scorer = Scorer(model, processor, settings, open_image)
-    prepared = scorer.prepare([sample])
-    if prepared.encoded is None:
-        raise ModelError(f"sample {sample.id}: {prepared.skipped[0].reason}")
-    responses, spreads = scorer.spread(prepared)
-    attention = scorer.attention(0, prepared, spreads[0][0])
-    if not attention.image_mass:
-        raise ModelError(f"sample {sample.id}: {attention.reason}")
-    coverage = BoxCoverage(model, processor)
-    pictures = prepared.views[0]
-    places = prepared.encoded.image_tokens[0]
-    maps = [
-        cell_masses(spreads[0][0, positions.cpu()], picture.size, coverage, cells=cells, several=len(pictures) > 1)
-        for positions, picture in zip(places, pictures, strict=True)
-    ]
-    return Look(scored_sample(sample, responses[0], attention), pictures, maps)
+    [found] = look_at_all([sample], model, processor, settings, open_image=open_image, cells=cells)
+    if isinstance(found, Skipped):
+        raise ModelError(f"sample {sample.id}: {found.reason}")
+    return found
 
 
-def cell_masses(
-    tokens: Tensor, size: tuple[int, int], coverage: BoxCoverage, *, cells: int, several: bool
-) -> NDArray[np.float64]:
-    """Share a picture's attention out to the cells of a raster: each token's goes to the cells it sees.
+def look_at_all(
+    samples: Sequence[Sample],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    *,
+    open_image: OpenImage,
+    cells: int = CELLS,
+) -> Iterator[Look | Skipped]:
+    """Answer samples and map their attention, in input order; or say why one has no map.
 
-    Args:
-        tokens: attention on each of the picture's visual tokens, (tokens,).
-        size: of the picture, (width, height) px.
-        coverage: of boxes.
-        cells: along the longer side.
-        several: whether the prompt holds several pictures.
-
-    Returns:
-        (rows, columns); the sum is the attention on tokens that see any pixel.
+    Raises:
+        ModelError: the model family's tokens cannot be mapped, or as `mia_attention.score`.
     """
-    step = max(size) / cells
-    columns, rows = (max(1, min(round(side / step), side)) for side in size)
-    seen = np.stack([coverage(size, box, tokens=len(tokens), several=several).numpy() for box in _raster(size, columns, rows)])
-    total = seen.sum(0)
-    shares = np.divide(seen, total, out=np.zeros_like(seen), where=total > 0)
-    masses: NDArray[np.float64] = (shares @ tokens.double().numpy()).reshape(rows, columns)
-    return masses
+    scorer = Scorer(model, processor, settings, open_image)
+    size = settings.batch_size
+    batches = [samples[start : start + size] for start in range(0, len(samples), size)]
+    for batch, results in zip(batches, run_batches(batches, scorer.prepare, partial(_looks, scorer, cells)), strict=True):
+        found = {result.id if isinstance(result, Skipped) else result.scored.id: result for result in results}
+        yield from (found[sample.id] for sample in batch)
 
 
-def _raster(size: tuple[int, int], columns: int, rows: int) -> list[tuple[int, int, int, int]]:
-    """Boxes of all cells, row by row."""
-    width, height = size
-    across = [round(index * width / columns) for index in range(columns + 1)]
-    down = [round(index * height / rows) for index in range(rows + 1)]
-    return [(across[c], down[r], across[c + 1], down[r + 1]) for r in range(rows) for c in range(columns)]
+def _looks(scorer: Scorer, cells: int, prepared: Prepared) -> list[Look | Skipped]:
+    results: list[Look | Skipped] = list(prepared.skipped)
+    if prepared.encoded is None:
+        return results
+    responses, spreads = scorer.spread(prepared)
+    for index, (sample, spread) in enumerate(zip(prepared.samples, spreads[0], strict=True)):
+        attention = scorer.attention(index, prepared, spread)
+        if not attention.image_mass:
+            results.append(Skipped(id=sample.id, reason=attention.reason or "no attention was measured"))
+            continue
+        pictures, places = prepared.views[index], prepared.encoded.image_tokens[index]
+        several = len(pictures) > 1
+        maps = [
+            cell_masses(
+                spread[tokens.cpu()].double().numpy(), picture.size, coverages(scorer.coverage, len(tokens), several), cells
+            )
+            for tokens, picture in zip(places, pictures, strict=True)
+        ]
+        results.append(Look(scored_sample(sample, responses[index], attention), pictures, maps))
+    return results
+
+
+def coverages(coverage: BoxCoverage, tokens: int, several: bool) -> Any:
+    """How much of a box each of one picture's tokens sees, as `cell_masses` asks for it."""
+
+    def of_box(size: tuple[int, int], box: Box) -> NDArray[np.float64]:
+        share: NDArray[np.float64] = coverage(size, box, tokens=tokens, several=several).double().numpy()
+        return share
+
+    return of_box

@@ -104,7 +104,7 @@ class Scorer:
         self._processor = processor
         self._settings = settings
         self._open_image = open_image
-        self._coverage = BoxCoverage(model, processor)
+        self.coverage = BoxCoverage(model, processor)
         self._readouts = readouts or [readout_of(model, settings)]
         for kind in map(readout_kind, self._readouts):
             if kind.check is not None:
@@ -122,7 +122,7 @@ class Scorer:
         prompts = [sample.prompt for sample in samples]
         encoded = encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
         columns = [
-            columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self._coverage)
+            columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self.coverage)
             for sample, places, view in zip(samples, encoded.image_tokens, views, strict=True)
         ]
         return encoded, columns, views

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_attention import analyze_one
+from mia_attention import MAPS, AttentionMap, analyze_one, read_maps
 from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
 from mia_augment.storage import Progress, image_folders, read_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
-from mia_cli.attention_maps import MAPS, AttentionMap, read_maps
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report.collect import RULE_WORDS, bucket_name, in_order

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mia_attention import Asking, Options, answer_all
+from mia_attention.scoring.held_out import BATCHES_PER_SAVE
 from mia_augment.records import Region, Sample, Skipped, Source
-from mia_cli.answering import BATCHES_PER_SAVE, answer_all
+from PIL import Image
 
 BATCH = 2
 CHUNK = BATCH * BATCHES_PER_SAVE
+ASKING = Asking(open_image=Image.open, batch_size=BATCH, max_new_tokens=5)
 
 
 def sample(number: int) -> Sample:
@@ -45,13 +49,12 @@ def respond(prompts, model: Model, processor, *, open_image, batch_size, max_new
 
 @pytest.fixture(autouse=True)
 def _fake_generation(monkeypatch):
-    monkeypatch.setattr("mia_attention.try_respond", respond, raising=False)
+    monkeypatch.setattr("mia_attention.scoring.held_out.try_respond", respond)
 
 
 def ask(model: Model, path: Path, key: str = "k", count: int = 3 * CHUNK + 1) -> list[str]:
     samples = [sample(number) for number in range(count)]
-    options = {"open_image": None, "batch_size": BATCH, "max_new_tokens": 5, "progress": lambda done, total: None}
-    return [answer.response for answer in answer_all(samples, model.load, path, {"key": key}, **options)]
+    return [answer.response for answer in answer_all(samples, model.load, path, key, ASKING, progress=lambda *_: None)]
 
 
 def test_answers_stand_in_the_samples_order(tmp_path):
@@ -105,7 +108,7 @@ def test_what_cannot_be_asked_is_kept_with_its_reason(tmp_path, monkeypatch):
             Skipped(id=p.id, reason="odd") if p.id == "1" else SimpleNamespace(text="x", perplexity=1.5) for p in prompts
         )
 
-    monkeypatch.setattr("mia_attention.try_respond", respond, raising=False)
+    monkeypatch.setattr("mia_attention.scoring.held_out.try_respond", respond)
     assert ask(Model("m"), tmp_path / "base.jsonl", count=3) == ["x", "", "x"]
     lines = [json.loads(line) for line in (tmp_path / "base.jsonl").read_text().splitlines()]
     assert lines[1] == {"id": "1", "response": "", "perplexity": None, "skipped": "odd"}
@@ -120,11 +123,17 @@ def test_of_a_question_with_options_the_likeliest_is_the_answer(tmp_path, monkey
         for prompt, texts in zip(prompts, answers, strict=True):
             yield [SimpleNamespace(logp=logps[prompt.id][text], tokens=1) for text in texts]
 
-    monkeypatch.setattr("mia_attention.try_likelihoods", likelihoods, raising=False)
-    options = {"prompt": "<image>\nWhat? A. red B. blue C. green", "answer": "B"}
-    samples = [sample(number).model_copy(update=options if number in (1, 2) else {}) for number in range(4)]
-    arguments = {"open_image": None, "batch_size": BATCH, "max_new_tokens": 5, "progress": lambda done, total: None}
-    for by_likelihood, wanted in [(True, ["m 0", "C", "", "m 3"]), (False, ["m 0", "m 1", "m 2", "m 3"])]:
-        path = tmp_path / f"{by_likelihood}.jsonl"
-        found = answer_all(samples, Model("m").load, path, {}, by_likelihood=by_likelihood, **arguments)
+    monkeypatch.setattr("mia_attention.scoring.held_out.try_likelihoods", likelihoods)
+
+    def options(asked: Sample) -> Options | None:
+        return Options("ABC", likeliest) if asked.id in logps else None
+
+    def likeliest(found):
+        best = [index for index, each in enumerate(found) if each.logp == max(one.logp for one in found)]
+        return best[0] if len(best) == 1 else None
+
+    samples = [sample(number) for number in range(4)]
+    for asking, wanted in [(replace(ASKING, options=options), ["m 0", "C", "", "m 3"]), (ASKING, ["m 0", "m 1", "m 2", "m 3"])]:
+        path = tmp_path / f"{wanted[1]}.jsonl"
+        found = answer_all(samples, Model("m").load, path, "k", asking, progress=lambda *_: None)
         assert [(answer.id, answer.response) for answer in found] == list(zip("0123", wanted, strict=True))
