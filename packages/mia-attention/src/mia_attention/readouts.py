@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from mia_augment import Attention, Readout, Sample
+    from mia_augment.images import OpenImage
 
-    from mia_attention.answering.responses import OpenImage
     from mia_attention.capture.readers import Reader
     from mia_attention.settings import ScoreSettings
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from mia_augment import DataError, Sample, ScoredSample, check_unique
 from mia_augment.contents import pictures_digest
-from mia_augment.images import open_picture
+from mia_augment.images import OpenImage, picture_opener
 from mia_augment.storage import (
     MANIFEST,
+    Journal,
     Manifest,
     Progress,
     Stage,
@@ -28,17 +29,15 @@ from mia_augment.storage import (
     read_jsonl,
     read_manifest,
     relative_folders,
-    resolve_image,
     run_stage,
     standing,
     write_json,
 )
 
 from mia_attention.answering.batches import plan, run_batches, windows
-from mia_attention.answering.responses import OpenImage
 from mia_attention.measure.layer_profile import find_layer
 from mia_attention.readouts import readout_kind, readout_of
-from mia_attention.scoring.journal import Journal, Line, check_complete
+from mia_attention.scoring.lines import Line, lines_by_sample
 from mia_attention.scoring.ranks import Ranks
 from mia_attention.scoring.scorer import Scorer
 from mia_attention.settings import ScoreSettings
@@ -133,9 +132,9 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
         raise DataError(f"{folder_in / SAMPLES}: expected at least one sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
     ranks = Ranks.from_environment()
-    journal = Journal(out / JOURNAL, _work_key(planned), ranks.rank)
+    journal = Journal[list[Line]](out / JOURNAL, _work_key(planned), list[Line], ranks.rank)
     batches = _plan(samples, settings.batch_size)
-    open_image = _opener(folder_in)
+    open_image = picture_opener(folder_in)
     model, processor = load()
     fixed = _with_layer(samples, model, processor, settings, open_image, out / JOURNAL, planned)
     when = readout_kind(readout_of(model, fixed)).when
@@ -145,8 +144,7 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     if ranks.rank != 0:
         ranks.wait_until(lambda: finished() is not None, f"rank 0 to write {out}")
         return finished() or planned
-    lines = journal.lines()
-    check_complete(lines, len(samples), out / JOURNAL)
+    lines = lines_by_sample(journal.results(), len(samples), out / JOURNAL)
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     counts = _write(out, samples, lines)
     if readout_kind(settings.layer).from_samples:
@@ -194,7 +192,7 @@ def _score_missing(
     samples: Sequence[Sample],
     batches: Sequence[Sequence[int]],
     scorer: Scorer,
-    journal: Journal,
+    journal: Journal[list[Line]],
     ranks: Ranks,
     progress: Progress,
 ) -> None:
@@ -204,14 +202,14 @@ def _score_missing(
     count = sum(len(batches[number]) for number in finished)
     index_of = {sample.id: index for index, sample in enumerate(samples)}
     groups = ([samples[index] for index in batches[number]] for number in mine)
-    with journal.writing() as file:
+    with journal.writing() as note:
         progress(count, len(samples))
         for number, results in zip(mine, run_batches(groups, scorer.prepare, scorer.run), strict=True):
             lines: list[Line] = [
                 (index_of[result.id], SCORED if isinstance(result, ScoredSample) else SKIPPED, result.model_dump_json())
                 for result in results
             ]
-            journal.append(file, number, lines)
+            note(number, lines)
             count += len(results)
             progress(count, len(samples))
 
@@ -266,8 +264,3 @@ def _plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
         batches.extend([[start + index for index in batch] for batch in plan(window, batch_size)])
         start += len(window)
     return batches
-
-
-def _opener(folder: Path) -> OpenImage:
-    folders = image_folders(folder)
-    return lambda name: open_picture(resolve_image(name, folders))

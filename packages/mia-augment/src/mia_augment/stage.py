@@ -23,7 +23,7 @@ from mia_augment.contents.states import STATES, contents_digest, keep_states, un
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.formats import FORMATS
 from mia_augment.images.sniff import PictureFolder
-from mia_augment.indexing.build import Choice, Part, Progress, build_index, kind_of
+from mia_augment.indexing.build import Choice, Part, build_index, kind_of
 from mia_augment.indexing.index import Index
 from mia_augment.read.dataset import data_files, read_rows
 from mia_augment.records import Skipped
@@ -41,6 +41,7 @@ from mia_augment.storage.files import (
 )
 from mia_augment.storage.lock import only_writer
 from mia_augment.storage.reading import naming
+from mia_augment.storage.stages import Progress
 from mia_augment.workers.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.workers.waves import chunks, waves
 from mia_augment.workers.worker import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size

@@ -11,7 +11,7 @@ from typing import Any
 from mia_attention import Asking, HeldOutAnswer, Options, answer_all
 from mia_augment import DataError, ModelError, Sample, Skipped, check_unique
 from mia_augment.contents import pictures_digest, seen_in_training, training_folders
-from mia_augment.images import open_picture
+from mia_augment.images import picture_opener
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
@@ -25,14 +25,12 @@ from mia_augment.storage import (
     read_manifest,
     read_record,
     relative_folders,
-    resolve_image,
     what_is_missing,
     write_json,
     write_jsonl,
     write_manifest,
 )
 from mia_select.evaluation import Evaluation, Prediction, alternatives, most_likely, predict, summarize
-from PIL import Image
 
 from mia_cli import __version__
 from mia_cli.config.schema import EvaluateSettings
@@ -213,13 +211,8 @@ def _ask(
     folder_in: Path,
     progress: Callable[[int], None],
 ) -> list[HeldOutAnswer]:
-    folders = image_folders(folder_in)
-
-    def open_image(name: str) -> Image.Image:
-        return open_picture(resolve_image(name, folders))
-
     asking = Asking(
-        open_image,
+        picture_opener(folder_in),
         settings.batch_size,
         settings.max_new_tokens,
         _options if settings.choices == "likelihood" else lambda _: None,

@@ -9,10 +9,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mia_augment import DataError, PreferencePair
 from mia_augment.contents import pictures_digest
+from mia_augment.images import picture_opener
 from mia_augment.storage import (
     Manifest,
     check_whole,
@@ -22,16 +23,12 @@ from mia_augment.storage import (
     read_jsonl,
     read_manifest,
     relative_folders,
-    resolve_image,
     what_is_missing,
     write_manifest,
 )
 
 from mia_dpo_train import __version__
 from mia_dpo_train.settings import TrainSettings
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +88,7 @@ def _train(
         processor,
         settings,
         out,
-        open_image=image_opener(folder_in),
+        open_image=picture_opener(folder_in),
         model_id=model_id,
         held_out=held_out,
         progress=progress,
@@ -170,18 +167,6 @@ def split(pairs: list[PreferencePair], held_out: float, seed: int) -> tuple[list
         return int.from_bytes(digest[:8], "big") < held_out * 2**64
 
     return [pair for pair in pairs if not is_held_out(pair)], [pair for pair in pairs if is_held_out(pair)]
-
-
-class image_opener:
-    """From an entry of `images` of a stage's folder to an RGB picture."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folders = image_folders(folder)
-
-    def __call__(self, name: str) -> Image:
-        from mia_augment.images import open_picture
-
-        return open_picture(resolve_image(name, self.folders))
 
 
 def _is_main_process() -> bool:

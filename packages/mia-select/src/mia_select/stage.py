@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -13,6 +13,7 @@ from mia_augment import DataError, PreferencePair, ScoredSample
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
+    Progress,
     atomic_write,
     check_whole,
     content_hash,
@@ -35,7 +36,6 @@ from mia_select.settings import SelectSettings
 SCORED, PAIRS, DROPPED, SELECTION = "scored.jsonl", "pairs.jsonl", "dropped.jsonl", "selection.json"
 STEP = 1000
 
-Progress = Callable[[int, int | None], None]
 RecordT = TypeVar("RecordT", ScoredSample, GlanceRecord)
 
 

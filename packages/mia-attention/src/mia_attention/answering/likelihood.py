@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from mia_augment import DataError, ModelError, Skipped
+from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, stop_ids
 from torch import Tensor
 
 from mia_attention.answering.batches import Prompt, plan, run_batches, windows
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.prompt_cache import append_answers, copied, empty_cache, fill, go_on, why_not_shared
-from mia_attention.answering.responses import OpenImage, all_used
+from mia_attention.answering.responses import all_used
 from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.models.adapters import adapter_of
 from mia_attention.models.inputs import Encoded, image_token_id

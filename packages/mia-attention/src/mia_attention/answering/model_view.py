@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mia_augment import FORMATS, IMAGE, Box, DataError, ModelError, Sample
 from mia_augment.compose import disturb
+from mia_augment.images import OpenImage
 from mia_augment.prompting import render_prompt
 from PIL import Image
 
@@ -23,7 +24,7 @@ def record_rng(seed: int, record_id: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
-def open_view(sample: Sample, open_image: Callable[[str], Image.Image], settings: ScoreSettings) -> list[Image.Image]:
+def open_view(sample: Sample, open_image: OpenImage, settings: ScoreSettings) -> list[Image.Image]:
     """The sample's pictures; the target's grid cell or the pic-in-pic disturbed by Gaussian noise if the settings say so.
 
     Raises:

@@ -9,9 +9,10 @@ from typing import Any
 
 from mia_augment import IMAGE, DataError, Sample
 from mia_augment.compose import single_header
+from mia_augment.images import OpenImage
 from PIL import Image
 
-from mia_attention.answering.responses import OpenImage, Response, try_respond
+from mia_attention.answering.responses import Response, try_respond
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mia_augment import ConfigError, DataError, Skipped
-from PIL import Image
+from mia_augment.images import OpenImage
 
 from mia_attention.answering.batches import ItemT, Prompt, plan, run_batches, windows
 from mia_attention.answering.end_tokens import end_tokens
@@ -19,7 +19,6 @@ from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.models.adapters import adapter_of
 from mia_attention.models.inputs import Encoded, image_token_id
 
-OpenImage = Callable[[str], Image.Image]
 """From an entry of `images` to an RGB picture."""
 
 

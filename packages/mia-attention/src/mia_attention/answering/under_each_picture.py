@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mia_augment import DataError, LogpAlone, Sample, Skipped
+from mia_augment.images import OpenImage
 
 from mia_attention.answering.batches import Prompt
 from mia_attention.answering.likelihood import Answer, Likelihood, said_ids, try_likelihoods
 from mia_attention.answering.part_answers import PartPrompt, alone_prompt
-from mia_attention.answering.responses import OpenImage
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mia_augment import Attention, Readout, Sample, same_answer
+from mia_augment.images import OpenImage
 
 from mia_attention.answering.batches import plan, run_batches
-from mia_attention.answering.responses import OpenImage
 from mia_attention.measure.layer_choice import LayerChoice, choose_layer
 from mia_attention.models.decoder import decoder_layers, full_layers
 from mia_attention.scoring.scorer import Prepared, Scorer

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from mia_augment import Box, ModelError, Sample, ScoredSample, Skipped
+from mia_augment.images import OpenImage
 from numpy.typing import NDArray
 from PIL import Image
 
 from mia_attention.answering.batches import run_batches
-from mia_attention.answering.responses import OpenImage
 from mia_attention.measure.attention_maps import CELLS, cell_masses
 from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.scoring.scorer import Prepared, Scorer, scored_sample

@@ -10,7 +10,7 @@ from typing import Any
 
 from mia_augment import ScoredSample
 from mia_augment.contents import pictures_digest
-from mia_augment.images import open_picture
+from mia_augment.images import picture_opener
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
@@ -19,7 +19,6 @@ from mia_augment.storage import (
     content_hash,
     image_folders,
     relative_folders,
-    resolve_image,
     write_jsonl,
 )
 
@@ -88,11 +87,10 @@ def _maps(
     model, processor = load()
     if not BoxCoverage(model, processor).known:
         return
-    folders = image_folders(folder_in)
     readout = chosen[0].attention.layer
     layer = "middle" if readout_kind(readout).measure is not None else readout  # it looks at no positions: nothing to map
     as_scored = settings.model_copy(update={"layer": layer, "confusions": False, "own_answer": False})
-    found = look_at_all(chosen, model, processor, as_scored, open_image=lambda name: open_picture(resolve_image(name, folders)))
+    found = look_at_all(chosen, model, processor, as_scored, open_image=picture_opener(folder_in))
     for done, result in enumerate(found, 1):
         if isinstance(result, Look):
             yield AttentionMap(id=result.scored.id, maps=relative_maps(result.maps))

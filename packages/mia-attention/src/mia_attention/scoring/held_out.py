@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mia_augment import Record, Sample, Skipped
+from mia_augment.images import OpenImage
 from mia_augment.storage import Progress, atomic_write, naming, read_jsonl
 
 from mia_attention.answering.likelihood import Likelihood, try_likelihoods
-from mia_attention.answering.responses import OpenImage, try_respond
+from mia_attention.answering.responses import try_respond
 
 BATCHES_PER_SAVE = 8
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment import Attention, DataError, ModelError, Readout, Sample, ScoredSample, Skipped, check_unique
+from mia_augment.images import OpenImage
 from PIL import Image
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from mia_attention.answering.batches import plan, run_batches, windows
 from mia_attention.answering.generate import Answers
 from mia_attention.answering.model_view import encode_prompts, open_view
 from mia_attention.answering.part_answers import AloneAnswers, ask_parts
-from mia_attention.answering.responses import OpenImage, Response, answer, responses_of
+from mia_attention.answering.responses import Response, answer, responses_of
 from mia_attention.answering.usable import encode_usable
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span

@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Any
 
 from mia_augment import Attention, DataError, Sample
+from mia_augment.images import OpenImage
 
 from mia_attention.answering.likelihood import said_ids
-from mia_attention.answering.responses import OpenImage
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.models.adapters import adapter_of
 from mia_attention.models.inputs import image_token_id

@@ -1,5 +1,7 @@
 from .decode import check_file as check_file
 from .decode import open_picture as open_picture
+from .opener import OpenImage as OpenImage
+from .opener import picture_opener as picture_opener
 from .picture_values import StorePicture as StorePicture
 from .picture_values import listed as listed
 from .picture_values import picture_path as picture_path

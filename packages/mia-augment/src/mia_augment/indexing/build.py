@@ -23,10 +23,10 @@ from mia_augment.records import Skipped
 from mia_augment.rows.row import Row
 from mia_augment.settings import AugmentSettings
 from mia_augment.storage.files import atomic_write, write_json
+from mia_augment.storage.stages import Progress
 
 Part = Literal["all", "train", "held_out"]
 U64 = NDArray[np.uint64]
-Progress = Callable[[int, int | None], None]
 _REMEMBERED_PICTURES = 4096
 
 

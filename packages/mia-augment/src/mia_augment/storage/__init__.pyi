@@ -12,6 +12,7 @@ from .files import resolve_image as resolve_image
 from .files import write_json as write_json
 from .files import write_jsonl as write_jsonl
 from .files import write_manifest as write_manifest
+from .journal import Journal as Journal
 from .lock import clear_left_overs as clear_left_overs
 from .lock import clear_left_overs_of as clear_left_overs_of
 from .lock import is_held as is_held

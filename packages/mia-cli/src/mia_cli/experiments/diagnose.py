@@ -7,15 +7,14 @@ thresholds decide anything? Asked of some hundred samples, before a day is spent
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mia_augment import FORMATS, IMAGE, Bucket, DataError, ModelError, Readout, Rows, Sample
 from mia_augment.compose import single_header
-from mia_augment.images import open_picture
-from mia_augment.storage import Progress, image_folders, read_jsonl, resolve_image, write_json
+from mia_augment.images import OpenImage, picture_opener
+from mia_augment.storage import Progress, read_jsonl, write_json
 from mia_select.selection import stable_key
-from PIL import Image
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.diagnosis import Asked, Reading, diagnose
@@ -50,11 +49,7 @@ def run_diagnosis(
         Runner(config.run_dir, display).run(augment_stage(config, folders.samples, "train"))
         chosen = choose_samples(read_jsonl(folders.samples / "samples.jsonl", Sample), samples, config.seed)
         shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
-        places = image_folders(folders.samples)
-
-        def open_image(name: str) -> Image.Image:
-            return open_picture(resolve_image(name, places))
-
+        open_image = picture_opener(folders.samples)
         with display.progress("diagnose") as progress:
             asked, readings, layer = ask(chosen, *shared.get(), config, open_image, thorough=thorough, progress=progress)
         found = diagnose(asked, readings, config, model=shared.settings.name, layer=layer)
@@ -85,7 +80,7 @@ def ask(
     model: Any,
     processor: Any,
     config: PipelineConfig,
-    open_image: Callable[[str], Image.Image],
+    open_image: OpenImage,
     *,
     thorough: bool,
     progress: Progress,

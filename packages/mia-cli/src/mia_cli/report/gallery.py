@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from mia_attention import MAPS, AttentionMap, analyze_one, read_maps
 from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
-from mia_augment.storage import Progress, image_folders, read_jsonl
+from mia_augment.images import picture_opener
+from mia_augment.storage import Progress, read_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -101,7 +102,7 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Progress | Non
     """What the page needs: the examples, their pictures, and what can be filtered by."""
     chosen = examples(folders, settings.pairs)
     looks = read_maps(folders.attention / MAPS)
-    thumbnails = Thumbnails(image_folders(folders.scored), settings.thumbnail)
+    thumbnails = Thumbnails(picture_opener(folders.scored), settings.thumbnail)
     shown = []
     for index, example in enumerate(chosen, 1):
         for name in example.sample.images:

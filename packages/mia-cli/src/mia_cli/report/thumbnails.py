@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TypedDict
 
 from mia_augment import DataError
-from mia_augment.images import open_picture
-from mia_augment.storage import resolve_image
+from mia_augment.images import OpenImage
 from PIL import Image
 
 
@@ -26,8 +23,8 @@ class Thumbnail(TypedDict):
 class Thumbnails:
     """Makes each picture's thumbnail once."""
 
-    def __init__(self, folders: Sequence[Path], longest: int) -> None:
-        self._folders = folders
+    def __init__(self, open_image: OpenImage, longest: int) -> None:
+        self._open = open_image
         self._longest = longest
         self.made: dict[str, Thumbnail] = {}
         self.missing: set[str] = set()
@@ -38,7 +35,7 @@ class Thumbnails:
         if name in self.made or name in self.missing:
             return
         try:
-            picture = open_picture(resolve_image(name, self._folders))
+            picture = self._open(name)
         except DataError:
             self.missing.add(name)
         else:

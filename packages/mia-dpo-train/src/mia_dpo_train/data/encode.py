@@ -8,20 +8,18 @@ itself is the tokens that it emitted. Nothing is ever cut off.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from mia_augment import END_TOKENS, IMAGE, DataError, ModelError, PreferencePair
+from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, emitted_ids, refusal, render_prompt, render_turn
-from PIL.Image import Image
 from torch import Tensor
 
 from mia_dpo_train.models.facts import type_name
-
-OpenImage = Callable[[str], Image]
 
 _TEXT_OUTPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mia_augment import DataError, PreferencePair, Skipped, pair_problem
+from mia_augment.storage import Progress
 from torch.utils.data import DataLoader, Dataset
 
 from mia_dpo_train.data.encode import EncodedPair, PairBatch, PairEncoder, collate
 from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.training.step_plan import Batch
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from mia_augment import ConfigError, DataError
+from mia_augment.storage import Progress
 from torch import Tensor
 
 from mia_dpo_train.data.encode import PairBatch
-from mia_dpo_train.data.pair_set import PairSet, Progress, batches
+from mia_dpo_train.data.pair_set import PairSet, batches
 from mia_dpo_train.logps.reference import ReferenceSource
 from mia_dpo_train.models.trainable import Trained, text_hash, trainable
 from mia_dpo_train.settings import TrainSettings

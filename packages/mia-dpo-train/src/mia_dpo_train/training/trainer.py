@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from mia_augment import ModelError, PreferencePair, Skipped, with_unique_ids, without_end_tokens
+from mia_augment.images import OpenImage
 from mia_augment.prompting import stop_ids
-from mia_augment.storage import write_jsonl
+from mia_augment.storage import Progress, write_jsonl
 
-from mia_dpo_train.data.encode import OpenImage, PairEncoder
-from mia_dpo_train.data.pair_set import PairSet, Progress, measure
+from mia_dpo_train.data.encode import PairEncoder
+from mia_dpo_train.data.pair_set import PairSet, measure
 from mia_dpo_train.environment import check_environment
 from mia_dpo_train.joining import different_pairs, joining_problem
 from mia_dpo_train.logps.own_answers import check_own_answers

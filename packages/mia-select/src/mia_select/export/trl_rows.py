@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment import PreferencePair
-from mia_augment.images import open_picture
-from mia_augment.storage import image_folders, read_jsonl, resolve_image
+from mia_augment.images import picture_opener
+from mia_augment.storage import read_jsonl
 
 from mia_select.export.file_names import EXTRA
 from mia_select.export.layouts import LAYOUTS, to_row
@@ -20,8 +20,8 @@ def trl_rows(folder: Path) -> Iterator[dict[str, Any]]:
     Made for `datasets.Dataset.from_generator(trl_rows, gen_kwargs={"folder": folder})`. Train with `max_length=None`: a limit
     cuts image tokens.
     """
-    folders = image_folders(folder)
+    open_image = picture_opener(folder)
     for pair in read_jsonl(folder / "pairs.jsonl", PreferencePair):
         row = to_row(pair, pair.images, LAYOUTS["trl"])
-        pictures = [open_picture(resolve_image(name, folders)) for name in pair.images]
+        pictures = [open_image(name) for name in pair.images]
         yield {**{name: value for name, value in row.items() if name not in ("id", EXTRA)}, "images": pictures}

@@ -16,6 +16,7 @@ from mia_augment.read import Damaged, read_values
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
+    Progress,
     atomic_write,
     content_hash,
     image_folders,
@@ -32,8 +33,6 @@ from mia_select.importing.written_pictures import NamedPictures, WrittenPictures
 PAIRS, SKIPPED = "pairs.jsonl", "skipped.jsonl"
 STEP = 100
 FORMATS = ("auto", *READERS)
-
-Progress = Callable[[int, int | None], None]
 
 
 def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = None) -> Iterator[PreferencePair | SkippedRow]:
