@@ -133,3 +133,19 @@ def test_the_rejected_side_is_the_emitted_tokens(own):
     assert collate([encoded]).lengths[1].tolist() == [4]
     other = encoder(pairs[0].model_copy(update={"rejected": "a cat"}))
     assert encoder.tokenizer.convert_ids_to_tokens(other.rejected)[:2] == ["a", "cat"]
+
+
+def test_a_chosen_answer_of_its_own_is_the_tokens_that_it_emitted(own):
+    model, encoder, pairs = own
+    said = pairs[0]
+    swapped = said.model_copy(
+        update={"chosen": said.rejected, "chosen_ids": said.rejected_ids, "rejected": said.chosen, "rejected_ids": None}
+    )
+    assert encoder(swapped).chosen.tolist() == said.rejected_ids
+    # changed since, the text counts
+    changed = encoder(swapped.model_copy(update={"chosen": "a cat"}))
+    assert changed.chosen.tolist() == encoder(said.model_copy(update={"chosen": "a cat"})).chosen.tolist()
+    # the check measures the rejected answer in both wordings, whatever tokens the chosen one has
+    other = [250, *(said.rejected_ids or [])]
+    both = [pair.model_copy(update={"chosen_ids": other}) for pair in pairs]
+    assert check(model, encoder, both) == check(model, encoder, pairs)

@@ -25,6 +25,9 @@ def make_scored() -> MakeScored:
         confusions: list[str | None] | None = None,
         answers: list[str | None] | None = None,
         path: str | None = None,
+        own: str | None = None,
+        own_ids: list[int] | None = None,
+        layer: int | str = 16,
     ) -> ScoredSample:
         several = format == "sequence"
         count = parts if several else 1
@@ -55,7 +58,7 @@ def make_scored() -> MakeScored:
                 "mean_logp": -0.4,
                 "perplexity": perplexity,
                 "attention": Attention(
-                    layer=16,
+                    layer=layer,
                     rows="generated",
                     region_mass=[0.1] * parts,
                     image_mass=[0.1] * count,
@@ -63,6 +66,8 @@ def make_scored() -> MakeScored:
                     reason=None if ratio is not None else "no generated row",
                 ).model_dump(),
                 "confusions": confusions,
+                "own_answer": own,
+                "own_answer_ids": own_ids,
             }
         )
 

@@ -149,6 +149,8 @@ class PreferencePair(Record):
     prompt: str
     chosen: str
     rejected: str
+    chosen_ids: list[int] | None = None
+    """The tokens that the model emitted when it gave the chosen answer itself about the target alone; None: it did not."""
     rejected_ids: list[int] | None = None
     """The tokens that the model emitted when it gave the rejected answer itself to this prompt; None: it did not."""
     scores: Scores

@@ -54,9 +54,10 @@ class Thresholds(per_format(Settings, _TABLES)):  # type: ignore[misc]
 class Calibrate(Settings):
     """Thresholds from the data instead of a table, for each format and number of images by itself."""
 
-    by: Literal["keep", "auroc"] = "keep"
+    by: Literal["keep", "auroc", "groups"] = "keep"
     """`keep`: keep a wanted share of the wrong answers, those with the lowest ratio.
-    `auroc`: the cut that best tells wrong answers from right ones (Youden's J)."""
+    `auroc`: the cut that best tells wrong answers from right ones (Youden's J).
+    `groups`: the cut between two groups of ratios, for `score.layer: alone`; needs no ground truth."""
     keep: float = Field(default=0.5, gt=0, le=1)
     """Share of the wrong answers that the attention rule shall keep (`by: keep`)."""
     min_samples: int = Field(default=20, ge=1)
@@ -88,6 +89,14 @@ class SelectSettings(Settings):
     min_edit_distance: float | None = Field(default=0.02, ge=0, le=1)
     """Edits over the longer length, case aside; null: no limit. The paper gives no number. One edit in 50 characters keeps
     `The letter is A.` against `The letter is B.` (0.06) and drops paragraphs that differ in a letter."""
+    chosen: Literal["ground_truth", "own", "own_if_right"] = "ground_truth"
+    """`ground_truth`: the row's answer (the paper). `own`: what the model answers about the target alone, which needs
+    `score.own_answer` (or `confusions`) and no ground truth. `own_if_right`: that, where it says the same as the ground truth,
+    else the ground truth."""
+    correct: Literal["equal", "likely"] = "equal"
+    """When an answer counts as right. `equal`: it says the same as the chosen one, but for case, punctuation and articles.
+    `likely`: also where the target has the larger part of its likelihood under each picture alone (`score.layer: alone`), in
+    whatever words; how large a part is found from the answers of each format and number of images."""
     rejected: Literal["own", "confusion", "both"] = "own"
     """`own`: the model's wrong answer (the paper). `confusion`: its answer about a companion picture alone, which scoring
     asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind."""
@@ -122,5 +131,6 @@ class SelectSettings(Settings):
 
     @property
     def calibrates(self) -> bool:
-        """Whether thresholds are set from the data: companions' answers need none."""
-        return self.attention and self.calibrate is not None and self.rejected != "confusion"
+        """Whether the answers are looked through before they are judged: companions' answers need no threshold."""
+        from_data = (bool(self.attention) and self.calibrate is not None) or self.correct == "likely"
+        return from_data and self.rejected != "confusion"

@@ -18,6 +18,7 @@ from mia_cli.layout import Folders
 
 RULE_WORDS = {
     "format": "of a wanted format",
+    "no_chosen": "chosen answer known",
     "answer_too_long": "true answer short enough",
     "no_confusion": "with another picture's answer",
     "degenerate": "answer is no empty or broken text",
@@ -84,7 +85,8 @@ def ratios(folder: Path) -> dict[Bucket, MeasuredRatios]:
         if sample.attention.ratio is None:
             entry.unmeasured += 1
         else:
-            entry.add(sample.attention.ratio, same_answer(sample.response, sample.answer))
+            known = sample.answer or sample.own_answer or ""
+            entry.add(sample.attention.ratio, same_answer(sample.response, known))
     return {bucket: found[bucket] for bucket in in_order(found)}
 
 

@@ -158,7 +158,7 @@ def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
         "shares": analysis.shares,
         "target": sample.target,
         "prompt": sample.prompt,
-        "chosen": sample.answer,
+        "chosen": pair.chosen if pair else sample.answer or sample.own_answer or "",
         "rejected": pair.rejected if pair else sample.response,
         "scores": {name: value for name, value in scores.items() if value is not None},
         "heat": [heat_png(np.asarray(cells)) for cells in look.maps] if look else None,

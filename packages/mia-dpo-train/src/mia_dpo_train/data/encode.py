@@ -1,8 +1,8 @@
 """From preference pairs to token ids and image tensors.
 
 Convention: the prompt is rendered by the chat template up to where the answer starts; a response is what the template writes
-behind it, up to and with the token that ends the turn (see `mia_augment.prompting`). A rejected answer that the model gave
-itself is the tokens that it emitted. Nothing is ever cut off.
+behind it, up to and with the token that ends the turn (see `mia_augment.prompting`). An answer that the model gave itself is
+the tokens that it emitted. Nothing is ever cut off.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class PairEncoder:
 
     def _response(self, pair: PreferencePair, name: Literal["chosen", "rejected"]) -> Tensor:
         text: str = getattr(pair, name)
-        ids = emitted_ids(self.processor, pair.rejected_ids, text) if name == "rejected" else None
+        ids = emitted_ids(self.processor, getattr(pair, f"{name}_ids"), text)
         try:
             ids = ids or answer_ids(self.processor, pair.prompt, text, stops=self.stops)
         except DataError as error:

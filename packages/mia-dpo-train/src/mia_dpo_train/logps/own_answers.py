@@ -93,7 +93,7 @@ def _measure(
 ) -> OwnAnswer | None:
     """Log-probs of an answer in both wordings, as the chosen and the rejected side of one pair."""
     try:
-        both = encoder(pair.model_copy(update={"chosen": pair.rejected}))
+        both = encoder(pair.model_copy(update={"chosen": pair.rejected, "chosen_ids": None}))
     except DataError:  # it is skipped, and said why, where all pairs are measured
         return None
     with torch.no_grad():

@@ -11,6 +11,7 @@ import numpy as np
 from mia_augment import Bucket, FormatName, Record
 from numpy.typing import NDArray
 
+from mia_select.rules.agreement import agreement_cut
 from mia_select.rules.thresholds import looks_elsewhere, threshold_for
 from mia_select.settings import Calibrate, SelectSettings
 from mia_select.statistics import Auroc, auroc_interval, best_cut
@@ -20,7 +21,7 @@ INERT = 0.05
 ENOUGH = 20
 """Answers of a kind needed before a share of them says anything."""
 
-Origin = Literal["table", "keep", "auroc"]
+Origin = Literal["table", "keep", "auroc", "groups"]
 
 
 class BucketThreshold(Record):
@@ -30,7 +31,7 @@ class BucketThreshold(Record):
     parts: int
     threshold: float
     origin: Origin
-    """`table` (the paper's unless set otherwise), or calibrated: `keep` or `auroc`."""
+    """`table` (the paper's unless set otherwise), or calibrated: `keep`, `auroc` or `groups`."""
     right: int
     """Right answers with a ratio."""
     wrong: int
@@ -69,7 +70,8 @@ def calibrated(tally: Tally, settings: SelectSettings) -> dict[Bucket, tuple[flo
         table = threshold_for(*bucket, settings.thresholds)
         if table is None or settings.calibrate is None:
             continue
-        found = _auto(bucket, ratios, table) if settings.calibrate == "auto" else _by(ratios, settings.calibrate)
+        how = settings.calibrate
+        found = _auto(bucket, ratios, table) if how == "auto" else _by(ratios, how, bucket[1])
         if found is not None:
             replaced[bucket] = found
     return replaced
@@ -81,10 +83,13 @@ def _auto(bucket: Bucket, ratios: Ratios, table: float) -> tuple[float, Origin] 
     told = _auroc(ratios)
     best = Calibrate(by="auroc")
     informative = told is not None and told.low > 0.5 and min(len(ratios.right), len(ratios.wrong)) >= best.min_samples
-    return _by(ratios, best if informative else Calibrate())
+    return _by(ratios, best if informative else Calibrate(), bucket[1])
 
 
-def _by(ratios: Ratios, how: Calibrate) -> tuple[float, Origin] | None:
+def _by(ratios: Ratios, how: Calibrate, parts: int) -> tuple[float, Origin] | None:
+    if how.by == "groups":
+        shares = np.concatenate([_values(ratios.wrong), _values(ratios.right)])
+        return (agreement_cut(shares, parts), "groups") if len(shares) >= how.min_samples else None
     if how.by == "keep":
         return (lowest_share(_values(ratios.wrong), how.keep), "keep") if len(ratios.wrong) >= how.min_samples else None
     if min(len(ratios.right), len(ratios.wrong)) < how.min_samples:

@@ -14,6 +14,8 @@ class Ratio(Protocol):
 
     @property
     def ratio(self) -> float | None: ...
+    @property
+    def layer(self) -> object: ...
 
 
 class Glance(Protocol):
@@ -23,6 +25,8 @@ class Glance(Protocol):
     def format(self) -> FormatName: ...
     @property
     def answer(self) -> str: ...
+    @property
+    def own_answer(self) -> str | None: ...
     @property
     def response(self) -> str: ...
     @property
@@ -37,6 +41,7 @@ class _Part(BaseModel):
 
 class RatioRecord(_Part):
     ratio: float | None = None
+    layer: object = None
 
 
 class GlanceRecord(_Part):
@@ -44,6 +49,7 @@ class GlanceRecord(_Part):
 
     format: FormatName
     answer: str
+    own_answer: str | None = None
     response: str
     regions: list[_Part]
     attention: RatioRecord

@@ -13,10 +13,12 @@ from rapidfuzz.distance import Levenshtein
 from mia_select.rules.degenerate import degenerate
 from mia_select.rules.ratios import Glance
 from mia_select.rules.thresholds import looks_elsewhere
+from mia_select.selection.chosen import ChosenText, chosen_ids, chosen_text
 from mia_select.settings import SelectSettings
 
 RULES = (
     "format",
+    "no_chosen",
     "answer_too_long",
     "no_confusion",
     "degenerate",
@@ -49,6 +51,7 @@ class Candidate:
     kind: Literal["own", "confusion"]
     rejected: str | None
     """None: there is no such answer, for the reason in `missing`."""
+    chosen: ChosenText
     missing: str | None = None
     length_ratio: float | None = None
     edit_distance: float | None = None
@@ -68,7 +71,8 @@ class Candidate:
             format=sample.format,
             images=sample.images,
             prompt=sample.prompt,
-            chosen=sample.answer,
+            chosen=self.chosen.text,
+            chosen_ids=chosen_ids(sample, self.chosen),
             rejected=self.rejected or "",
             rejected_ids=sample.response_ids if own else None,
             scores=Scores(
@@ -88,17 +92,18 @@ Failure = tuple[str, float | str | None]
 
 def candidates(sample: ScoredSample, settings: SelectSettings) -> Iterator[Candidate]:
     """The answers that `settings.rejected` allows: the model's own, companions', or both."""
+    chosen = chosen_text(sample, settings)
     if settings.rejected != "confusion":
-        yield Candidate(sample, sample.id, "own", sample.response)
+        yield Candidate(sample, sample.id, "own", sample.response, chosen)
     if settings.rejected != "own":
-        yield from _confusions(sample, settings)
+        yield from _confusions(sample, chosen, settings)
 
 
-def _confusions(sample: ScoredSample, settings: SelectSettings) -> Iterator[Candidate]:
+def _confusions(sample: ScoredSample, chosen: ChosenText, settings: SelectSettings) -> Iterator[Candidate]:
     if sample.confusions is None:
-        yield Candidate(sample, f"{sample.id}~", "confusion", None, "scored without confusions")
+        yield Candidate(sample, f"{sample.id}~", "confusion", None, chosen, "scored without confusions")
         return
-    answer = normalize_answer(sample.answer)
+    answer = normalize_answer(chosen.text)
     different: dict[str, tuple[str, str]] = {}
     for index, text in enumerate(sample.confusions):
         if text is None or index == sample.target:
@@ -109,11 +114,11 @@ def _confusions(sample: ScoredSample, settings: SelectSettings) -> Iterator[Cand
     if settings.rejected == "both":
         different.pop(normalize_answer(sample.response), None)
     if not different:
-        yield Candidate(sample, f"{sample.id}~", "confusion", None, "no companion answers otherwise")
+        yield Candidate(sample, f"{sample.id}~", "confusion", None, chosen, "no companion answers otherwise")
         return
     ranked = sorted(different.values(), key=lambda item: stable_key(settings.seed, sample.id, item[0]))
     for label, text in ranked[: settings.confusions_per_sample]:
-        yield Candidate(sample, f"{sample.id}~{label}", "confusion", text)
+        yield Candidate(sample, f"{sample.id}~{label}", "confusion", text, chosen)
 
 
 def stable_key(seed: int, *names: str) -> int:
@@ -125,30 +130,32 @@ def stable_key(seed: int, *names: str) -> int:
 def unusable(candidate: Candidate, settings: SelectSettings) -> Failure | None:
     """Rules that come before the question whether the answer is right."""
     if candidate.rejected is None:
-        return wrong_kind(candidate.sample, settings) or ("no_confusion", candidate.missing)
-    return wrong_kind(candidate.sample, settings) or broken(candidate.sample.answer, candidate.rejected, settings)
+        return wrong_kind(candidate.sample, candidate.chosen, settings) or ("no_confusion", candidate.missing)
+    return wrong_kind(candidate.sample, candidate.chosen, settings) or broken(candidate.chosen, candidate.rejected, settings)
 
 
-def wrong_kind(sample: Glance, settings: SelectSettings) -> Failure | None:
+def wrong_kind(sample: Glance, chosen: ChosenText, settings: SelectSettings) -> Failure | None:
     """Rules about the sample alone, whatever was answered."""
     if sample.format not in settings.formats:
         return "format", sample.format
-    if settings.max_answer_chars is not None and len(sample.answer) >= settings.max_answer_chars:
-        return "answer_too_long", float(len(sample.answer))
+    if chosen.missing is not None:
+        return "no_chosen", chosen.missing
+    if settings.max_answer_chars is not None and len(chosen.text) >= settings.max_answer_chars:
+        return "answer_too_long", float(len(chosen.text))
     return None
 
 
-def broken(answer: str, rejected: str, settings: SelectSettings) -> Failure | None:
+def broken(chosen: ChosenText, rejected: str, settings: SelectSettings) -> Failure | None:
     """Whether one of the two texts is no answer at all."""
     if reason := degenerate(rejected, settings.image_tokens):
         return "degenerate", reason
-    if reason := degenerate(answer, settings.image_tokens):
-        return "degenerate", f"ground truth: {reason}"
+    if reason := degenerate(chosen.text, settings.image_tokens):
+        return "degenerate", f"{'own answer' if chosen.own else 'ground truth'}: {reason}"
     return None
 
 
 def is_right(answer: str, text: str) -> bool:
-    """Whether a text says the same as the ground truth."""
+    """Whether a text says the same as the answer that is taken for right."""
     return text == answer or normalize_answer(text) == normalize_answer(answer)
 
 
@@ -175,7 +182,7 @@ def unlikely_hallucination(candidate: Candidate, settings: SelectSettings, thres
 
 def too_far_or_too_near(candidate: Candidate, settings: SelectSettings) -> Failure | None:
     """Post-selection on the two texts; notes both values in the candidate."""
-    chosen, rejected = candidate.sample.answer, candidate.rejected or ""
+    chosen, rejected = candidate.chosen.text, candidate.rejected or ""
     candidate.length_ratio = length_ratio(chosen, rejected)
     candidate.edit_distance = edit_distance(chosen, rejected)
     if settings.max_length_ratio is not None and candidate.length_ratio > settings.max_length_ratio:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
+from mia_augment import Bucket, ConfigError, Dropped, PreferencePair, ScoredSample
 
+from mia_select.rules.agreement import agreement_cut
 from mia_select.rules.calibration import Origin, Tally, attention_warnings, calibrated, describe
 from mia_select.rules.one_sided import AnswerCounts
 from mia_select.rules.ratios import glances
@@ -22,6 +25,7 @@ from mia_select.selection.candidates import (
     unusable,
     wrong_kind,
 )
+from mia_select.selection.chosen import chosen_text
 from mia_select.selection.funnel import Funnel, Selection
 from mia_select.selection.limits import limited
 from mia_select.selection.seen import SeenKeys
@@ -111,23 +115,48 @@ class Selector:
         ratio = sample.attention.ratio if candidate.kind == "own" else None
         if ratio is not None and self._verdicts:
             return bool(self._verdicts[self.samples - 1])
-        right = is_right(sample.answer, candidate.rejected or "")
+        right = is_right(candidate.chosen.text, candidate.rejected or "")
         if ratio is not None:
             self._tally.add(candidate.bucket, ratio, right)
         return right
 
     def _calibrate(self, scored: Iterable[ScoredSample]) -> None:
-        for sample in glances(scored):
-            ratio = sample.attention.ratio
-            if ratio is None or wrong_kind(sample, self.settings) or broken(sample.answer, sample.response, self.settings):
-                self._verdicts.append(False)  # never asked for
-                continue
-            right = is_right(sample.answer, sample.response)
-            self._verdicts.append(right)
-            self._tally.add((sample.format, len(sample.regions)), ratio, right)
+        asked: Iterable[tuple[int, Bucket, float]] = self._equal(scored)
+        cuts: dict[Bucket, float] = {}
+        if self.settings.correct == "likely":
+            asked = list(asked)
+            cuts = _agreement(asked)
+        for number, bucket, ratio in asked:
+            right = bool(self._verdicts[number]) or ratio > cuts.get(bucket, math.inf)
+            self._verdicts[number] = right
+            self._tally.add(bucket, ratio, right)
         for bucket, (threshold, origin) in calibrated(self._tally, self.settings).items():
             self._thresholds[bucket] = threshold
             self._origins[bucket] = origin
+
+    def _equal(self, scored: Iterable[ScoredSample]) -> Iterator[tuple[int, Bucket, float]]:
+        """Notes which responses equal the chosen answer; yields number, bucket and ratio of those that are asked for."""
+        settings = self.settings
+        for number, sample in enumerate(glances(scored)):
+            ratio, chosen = sample.attention.ratio, chosen_text(sample, settings)
+            if ratio is None or wrong_kind(sample, chosen, settings) or broken(chosen, sample.response, settings):
+                self._verdicts.append(False)
+                continue
+            if settings.correct == "likely" and sample.attention.layer != "alone":
+                raise ConfigError(
+                    f"correct: likely expected samples scored with `score.layer: alone`, got layer {sample.attention.layer}: a "
+                    "share of attention does not tell what an answer means; score them anew, or set correct: equal"
+                )
+            self._verdicts.append(is_right(chosen.text, sample.response))
+            yield number, (sample.format, len(sample.regions)), ratio
+
+
+def _agreement(asked: Iterable[tuple[int, Bucket, float]]) -> dict[Bucket, float]:
+    """From which share an answer counts as right, for each format and number of images."""
+    shares: defaultdict[Bucket, array[float]] = defaultdict(lambda: array("d"))
+    for _, bucket, ratio in asked:
+        shares[bucket].append(ratio)
+    return {bucket: agreement_cut(values, bucket[1]) for bucket, values in shares.items()}
 
 
 class _Thresholds(dict[Bucket, float | None]):
@@ -154,7 +183,7 @@ class _Ledger:
     def refuse(self, candidate: Candidate) -> Failure | None:
         """The rule by which an earlier pair rules this one out; otherwise the candidate is noted as made."""
         sample, source = candidate.sample, candidate.sample.source
-        content = hash((sample.prompt, *sample.images, *source.paths, sample.answer, candidate.rejected))
+        content = hash((sample.prompt, *sample.images, *source.paths, candidate.chosen.text, candidate.rejected))
         name = hash(candidate.id)
         if name in self._ids:
             return "duplicate", "id"
