@@ -36,6 +36,7 @@ from .records import ScoredSample as ScoredSample
 from .records import Scores as Scores
 from .records import Skipped as Skipped
 from .rows.row import Row as Row
+from .seeds import seed_from as seed_from
 from .settings import AugmentSettings as AugmentSettings
 from .settings import PictureSettings as PictureSettings
 from .stage import augment_dataset as augment_dataset

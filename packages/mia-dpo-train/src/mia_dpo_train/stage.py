@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mia_augment import DataError, PreferencePair
+from mia_augment import DataError, PreferencePair, seed_from
 from mia_augment.contents import pictures_digest
 from mia_augment.images import picture_opener
 from mia_augment.storage import (
@@ -163,8 +163,7 @@ def split(pairs: list[PreferencePair], held_out: float, seed: int) -> tuple[list
 
     def is_held_out(pair: PreferencePair) -> bool:
         target = pair.images[pair.regions[pair.target].image]
-        digest = hashlib.sha256(f"{seed}/{target}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") < held_out * 2**64
+        return seed_from(seed, target, algorithm="sha256", separator=b"/", order="big") < held_out * 2**64
 
     return [pair for pair in pairs if not is_held_out(pair)], [pair for pair in pairs if is_held_out(pair)]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mia_augment import FORMATS, IMAGE, Box, DataError, ModelError, Sample
+from mia_augment import FORMATS, IMAGE, Box, DataError, ModelError, Sample, seed_from
 from mia_augment.compose import disturb
 from mia_augment.images import OpenImage
 from mia_augment.prompting import render_prompt
@@ -20,8 +19,7 @@ from mia_attention.settings import ScoreSettings
 
 def record_rng(seed: int, record_id: str) -> np.random.Generator:
     """Randomness of one record: neither the order nor the number of workers changes it."""
-    digest = hashlib.sha256(f"{seed}\0{record_id}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+    return np.random.default_rng(seed_from(seed, record_id, bits=128, algorithm="sha256"))
 
 
 def open_view(sample: Sample, open_image: OpenImage, settings: ScoreSettings) -> list[Image.Image]:

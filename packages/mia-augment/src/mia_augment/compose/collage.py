@@ -14,9 +14,10 @@ from mia_augment.compose.companions import Part
 from mia_augment.errors import DataError
 from mia_augment.formats import Format
 from mia_augment.images.decode import open_picture
-from mia_augment.images.sniff import PictureFolder, hash64
+from mia_augment.images.sniff import PictureFolder
 from mia_augment.images.time_limit import TooSlow
 from mia_augment.records import Region
+from mia_augment.seeds import hash64
 from mia_augment.settings import AugmentSettings
 
 WriteImage = Callable[[str, Image.Image], None]

@@ -13,10 +13,11 @@ from mia_augment.compose.companions import Part, TooFew, companions
 from mia_augment.compose.questions import name_target
 from mia_augment.errors import DataError
 from mia_augment.formats import FORMATS, Bucket, Format
-from mia_augment.images.sniff import PictureFolder, hash64
+from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.index import Index, StoredRow
 from mia_augment.records import Region, Sample, Skipped, Source, Turn
 from mia_augment.rows.coordinates import holds_coordinates
+from mia_augment.seeds import seed_from
 from mia_augment.settings import AugmentSettings
 
 
@@ -38,7 +39,7 @@ class Maker:
     def __init__(
         self, index: Index, pictures: PictureFolder, settings: AugmentSettings, seed: int, write_image: WriteImage | None
     ) -> None:
-        self._index, self._settings, self._seed = index, settings, str(seed).encode()
+        self._index, self._settings, self._seed = index, settings, seed
         self._collage = Collage(pictures, settings, write_image)
         shares = settings.shares()
         self._shares = _cumulated(shares)
@@ -53,7 +54,7 @@ class Maker:
             return Skipped(id=row.id, reason=str(error))
 
     def _sample(self, task: Task, row: StoredRow) -> Sample:
-        rng = Random(hash64(self._seed, row.id.encode(), repr((task.bucket, task.copy)).encode()))
+        rng = Random(seed_from(self._seed, row.id, (task.bucket, task.copy)))
         name, count = self._bucket(task, row, rng)
         format = FORMATS[name]
         target = int(rng.random() * count) if format.target == "anywhere" else count - 1

@@ -8,7 +8,6 @@ import stat
 import struct
 import unicodedata
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,6 +17,7 @@ from mia_augment.images.decode import MAX_SCANS, check_file, check_pixels, open_
 from mia_augment.images.picture_values import shown
 from mia_augment.images.whole import damage
 from mia_augment.rows.pictures_in_rows import EMBEDDED
+from mia_augment.seeds import hash64
 from mia_augment.settings import PictureSettings
 
 SAMPLE = 2048
@@ -36,13 +36,7 @@ _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 
-_as_number = struct.Struct("<Q").unpack
 _two_numbers = struct.Struct(">HH").unpack_from
-
-
-def hash64(*parts: bytes) -> int:
-    """A stable 64-bit hash of byte strings, the same in every process and on every machine."""
-    return _as_number(blake2b(b"\0".join(parts), digest_size=8).digest())[0]  # type: ignore[no-any-return]
 
 
 def read_at(file: int, start: int, size: int) -> bytes:

@@ -17,10 +17,11 @@ from pydantic_core import from_json, to_json
 
 from mia_augment.contents.states import STATES, state_line
 from mia_augment.errors import DataError
-from mia_augment.images.sniff import PictureFolder, hash64
+from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.index import COUNTS, ROWS, SKIPPED, TURN_BITS, question_bytes, question_key
 from mia_augment.records import Skipped
 from mia_augment.rows.row import Row
+from mia_augment.seeds import hash64, seed_from
 from mia_augment.settings import AugmentSettings
 from mia_augment.storage.files import atomic_write, write_json
 from mia_augment.storage.stages import Progress
@@ -43,7 +44,7 @@ class Choice:
     def takes(self, key: int) -> bool:
         if self.part == "all":
             return True
-        held_out = hash64(b"held out", key.to_bytes(8, "little")) < self.holdout * 2**64
+        held_out = seed_from("held out", key.to_bytes(8, "little")) < self.holdout * 2**64
         return held_out == (self.part == "held_out")
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic_core import from_json
 
 from mia_augment.compose.questions import normal
-from mia_augment.images.sniff import hash64, read_at
+from mia_augment.images.sniff import read_at
+from mia_augment.seeds import hash64
 
 ROWS, SKIPPED, COUNTS = "rows.jsonl", "skipped.jsonl", "counts.json"
 _HEAD = 512

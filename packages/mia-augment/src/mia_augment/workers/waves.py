@@ -7,8 +7,8 @@ from itertools import islice
 
 from mia_augment.compose.samples import Task
 from mia_augment.formats import Bucket
-from mia_augment.images.sniff import hash64
 from mia_augment.indexing.index import Index
+from mia_augment.seeds import seed_from
 from mia_augment.settings import AugmentSettings
 
 Made = Mapping[Bucket, int]
@@ -26,7 +26,7 @@ def waves(index: Index, settings: AugmentSettings, seed: int) -> Generator[tuple
         yield len(index.rows) * copies, (Task(row, copy=copy) for row in index.rows for copy in range(copies))
         return
     rows = len(index.rows)
-    order = sorted(index.rows, key=lambda row: hash64(str(seed).encode(), index.row_hash[row].to_bytes(8, "little")))
+    order = sorted(index.rows, key=lambda row: seed_from(seed, index.row_hash[row].to_bytes(8, "little")))
     buckets = list(settings.shares())
     first = {bucket: i * rows // len(buckets) for i, bucket in enumerate(buckets)}
     walked, missing = dict.fromkeys(buckets, 0), dict.fromkeys(buckets, settings.per_bucket)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mia_augment import ConfigError, DataError
+from mia_augment import ConfigError, DataError, seed_from
 from mia_augment.storage import Progress
 from torch import Tensor
 
@@ -237,4 +236,4 @@ class Loop:
 
 def pass_seed(seed: int, passes: int, rank: int) -> int:
     """Seed of the dropout of one forward pass: the same wherever a run was interrupted before it."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{passes}/{rank}".encode()).digest()[:4], "big")
+    return seed_from(seed, passes, rank, bits=32, algorithm="sha256", separator=b"/", order="big")

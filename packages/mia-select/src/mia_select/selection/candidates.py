@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample, Scores, normalize_answer
+from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample, Scores, normalize_answer, seed_from
 from rapidfuzz.distance import Levenshtein
 
 from mia_select.rules.degenerate import degenerate
@@ -123,8 +122,7 @@ def _confusions(sample: ScoredSample, chosen: ChosenText, settings: SelectSettin
 
 def stable_key(seed: int, *names: str) -> int:
     """64 random bits that depend on the seed and the names alone."""
-    text = "\\0".join((str(seed), *names))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return seed_from(seed, *names, separator=b"\\0", order="big")
 
 
 def unusable(candidate: Candidate, settings: SelectSettings) -> Failure | None:
