@@ -217,3 +217,16 @@ def test_unknown_formats_and_wrong_endings_are_refused(folder: Path, tmp_path: P
         export_pairs(folder, "axolotl", tmp_path)
     with pytest.raises(ConfigError, match=r"ending in \.jsonl for trl"):
         export_pairs(folder, "trl", tmp_path / "pairs.json")
+
+
+def test_the_break_behind_first_pictures_is_left_to_the_template_in_message_parts(folder: Path, tmp_path: Path) -> None:
+    """LLaVA-1.5's template writes a line break behind every picture: with ours there would be two."""
+    file = export_pairs(folder, "trl", tmp_path / "out")
+    grid = json.loads(file.read_text("utf-8").split("\n")[1])
+    assert original(folder)[1].prompt.startswith("<image>\nIn")
+    assert grid["prompt"][0]["content"] == [{"type": "image"}, {"type": "text", "text": "In Image1, what color is it?"}]
+    grid["prompt"][0]["content"][1]["text"] = "In Image2, what color is it?"
+    file.write_text(json.dumps(grid), "utf-8")
+    (changed,) = import_pairs(file, "trl")
+    assert isinstance(changed, PreferencePair)
+    assert changed.prompt == "<image>In Image2, what color is it?"  # what was changed on purpose is not put back

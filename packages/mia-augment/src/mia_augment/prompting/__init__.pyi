@@ -1,5 +1,6 @@
 from .chat import message_parts as message_parts
 from .chat import render_prompt as render_prompt
+from .chat import without_first_break as without_first_break
 from .refusals import WrongTokens as WrongTokens
 from .refusals import refusal as refusal
 from .turns import answer_ids as answer_ids

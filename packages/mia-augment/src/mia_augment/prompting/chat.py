@@ -70,7 +70,7 @@ def user_message(processor: Any, prompt: str) -> dict[str, Any]:
     """
     check_template(processor)
     check_prompt(processor, prompt)
-    parts = _without_doubled_breaks(processor, _without_first_break(message_parts(prompt)))
+    parts = _without_doubled_breaks(processor, without_first_break(message_parts(prompt)))
     first = _try(processor, parts)
     token = image_placeholder(processor, first)
     inline = prompt.replace(IMAGE, token) if token else prompt
@@ -118,7 +118,7 @@ def image_placeholder(processor: Any, rendered: str) -> str | None:
     return next((token for token in known if token in rendered), known[0] if known else None)
 
 
-def _without_first_break(parts: Parts) -> Parts:
+def without_first_break(parts: Parts) -> Parts:
     """The parts without blanks between the pictures that come first and the text behind them."""
     kept: Parts = []
     for part in parts:

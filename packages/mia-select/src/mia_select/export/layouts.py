@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mia_augment import PreferencePair
-from mia_augment.prompting import message_parts
+from mia_augment.prompting import message_parts, without_first_break
 
 from mia_select.export.file_names import EXTRA, FILES
 
@@ -44,7 +44,7 @@ def _messages(role: str, content: list[dict[str, str]]) -> list[Row]:
 def _write_trl(texts: Texts) -> Row:
     return {
         "images": texts.images,
-        "prompt": _messages("user", message_parts(texts.prompt)),
+        "prompt": _messages("user", without_first_break(message_parts(texts.prompt))),
         "chosen": _messages("assistant", [{"type": "text", "text": texts.chosen}]),
         "rejected": _messages("assistant", [{"type": "text", "text": texts.rejected}]),
     }
@@ -90,5 +90,5 @@ LAYOUTS: dict[str, Layout] = {
 def to_row(pair: PreferencePair, images: list[str], layout: Layout) -> Row:
     """A pair as its trainer wants it; `images` are the paths to write."""
     row = layout.write(Texts(pair.prompt, pair.chosen, pair.rejected, images))
-    extra = pair.model_dump_json(exclude={"prompt", "chosen", "rejected"})
+    extra = pair.model_dump_json(exclude={"chosen", "rejected"})
     return {"id": pair.id, **row, EXTRA: extra}

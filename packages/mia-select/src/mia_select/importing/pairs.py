@@ -12,6 +12,7 @@ from typing import Any
 from mia_augment import IMAGE, DataError, PreferencePair, Region, Skipped, free_id, pair_problem
 from mia_augment.compose import label
 from mia_augment.images import shown
+from mia_augment.prompting import message_parts, without_first_break
 from mia_augment.storage import summary
 from pydantic import ValidationError
 
@@ -101,12 +102,22 @@ def _pair(row: Mapping[str, Any], record_id: str, talk: Talk, name_picture: Name
     prompt, pictures = _prompt(talk)
     texts = {"prompt": prompt, "chosen": _answer(talk.chosen, "chosen"), "rejected": _answer(talk.rejected, "rejected")}
     extra = _extra(row, prompt, len(pictures))
+    if _same_but_for_the_first_break(extra.get("prompt"), prompt):
+        texts["prompt"] = extra["prompt"]
     own = extra.get("images") or [None] * len(pictures)
     pair = PreferencePair.model_validate({"id": record_id, **extra, "images": ["?"] * len(pictures), **texts})
     if problem := pair_problem(pair):
         raise Refused(problem)
     names = [name_picture(picture, name) for picture, name in zip(pictures, own, strict=True)]
     return pair.model_copy(update={"images": names})
+
+
+def _same_but_for_the_first_break(exported: Any, prompt: str) -> bool:
+    """Whether a prompt is the one that we exported: message parts leave the break behind the first pictures to the template."""
+    if not isinstance(exported, str):
+        return False
+    ours, read = (without_first_break(message_parts(text)) for text in (exported, prompt))
+    return ours == read
 
 
 def _prompt(talk: Talk) -> tuple[str, list[Any]]:
