@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 from mia_attention import Call, Encoded, ScoreSettings, capture_attention, register_adapter, respond, score
-from mia_attention.models.adapters import ADAPTERS
-from mia_attention.models.pixel_layouts import patch_means
+from mia_attention.models.families import FAMILIES, patch_means
 from mia_augment.errors import ModelError
 from mia_augment.records import Sample
 from PIL import Image
@@ -158,7 +157,7 @@ def lookalike(tiny: SimpleNamespace) -> Iterator[SimpleNamespace]:
     model.generation_config = GenerationConfig(eos_token_id=2, pad_token_id=0)
     register_adapter("composer_lookalike", LookalikeAdapter())
     yield SimpleNamespace(model=model, processor=SimpleNamespace(tokenizer=tiny.tokenizer([])))
-    del ADAPTERS["composer_lookalike"]
+    del FAMILIES["composer_lookalike"]
 
 
 def mixed(tiny: SimpleNamespace) -> list[Sample]:
@@ -229,7 +228,7 @@ def test_question_rows_need_an_adapter_that_knows_the_question(tiny: SimpleNames
 
 
 def test_without_an_adapter_the_model_is_refused_with_a_hint(lookalike: SimpleNamespace) -> None:
-    kept = ADAPTERS.pop("composer_lookalike")
+    kept = FAMILIES.pop("composer_lookalike")
     with pytest.raises(ModelError, match="register_adapter"), capture_attention(lookalike.model, [0]):
         pass
-    ADAPTERS["composer_lookalike"] = kept
+    FAMILIES["composer_lookalike"] = kept

@@ -10,7 +10,7 @@ import torch
 from mia_attention import ScoreSettings, respond, score
 from mia_attention.measure.masses import find_sinks, measure
 from mia_attention.measure.token_weights import Columns
-from mia_attention.models.pixel_layouts import FAMILIES
+from mia_attention.models.families import FAMILIES
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import Region
 from PIL import Image

@@ -28,8 +28,8 @@ from .measure.maps import look as look
 from .measure.maps import look_at_all as look_at_all
 from .measure.maps_stage import maps_stage as maps_stage
 from .models.adapters import Adapter as Adapter
-from .models.adapters import register_adapter as register_adapter
 from .models.box_coverage import BoxCoverage as BoxCoverage
+from .models.families import register_adapter as register_adapter
 from .models.inputs import Encoded as Encoded
 from .models.layer_call import Call as Call
 from .readouts import READOUTS as READOUTS

@@ -19,7 +19,7 @@ from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.prompt_cache import append_answers, copied, empty_cache, fill, go_on, why_not_shared
 from mia_attention.answering.responses import all_used
 from mia_attention.answering.usable import Usable, encode_usable
-from mia_attention.models.adapters import adapter_of
+from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded, image_token_id
 
 
@@ -36,15 +36,16 @@ class Likelihood:
     tokens: int
 
 
-Answer = str | Sequence[int]
-Asked = tuple[Prompt, Sequence[Answer]]
-Prepared = tuple[Usable[tuple[Encoded, list[list[list[int]]]]], list[str]]
+GivenAnswer = str | Sequence[int]
+"""A text, or token ids as they are."""
+PromptAndAnswers = tuple[Prompt, Sequence[GivenAnswer]]
+PreparedAnswers = tuple[Usable[tuple[Encoded, list[list[list[int]]]]], list[str]]
 """What of a batch can be used, with the answers' token ids; and the ids of all of its prompts."""
 
 
 def likelihoods(
     prompts: Sequence[Prompt],
-    answers: Sequence[Sequence[Answer]],
+    answers: Sequence[Sequence[GivenAnswer]],
     model: Any,
     processor: Any,
     *,
@@ -69,7 +70,7 @@ def likelihoods(
 
 def try_likelihoods(
     prompts: Sequence[Prompt],
-    answers: Sequence[Sequence[Answer]],
+    answers: Sequence[Sequence[GivenAnswer]],
     model: Any,
     processor: Any,
     *,
@@ -95,8 +96,8 @@ def try_likelihoods(
         yield from (found[index] for index in range(len(window)))
 
 
-def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[Asked]) -> Prepared:
-    def encode(asked: Sequence[Asked]) -> tuple[Encoded, list[list[list[int]]]]:
+def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[PromptAndAnswers]) -> PreparedAnswers:
+    def encode(asked: Sequence[PromptAndAnswers]) -> tuple[Encoded, list[list[list[int]]]]:
         said = [[_ids(prompt, answer, model, processor) for answer in answers] for prompt, answers in asked]
         images = [[open_image(name) for name in prompt.images] for prompt, _ in asked]
         return encode_prompts(model, processor, [prompt.prompt for prompt, _ in asked], images), said
@@ -107,14 +108,14 @@ def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[
     return usable, [prompt.id for prompt, _ in batch]
 
 
-def _ids(prompt: Prompt, answer: Answer, model: Any, processor: Any) -> list[int]:
+def _ids(prompt: Prompt, answer: GivenAnswer, model: Any, processor: Any) -> list[int]:
     ids = said_ids(prompt, answer, model, processor, end=False)
     if not ids or (adapter_of(model) is None and image_token_id(model) in ids):
-        raise DataError(f"sample {prompt.id}: expected an answer of at least one token and without pictures, got {answer!r}")
+        raise DataError(f"expected an answer of at least one token and without pictures, got {answer!r}")
     return ids
 
 
-def said_ids(prompt: Prompt, answer: Answer, model: Any, processor: Any, *, end: bool) -> list[int]:
+def said_ids(prompt: Prompt, answer: GivenAnswer, model: Any, processor: Any, *, end: bool) -> list[int]:
     """Token ids of an answer: as they are, or of a text, as the chat template writes it behind the prompt.
 
     Args:
@@ -128,13 +129,10 @@ def said_ids(prompt: Prompt, answer: Answer, model: Any, processor: Any, *, end:
     if adapter_of(model) is not None:  # chat formatting is the adapter's own
         tokenizer = processor.tokenizer
         return [*tokenizer(answer, add_special_tokens=False).input_ids, *([tokenizer.eos_token_id] if end else [])]
-    try:
-        return answer_ids(processor, prompt.prompt, answer, stops=stop_ids(model), end=end)
-    except DataError as error:
-        raise DataError(f"sample {prompt.id}: {error}") from error
+    return answer_ids(processor, prompt.prompt, answer, stops=stop_ids(model), end=end)
 
 
-def _run(model: Any, prepared: Prepared) -> list[list[Likelihood] | Skipped]:
+def _run(model: Any, prepared: PreparedAnswers) -> list[list[Likelihood] | Skipped]:
     usable, ids = prepared
     found: dict[int, list[Likelihood] | Skipped] = {i: Skipped(id=ids[i], reason=why) for i, why in usable.refused.items()}
     if usable.encoded is not None:

@@ -12,7 +12,7 @@ from mia_augment.images import OpenImage
 from mia_augment.prompting import render_prompt
 from PIL import Image
 
-from mia_attention.models.adapters import adapter_of
+from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded, encode
 from mia_attention.settings import ScoreSettings
 

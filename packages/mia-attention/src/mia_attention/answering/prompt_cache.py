@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from mia_attention.models.adapters import adapter_of
 from mia_attention.models.decoder import decoder_layers
+from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import image_token_id
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")

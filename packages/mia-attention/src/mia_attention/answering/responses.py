@@ -16,7 +16,7 @@ from mia_attention.answering.end_tokens import end_tokens
 from mia_attention.answering.generate import Answers, check_finite, generate
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.usable import Usable, encode_usable
-from mia_attention.models.adapters import adapter_of
+from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded, image_token_id
 
 """From an entry of `images` to an RGB picture."""

@@ -16,12 +16,12 @@ from mia_augment import DataError, LogpAlone, Sample, Skipped
 from mia_augment.images import OpenImage
 
 from mia_attention.answering.batches import Prompt
-from mia_attention.answering.likelihood import Answer, Likelihood, said_ids, try_likelihoods
+from mia_attention.answering.likelihood import GivenAnswer, Likelihood, said_ids, try_likelihoods
 from mia_attention.answering.part_answers import PartPrompt, alone_prompt
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
+ViewKey = tuple[str, str]
 """A view: the path of a picture and the prompt that asks about it."""
 
 
@@ -42,7 +42,7 @@ class View:
 
 def under_each_picture(
     samples: Sequence[Sample],
-    responses: Sequence[Answer],
+    responses: Sequence[GivenAnswer],
     model: Any,
     processor: Any,
     *,
@@ -70,13 +70,15 @@ def under_each_picture(
     """
     if len(samples) != len(responses):
         raise DataError(f"expected a response for each of {len(samples)} samples, got {len(responses)}")
-    views: dict[Key, View] = {}
+    views: dict[ViewKey, View] = {}
     wanted = [_wanted(*pair, views, model, processor) for pair in zip(samples, responses, strict=True)]
     found = _measured(views, model, processor, open_image, batch_size)
     return [_logps(sample, keys, found) for sample, keys in zip(samples, wanted, strict=True)]
 
 
-def _wanted(sample: Sample, response: Answer, views: dict[Key, View], model: Any, processor: Any) -> list[tuple[Key, int]]:
+def _wanted(
+    sample: Sample, response: GivenAnswer, views: dict[ViewKey, View], model: Any, processor: Any
+) -> list[tuple[ViewKey, int]]:
     """Notes in `views` what is to be measured for a sample; returns which view and answer belongs to each of its parts."""
     if not response or (isinstance(response, str) and not response.strip()):
         return []
@@ -87,21 +89,21 @@ def _wanted(sample: Sample, response: Answer, views: dict[Key, View], model: Any
         try:
             ids = said_ids(prompt, response, model, processor, end=True)
         except DataError as error:
-            logger.warning("%s", error)
+            logger.warning("%s: %s", prompt.id, error)
             return []
         wanted.append(((path, prompt.prompt), view.add(ids)))
     return wanted
 
 
 def _measured(
-    views: dict[Key, View], model: Any, processor: Any, open_image: OpenImage, batch_size: int
-) -> dict[Key, list[Likelihood]]:
+    views: dict[ViewKey, View], model: Any, processor: Any, open_image: OpenImage, batch_size: int
+) -> dict[ViewKey, list[Likelihood]]:
     """Every view's likelihoods; a view that cannot be used is missing, and the log says why."""
     asked = [(key, view) for key, view in views.items() if view.answers]
     prompts: list[Prompt] = [view.prompt for _, view in asked]
     answers = [view.answers for _, view in asked]
     results = try_likelihoods(prompts, answers, model, processor, open_image=open_image, batch_size=batch_size)
-    found: dict[Key, list[Likelihood]] = {}
+    found: dict[ViewKey, list[Likelihood]] = {}
     for (key, _), result in zip(asked, results, strict=True):
         if isinstance(result, Skipped):
             logger.warning("%s: %s", result.id, result.reason)
@@ -110,7 +112,7 @@ def _measured(
     return found
 
 
-def _logps(sample: Sample, wanted: Sequence[tuple[Key, int]], found: dict[Key, list[Likelihood]]) -> LogpAlone:
+def _logps(sample: Sample, wanted: Sequence[tuple[ViewKey, int]], found: dict[ViewKey, list[Likelihood]]) -> LogpAlone:
     each = [found[key][place] if key in found else None for key, place in wanted]
     each += [None] * (sample.parts - len(each))
     return LogpAlone(

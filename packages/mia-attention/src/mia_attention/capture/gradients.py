@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from mia_attention.capture.hook import probing
 from mia_attention.capture.weights import ROW_CHUNK, head_rows, visible
-from mia_attention.models.adapters import adapter_of
 from mia_attention.models.decoder import check_readable, decoder_layers
+from mia_attention.models.families import adapter_of
 from mia_attention.models.layer_call import Call
 
 

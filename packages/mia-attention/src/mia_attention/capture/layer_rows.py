@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mia_attention.capture.hook import StopForwardError, probing
 from mia_attention.capture.weights import attention_rows, visible
-from mia_attention.models.adapters import adapter_of
 from mia_attention.models.decoder import check_readable
+from mia_attention.models.families import adapter_of
 from mia_attention.models.layer_call import Call, check_growing
 
 RowSpan = Literal["generated", "predicting", "all"] | tuple[int, int | None]

@@ -47,17 +47,3 @@ class Adapter(Protocol):
     def brightness(self, model: Any, processor: Any, picture: Image.Image) -> Tensor | None:
         """Mean brightness, 0..1, that each visual token of a picture sees, (tokens,); None: boxes can't be mapped to tokens."""
         ...
-
-
-ADAPTERS: dict[str, Adapter] = {}
-"""By `config.model_type`."""
-
-
-def register_adapter(model_type: str, adapter: Adapter) -> None:
-    """Use `adapter` for models whose configuration has this `model_type`."""
-    ADAPTERS[model_type] = adapter
-
-
-def adapter_of(model: Any) -> Adapter | None:
-    """The adapter registered for a model, None for models that need none."""
-    return ADAPTERS.get(getattr(model.config, "model_type", ""))

@@ -15,14 +15,10 @@ from mia_augment import Box, DataError, ModelError
 from PIL import Image
 from torch import Tensor
 
-from mia_attention.models.adapters import adapter_of
-from mia_attention.models.pixel_layouts import FAMILIES
+from mia_attention.models.families import family_of
 
 CACHE = 4096
 """Boxes remembered."""
-
-MULTI_IMAGE_MODES = {"llava_onevision"}
-"""Families that process a picture otherwise when the prompt holds several."""
 
 
 class BoxCoverage:
@@ -31,9 +27,9 @@ class BoxCoverage:
     def __init__(self, model: Any, processor: Any) -> None:
         self._model = model
         self._model_type = str(model.config.model_type)
-        self._adapter = adapter_of(model)
+        self._family = family_of(model)
+        self._adapter = self._family.adapter
         self._processor = processor if self._adapter else _without_normalisation(processor)
-        self._family = FAMILIES.get(self._model_type)
         self._paint = functools.lru_cache(maxsize=CACHE)(self._compute)
 
     @functools.cached_property
@@ -41,7 +37,7 @@ class BoxCoverage:
         """Whether boxes can be mapped; of an unknown family only whole images can be measured."""
         if self._adapter is not None:
             return self._adapter.brightness(self._model, self._processor, Image.new("RGB", (64, 64))) is not None
-        return self._family is not None
+        return self._family.layout is not None
 
     def __call__(self, size: tuple[int, int], box: Box, *, tokens: int, several: bool) -> Tensor:
         """Share of each visual token's pixels that lie in the box.
@@ -50,7 +46,7 @@ class BoxCoverage:
             size: of the picture, (width, height) in pixels.
             box: (left, top, right, bottom) in pixels, half-open.
             tokens: how many visual tokens the picture became.
-            several: whether the prompt holds several pictures (OneVision then treats each otherwise).
+            several: whether the prompt holds several pictures (see `Family.among_several`).
 
         Returns:
             (tokens,) float32 in 0..1, on the CPU.
@@ -82,13 +78,13 @@ class BoxCoverage:
     def _brightness(self, picture: Image.Image, several: bool) -> Tensor | None:
         if self._adapter is not None:
             return self._adapter.brightness(self._model, self._processor, picture)
-        if self._family is None:
+        if self._family.layout is None:
             return None
-        blank = [Image.new("RGB", picture.size)] if several and self._model_type in MULTI_IMAGE_MODES else []
+        blank = [Image.new("RGB", picture.size)] if several and self._family.among_several else []
         pictures = [picture, *blank]
         text = self._processor.image_token * len(pictures)
         features = self._processor(images=[pictures], text=[text], return_tensors="pt")
-        return self._family(self._model, self._processor, features)
+        return self._family.layout(self._model, self._processor, features)
 
 
 def _without_normalisation(processor: Any) -> Any:

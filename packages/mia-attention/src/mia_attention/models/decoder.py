@@ -8,14 +8,12 @@ from typing import Any
 from mia_augment import ModelError
 from torch import nn
 
-from mia_attention.models.adapters import adapter_of
+from mia_attention.models.families import family_of
 
 logger = logging.getLogger(__name__)
 
 PROJECTIONS = ("q_proj", "qkv_proj", "query_key_value", "Wqkv", "q_a_proj", "q_b_proj")
 """Attributes by which an attention module is known; linear attention and convolutions have none of them."""
-
-NO_IMAGES_IN_SELF_ATTENTION = {"mllama": "it reads images by cross-attention"}
 
 
 def text_config(model: Any) -> Any:
@@ -31,13 +29,12 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
     Raises:
         ModelError: there is none, or the model keeps its images out of self-attention.
     """
-    adapter = adapter_of(model)
-    if adapter is not None:
-        return dict(sorted(adapter.layers(model).items()))
-    family = getattr(model.config, "model_type", type(model).__name__)
-    if family in NO_IMAGES_IN_SELF_ATTENTION:
+    family = family_of(model)
+    if family.adapter is not None:
+        return dict(sorted(family.adapter.layers(model).items()))
+    if family.refused is not None:
         raise ModelError(
-            f"{family}: attention on images cannot be read, because {NO_IMAGES_IN_SELF_ATTENTION[family]}; "
+            f"{model.config.model_type}: attention on images cannot be read, because {family.refused}; "
             "expected a model whose image tokens stand in the prompt (LLaVA, Qwen-VL, InternVL, ...)"
         )
     text = text_config(model)

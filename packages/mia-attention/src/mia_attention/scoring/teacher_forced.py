@@ -12,7 +12,7 @@ from mia_augment.images import OpenImage
 
 from mia_attention.answering.likelihood import said_ids
 from mia_attention.capture.given_answers import read_answers
-from mia_attention.models.adapters import adapter_of
+from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import image_token_id
 from mia_attention.readouts import readout_kind, readout_of
 from mia_attention.scoring.scorer import Scorer
@@ -81,7 +81,10 @@ def attend(
 
 
 def _ids(sample: Sample, response: str | Sequence[int], model: Any, processor: Any) -> list[int]:
-    ids = said_ids(sample, response, model, processor, end=True)
+    try:
+        ids = said_ids(sample, response, model, processor, end=True)
+    except DataError as error:
+        raise DataError(f"sample {sample.id}: {error}") from error
     if adapter_of(model) is None and image_token_id(model) in ids:
         raise DataError(f"sample {sample.id}: the answer holds the token that stands for pictures; expected text only")
     return ids

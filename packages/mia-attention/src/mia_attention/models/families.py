@@ -1,16 +1,21 @@
-"""How each model family lays the pixels of one picture out in visual tokens.
+"""The table of model families: what is known of each beyond transformers' conventions, by `config.model_type`.
 
-A family is one function: from what its processor made of a picture (values in 0..1) to the mean brightness that each visual
-token sees, in the order of the tokens. A new one is such a function and a line in `FAMILIES`.
+Most families need one function, their pixel layout: from what their processor made of a picture (values in 0..1) to the mean
+brightness that each visual token sees, in the order of the tokens. A family that is not in the table gets masses of whole
+images. To add one: a row in `FAMILIES`, its function, and a tiny build of it for the tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mia_attention.models.adapters import Adapter
 
 Brightness = Callable[[Any, Any, Mapping[str, Any]], Tensor]
 """(model, processor, processed picture) -> (tokens,) in 0..1; 0 for tokens that see no pixel, as newline tokens."""
@@ -54,14 +59,14 @@ def idefics3(model: Any, processor: Any, features: Mapping[str, Any]) -> Tensor:
     return patch_means(features["pixel_values"][0], patch).flatten()
 
 
-def anyres(model: Any, processor: Any, features: Mapping[str, Any]) -> Tensor:
+def anyres(model: Any, processor: Any, features: Mapping[str, Any], *, full: bool) -> Tensor:
     """LLaVA-NeXT and OneVision: the whole picture, then its tiles without padding, a newline token after each row."""
     crops = features["pixel_values"][0]
     if int(features.get("batch_num_images", [1])[0]) > 1:  # OneVision: among several images, the whole picture only
         crops = crops[:1]
     patches = patch_means(crops, _side(model.config.vision_config.patch_size)).flatten(1)[..., None]
     packer: Any = [module for module in model.modules() if hasattr(module, "pack_image_features")][-1]
-    keywords = {} if "onevision" in model.config.model_type else {"vision_feature_select_strategy": "full"}
+    keywords = {"vision_feature_select_strategy": "full"} if full else {}
     size = torch.as_tensor(features["image_sizes"])[:1]
     packed: list[Tensor]
     packed, _ = packer.pack_image_features([patches], size, image_newline=torch.zeros(1), **keywords)
@@ -76,20 +81,54 @@ def pixtral(model: Any, processor: Any, features: Mapping[str, Any]) -> Tensor:
     ).flatten()
 
 
-FAMILIES: dict[str, Brightness] = {
-    "llava": llava,
-    "llava_next": anyres,
-    "llava_onevision": anyres,
-    "qwen2_vl": qwen_vl,
-    "qwen2_5_vl": qwen_vl,
-    "qwen3_vl": qwen_vl,
-    "internvl": internvl,
-    "idefics3": idefics3,
-    "smolvlm": idefics3,
-    "gemma3": gemma3,
-    "mistral3": pixtral,
+@dataclass(frozen=True)
+class Family:
+    """What is known of a model family.
+
+    Attributes:
+        layout: how pixels lie in visual tokens; None: boxes cannot be mapped, only whole images can.
+        among_several: a picture is processed otherwise where the prompt holds several.
+        refused: why attention on its images cannot be read; None: it can.
+        adapter: of a model that does not follow transformers' conventions.
+    """
+
+    layout: Brightness | None = None
+    among_several: bool = False
+    refused: str | None = None
+    adapter: Adapter | None = None
+
+
+FAMILIES: dict[str, Family] = {
+    "llava": Family(llava),
+    "llava_next": Family(partial(anyres, full=True)),
+    "llava_onevision": Family(partial(anyres, full=False), among_several=True),
+    "qwen2_vl": Family(qwen_vl),
+    "qwen2_5_vl": Family(qwen_vl),
+    "qwen3_vl": Family(qwen_vl),
+    "internvl": Family(internvl),
+    "idefics3": Family(idefics3),
+    "smolvlm": Family(idefics3),
+    "gemma3": Family(gemma3),
+    "mistral3": Family(pixtral),
+    "mllama": Family(refused="it reads images by cross-attention"),
 }
-"""By `config.model_type`. A family that is missing here still gets masses of whole images."""
+
+UNKNOWN = Family()
+
+
+def family_of(model: Any) -> Family:
+    """The row of a model; an empty one for a family that is not in the table."""
+    return FAMILIES.get(getattr(model.config, "model_type", ""), UNKNOWN)
+
+
+def register_adapter(model_type: str, adapter: Adapter) -> None:
+    """Use `adapter` for models whose configuration has this `model_type`."""
+    FAMILIES[model_type] = Family(adapter=adapter)
+
+
+def adapter_of(model: Any) -> Adapter | None:
+    """The adapter registered for a model, None for models that need none."""
+    return family_of(model).adapter
 
 
 def _side(patch_size: int | list[int] | tuple[int, ...]) -> int:
