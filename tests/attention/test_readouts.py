@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import get_args
 
 import pytest
-from mia_attention import READOUTS, AnsweredBatch, ReadoutKind, ReadoutName, ScoreSettings, attend, look, readout_kind, score
+from mia_attention import READOUTS, AnsweredBatch, ReadoutKind, ScoreSettings, attend, look, readout_kind, score
+from mia_attention.readouts import ReadoutName
 from mia_augment import Attention, ConfigError, ModelError
 
 

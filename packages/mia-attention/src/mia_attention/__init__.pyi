@@ -35,7 +35,6 @@ from .models.layer_call import Call as Call
 from .readouts import READOUTS as READOUTS
 from .readouts import AnsweredBatch as AnsweredBatch
 from .readouts import ReadoutKind as ReadoutKind
-from .readouts import ReadoutName as ReadoutName
 from .readouts import readout_kind as readout_kind
 from .readouts import readout_of as readout_of
 from .scoring.held_out import Asking as Asking

@@ -79,7 +79,7 @@ def under_each_picture(
 def _wanted(
     sample: Sample, response: GivenAnswer, views: dict[ViewKey, View], model: Any, processor: Any
 ) -> list[tuple[ViewKey, int]]:
-    """Notes in `views` what is to be measured for a sample; returns which view and answer belongs to each of its parts."""
+    """Note in `views` what is to be measured for a sample; return which view and answer belongs to each of its parts."""
     if not response or (isinstance(response, str) and not response.strip()):
         return []
     wanted = []
