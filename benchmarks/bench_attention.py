@@ -20,36 +20,18 @@ from typing import Any
 
 import torch
 from mia_attention import capture_attention, capture_rollout, read_answers
-from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from random_llava import PATCH, random_llava
+from transformers import GenerationConfig
 
-IMAGE_TOKEN, PATCH, PIXELS, TEXT_TOKENS = 9, 14, 336, 40
+IMAGE_TOKEN, PIXELS, TEXT_TOKENS = 9, 336, 40
 WAYS = ("plain", "captured", "rollout", "gradient", "eager")
 
 
 def build(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=PIXELS,
-            patch_size=PATCH,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=1000,
-            hidden_size=args.width,
-            intermediate_size=args.width * 11 // 4,
-            num_hidden_layers=args.layers,
-            num_attention_heads=args.width // 64,
-            num_key_value_heads=args.width // 64,
-            max_position_embeddings=8192,
-        ),
-        image_token_index=IMAGE_TOKEN,
-        vision_feature_layer=-1,
-    )
-    model = LlavaForConditionalGeneration(config).eval()
+    model = random_llava(
+        args.width, args.layers, feed_forward=args.width * 11 // 4, vocab=1000, image_token=IMAGE_TOKEN, pixels=PIXELS,
+        vision=(64, 128, 2, 2),
+    ).eval()  # fmt: skip
     per_image = (PIXELS // PATCH) ** 2
     ids = torch.randint(10, 1000, (1, args.images * per_image + TEXT_TOKENS))
     ids[:, TEXT_TOKENS // 2 : TEXT_TOKENS // 2 + args.images * per_image] = IMAGE_TOKEN

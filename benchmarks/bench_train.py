@@ -26,11 +26,10 @@ WORDS = [f"w{k}" for k in range(500)]
 
 
 def model_and_processor(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    import torch
     import transformers as hf
+    from random_llava import random_llava
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-    torch.manual_seed(0)
     words = ["<pad>", "<s>", "</s>", "<unk>", "<image>", *WORDS]
     inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -46,16 +45,11 @@ def model_and_processor(arguments: argparse.Namespace) -> tuple[Any, Any]:
         "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} ",
     )  # fmt: skip
     hidden = arguments.hidden
-    vision = hf.CLIPVisionConfig(
-        hidden_size=hidden // 2, intermediate_size=2 * hidden, num_hidden_layers=4, num_attention_heads=4,
-        image_size=arguments.pixels, patch_size=14,
+    model = random_llava(
+        hidden, arguments.layers, feed_forward=int(hidden * 2.6875), vocab=32064, image_token=4, pixels=arguments.pixels,
+        vision=(hidden // 2, 2 * hidden, 4, 4),
     )  # fmt: skip
-    text = hf.LlamaConfig(
-        hidden_size=hidden, intermediate_size=int(hidden * 2.6875), num_hidden_layers=arguments.layers, vocab_size=32064,
-        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64, max_position_embeddings=8192,
-    )  # fmt: skip
-    config = hf.LlavaConfig(vision_config=vision, text_config=text, image_token_index=4, vision_feature_layer=-1)
-    return hf.LlavaForConditionalGeneration(config), processor
+    return model, processor
 
 
 def picture(name: str, pixels: int) -> Any:
@@ -127,22 +121,29 @@ def run_trl(arguments: argparse.Namespace, response_only: bool, out: Path) -> di
     return {**per_step(stamps, arguments.steps), "before_mb": before}
 
 
-def run_ours(arguments: argparse.Namespace, variant: str, out: Path) -> dict[str, float]:
+def preference_pairs(count: int, images: int) -> list[Any]:
+    """Sequences of so many pictures (`picture` opens them)."""
     from mia_augment.records import PreferencePair, Region, Scores
-    from mia_dpo_train import TrainSettings, train
 
-    model, processor = model_and_processor(arguments)
     pairs = []
-    for number in range(arguments.steps + 1):
-        prompt, chosen, rejected = texts(number, arguments.images)
-        names = [str(number * 10 + k) for k in range(arguments.images)]
+    for number in range(count):
+        prompt, chosen, rejected = texts(number, images)
+        names = [str(number * 10 + k) for k in range(images)]
         pairs.append(
             PreferencePair(
                 id=str(number), format="sequence", images=names, prompt=prompt,
                 chosen=chosen, rejected=rejected, scores=Scores(), target=0,
-                regions=[Region(image=k, label=f"Image{k + 1}") for k in range(arguments.images)],
+                regions=[Region(image=k, label=f"Image{k + 1}") for k in range(images)],
             )
         )  # fmt: skip
+    return pairs
+
+
+def run_ours(arguments: argparse.Namespace, variant: str, out: Path) -> dict[str, float]:
+    from mia_dpo_train import TrainSettings, train
+
+    model, processor = model_and_processor(arguments)
+    pairs = preference_pairs(arguments.steps + 1, arguments.images)
     route, _, precision = variant.partition("_")
     settings = TrainSettings.model_validate(
         {
