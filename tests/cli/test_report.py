@@ -22,7 +22,7 @@ from mia_cli.report.collect import curves
 from mia_cli.report.notes import short_notes
 from mia_cli.report.page import passing
 from mia_select.evaluation.accuracy import predict, summarize
-from mia_select.rules.calibration import BucketThreshold
+from mia_select.selection.calibration import BucketThreshold
 from mia_select.selection.funnel import Selection
 from mia_select.selection.selector import Selector
 from mia_select.settings import SelectSettings

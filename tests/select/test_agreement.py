@@ -9,7 +9,7 @@ import pytest
 from mia_augment.errors import ConfigError
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import Selector, SelectSettings, select, select_pairs
-from mia_select.rules.agreement import HIGHEST, agreement_cut, two_groups_cut
+from mia_select.selection.agreement import HIGHEST, agreement_cut, two_groups_cut
 
 MakeScored = Callable[..., ScoredSample]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_select import Calibrate, Selector, SelectSettings
-from mia_select.rules.calibration import lowest_share
+from mia_select.selection.calibration import lowest_share
 from mia_select.selection.funnel import Selection
 from mia_select.settings import ADVISED
 

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
 from mia_select import Selector, SelectSettings
-from mia_select.selection.candidates import RULES
+from mia_select.rules import RULES
 
 TEXTS = st.sampled_from(["The color is red.", "the color is RED", "The color is blue.", "", "<image>", "ha " * 20, "x" * 600])
 
@@ -67,7 +67,7 @@ def test_every_candidate_is_kept_or_dropped_once_and_the_counts_say_so(
     pairs = [record for record in results if isinstance(record, PreferencePair)]
     drops = Counter(record.rule for record in results if isinstance(record, Dropped))
     assert (report.samples, report.candidates, report.pairs) == (len(scored), len(results), len(pairs))
-    assert {rule.rule: rule.dropped for rule in report.rules} == {rule: drops[rule] for rule in RULES}
+    assert {rule.rule: rule.dropped for rule in report.rules} == {rule.name: drops[rule.name] for rule in RULES}
     assert report.rules[0].entered == len(results)
     assert report.rules[-1].kept == len(pairs)
     assert sum(bucket.entered for bucket in report.buckets) == len(results)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
 from mia_select import Selector, SelectSettings, select
-from mia_select.rules import one_sided
-from mia_select.rules.one_sided import AnswerCounts
-from mia_select.selection.candidates import RULES, edit_distance, length_ratio
+from mia_select.rules import RULES, edit_distance, length_ratio
+from mia_select.selection import one_sided
+from mia_select.selection.one_sided import AnswerCounts
 
 MakeScored = Callable[..., ScoredSample]
 
@@ -170,7 +170,7 @@ def test_the_funnel_adds_up_per_rule_and_bucket(make_scored: MakeScored) -> None
     list(selector.run(samples))
     report = selector.report()
     assert (report.samples, report.candidates, report.pairs) == (6, 6, 2)
-    assert [r.rule for r in report.rules] == list(RULES)
+    assert [r.rule for r in report.rules] == [rule.name for rule in RULES]
     counts = {r.rule: (r.entered, r.dropped, r.kept) for r in report.rules}
     assert counts["degenerate"] == (6, 1, 5)
     assert counts["correct"] == (5, 1, 4)

@@ -56,7 +56,7 @@ def test_a_finished_selection_is_left_alone_and_other_settings_redo_it(scored: P
     assert select_pairs(scored, out, SelectSettings(attention=False)).counts["pairs"] == 10
 
 
-def test_a_glance_at_the_file_gives_the_same_thresholds_as_reading_it(scored: Path) -> None:
+def test_a_fast_pass_over_the_file_gives_the_same_thresholds_as_reading_it(scored: Path) -> None:
     settings = SelectSettings.model_validate({"calibrate": {"keep": 0.5, "min_samples": 2}, "min_perplexity": None})
     from_file, from_list = Selector(settings), Selector(settings)
     samples = stage.Samples(scored / "scored.jsonl")
@@ -137,7 +137,7 @@ def test_progress_ends_at_the_number_of_samples(scored: Path, tmp_path: Path) ->
 
 
 def test_progress_counts_every_pass_and_never_goes_back(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "STEP", 4)
+    monkeypatch.setattr(stage, "TOLD_EVERY", 4)
     seen: list[tuple[int, int | None]] = []
     settings = SelectSettings(calibrate="auto", balance=["format"])
     select_pairs(scored, tmp_path / "pairs", settings, progress=lambda done, total: seen.append((done, total)))

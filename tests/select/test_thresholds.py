@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from mia_select.rules.thresholds import looks_elsewhere, threshold_for
+from mia_select.rules.attention import looks_elsewhere, threshold_for
 from mia_select.settings import Thresholds
 from pydantic import ValidationError
 

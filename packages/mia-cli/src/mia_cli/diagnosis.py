@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mia_augment import Bucket, FormatName, Readout, Rows, Sample, same_answer
 from mia_select import auroc_interval
-from mia_select.rules import ENOUGH, AnswerCounts, Ratios, is_inert, looks_elsewhere, threshold_for
+from mia_select.rules import looks_elsewhere, threshold_for
+from mia_select.selection import ENOUGH, AnswerCounts, Ratios, is_inert
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.findings import BucketFindings, Diagnosis, ReadoutScore, advice, findings

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mia_augment import FormatName, Readout, Record, Rows
 from mia_select import Auroc
-from mia_select.rules import ENOUGH
+from mia_select.selection import ENOUGH
 
 ROOM = 0.05
 """Fewer points than this lost against the picture alone, and there is little to mend."""

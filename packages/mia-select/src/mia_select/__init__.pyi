@@ -1,3 +1,4 @@
+from .draws import stable_key as stable_key
 from .evaluation.accuracy import Evaluation as Evaluation
 from .evaluation.accuracy import Prediction as Prediction
 from .evaluation.accuracy import predict as predict
@@ -11,6 +12,7 @@ from .settings import SelectSettings as SelectSettings
 from .settings import Thresholds as Thresholds
 from .stage import read_selection as read_selection
 from .stage import select_pairs as select_pairs
+from .stage import select_stage as select_stage
 from .statistics import Auroc as Auroc
 from .statistics import Difference as Difference
 from .statistics import auroc as auroc

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from mia_augment import DataError, PreferencePair, ScoredSample
+from mia_augment import DataError, FormatName, PreferencePair, ScoredSample
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
     Progress,
+    Stage,
     atomic_write,
     check_whole,
     content_hash,
     image_folders,
-    only_writer,
     read_jsonl,
-    read_manifest,
     read_record,
     relative_folders,
-    what_is_missing,
+    run_stage,
     write_json,
-    write_manifest,
 )
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
-from mia_select.rules.ratios import GlanceRecord
+from mia_select.rules.candidate import Candidate
+from mia_select.selection.chosen import chosen_text
 from mia_select.selection.funnel import Selection
 from mia_select.selection.selector import Selector
 from mia_select.settings import SelectSettings
 
 SCORED, PAIRS, DROPPED, SELECTION = "scored.jsonl", "pairs.jsonl", "dropped.jsonl", "selection.json"
-STEP = 1000
-
-RecordT = TypeVar("RecordT", ScoredSample, GlanceRecord)
+TOLD_EVERY = 1000
+"""Samples read between two calls of `progress`."""
 
 
 def select_pairs(
@@ -47,37 +45,50 @@ def select_pairs(
     A folder that already holds this very selection is left as it is. Of a sample nothing stays in memory but a few numbers.
 
     Raises:
-        ConfigError: another process is writing into `out`.
+        ConfigError: another process is writing into `out`, or it holds the results of another stage.
         DataError: the scored samples are missing, broken, or not as many as their manifest counts; or no pair is left (with how
             many each rule dropped).
     """
-    settings = settings or SelectSettings()
-    started = time.monotonic()
+    return run_stage(select_stage(folder_in, out, settings or SelectSettings()), progress).manifest
+
+
+def select_stage(folder_in: Path, out: Path, settings: SelectSettings) -> Stage:
+    """The selection from the scored samples of a folder, yet to be made."""
+
+    def plan() -> Manifest:
+        planned = selection_manifest(folder_in, out, settings.model_dump(mode="json"))
+        check_whole(folder_in)
+        return planned
+
+    def make(planned: Manifest, progress: Progress) -> Manifest:
+        report = _write(folder_in / SCORED, out, settings, progress)
+        return planned.model_copy(update={"counts": _counts(report)})
+
+    return Stage("select", out, plan, make)
+
+
+def selection_manifest(folder_in: Path, out: Path, settings: dict[str, Any], digest: str | None = None) -> Manifest:
+    """The manifest, without counts, of pairs chosen from the scored samples of a folder.
+
+    Args:
+        folder_in: the folder of scored samples.
+        out: where the pairs will lie.
+        settings: what decides which pairs are chosen.
+        digest: content hash of the scored samples, if it is known already.
+
+    Raises:
+        DataError: no scored samples there.
+    """
     source = folder_in / SCORED
     if not source.is_file():
         raise DataError(f"{source}: no such file; expected scored samples, as `mia score` writes them")
-    planned = _manifest(source, folder_in, out, settings)
-    if (done := _finished(out, planned)) is not None:
-        return done
-    check_whole(folder_in)
-    with only_writer(out):
-        return _finished(out, planned) or _select(source, out, settings, planned, started, progress)
-
-
-def _finished(out: Path, planned: Manifest) -> Manifest | None:
-    """The manifest of a folder that holds this very selection, with all of its files."""
-    done = read_manifest(out)
-    return done if done is not None and done.same_work(planned) and what_is_missing(out) is None else None
-
-
-def _select(
-    source: Path, out: Path, settings: SelectSettings, planned: Manifest, started: float, progress: Progress | None
-) -> Manifest:
-    report = _write(source, out, settings, progress)
-    counts = _counts(report)
-    manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
-    write_manifest(out, manifest)
-    return manifest
+    return Manifest(
+        stage="select",
+        version=version("mia-select"),
+        settings=settings,
+        inputs={SCORED: digest or content_hash(source)},
+        image_folders=relative_folders(image_folders(folder_in), to=out),
+    )
 
 
 def read_selection(folder: Path) -> Selection:
@@ -86,6 +97,33 @@ def read_selection(folder: Path) -> Selection:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected the folder of a finished selection")
     return read_record(path, Selection, "run `mia select` again")
+
+
+class _OwnAnswer(BaseModel):
+    """The fields of a scored sample from which thresholds are set; all others are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: FormatName
+    answer: str
+    own_answer: str | None = None
+    response: str
+    regions: list[object]
+    ratio: float | None = Field(None, validation_alias=AliasPath("attention", "ratio"))
+    layer: object = Field(None, validation_alias=AliasPath("attention", "layer"))
+
+    def candidate(self, settings: SelectSettings) -> Candidate:
+        return Candidate(
+            format=self.format,
+            parts=len(self.regions),
+            chosen=chosen_text(self.answer, self.own_answer, settings),
+            rejected=self.response,
+            ratio=self.ratio,
+            layer=self.layer,
+        )
+
+
+RecordT = TypeVar("RecordT", ScoredSample, _OwnAnswer)
 
 
 class Samples:
@@ -104,16 +142,16 @@ class Samples:
     def __iter__(self) -> Iterator[ScoredSample]:
         return self._counted(read_jsonl(self.path, ScoredSample))
 
-    def glances(self) -> Iterator[GlanceRecord]:
-        """The same samples with the few fields that thresholds need; counts as a pass."""
-        return self._counted(read_jsonl(self.path, GlanceRecord))
+    def own_answers(self, settings: SelectSettings) -> Iterator[Candidate]:
+        """The model's own answers, with the few fields that thresholds need; counts as a pass."""
+        return (record.candidate(settings) for record in self._counted(read_jsonl(self.path, _OwnAnswer)))
 
     def _counted(self, records: Iterator[RecordT]) -> Iterator[RecordT]:
         before = self._read
         for record in records:
             yield record
             self._read += 1
-            if self._read % STEP == 0:
+            if self._read % TOLD_EVERY == 0:
                 self._tell()
         self._total = (self._read - before) * self._passes
         self._tell()
@@ -123,7 +161,7 @@ class Samples:
             self._progress(self._read, self._total)
 
 
-def _write(source: Path, out: Path, settings: SelectSettings, progress: Progress | None) -> Selection:
+def _write(source: Path, out: Path, settings: SelectSettings, progress: Progress) -> Selection:
     selector = Selector(settings)
     with contextlib.ExitStack() as files:
         pairs: IO[Any] = files.enter_context(atomic_write(out / PAIRS))
@@ -143,16 +181,6 @@ def _empty(source: Path, selector: Selector, report: Selection) -> str:
     return (
         f"{source}: expected at least one pair, none of the {report.samples} scored samples is left; "
         f"dropped by rule: {selector.funnel.explain_drops()}; loosen the rule that took most, or score more samples{hints}"
-    )
-
-
-def _manifest(source: Path, folder_in: Path, out: Path, settings: SelectSettings) -> Manifest:
-    return Manifest(
-        stage="select",
-        version=version("mia-select"),
-        settings=settings.model_dump(mode="json"),
-        inputs={SCORED: content_hash(source)},
-        image_folders=relative_folders(image_folders(folder_in), to=out),
     )
 
 

@@ -14,7 +14,7 @@ from mia_augment import FORMATS, IMAGE, Bucket, DataError, ModelError, Readout, 
 from mia_augment.compose import single_header
 from mia_augment.images import OpenImage, picture_opener
 from mia_augment.storage import Progress, read_jsonl, write_json
-from mia_select.selection import stable_key
+from mia_select import stable_key
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.diagnosis import Asked, Reading, diagnose

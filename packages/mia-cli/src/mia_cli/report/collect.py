@@ -11,28 +11,13 @@ from typing import Any
 from mia_augment import FORMATS, Bucket, DataError, ScoredSample, same_answer
 from mia_augment.storage import Manifest, read_jsonl, read_lines, read_manifest
 from mia_select import read_selection
-from mia_select.rules import Ratios
+from mia_select.rules import RULES
+from mia_select.selection import Ratios
 from pydantic_core import from_json
 
 from mia_cli.layout import Folders
 
-RULE_WORDS = {
-    "format": "of a wanted format",
-    "no_chosen": "chosen answer known",
-    "answer_too_long": "true answer short enough",
-    "no_confusion": "with another picture's answer",
-    "degenerate": "answer is no empty or broken text",
-    "correct": "answered wrongly",
-    "unmeasured": "attention measured",
-    "attention": "looked elsewhere",
-    "perplexity": "unsure enough (perplexity)",
-    "length_ratio": "of similar length",
-    "edit_distance": "different enough (edit distance)",
-    "duplicate": "not seen before",
-    "per_image": "within the limit per picture",
-    "balance": "after balancing",
-    "max_pairs": "within the limit of pairs",
-}
+RULE_WORDS = {rule.name: rule.keeps for rule in RULES}
 """What is true of the candidates that a rule of the selection keeps."""
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mia_augment import DataError, Record
 from mia_augment.storage import (
+    MANIFEST,
     Manifest,
+    Progress,
+    Stage,
     check_whole,
     content_hash,
-    image_folders,
-    only_writer,
-    relative_folders,
+    run_stage,
     write_json,
     write_jsonl,
-    write_manifest,
 )
 
 from mia_select.ablation.variants import LEAST, Arm, Pool, Variant, arms, pool
 from mia_select.evaluation.comparison import Comparison
 from mia_select.settings import SelectSettings
-from mia_select.stage import PAIRS, SCORED, Samples
+from mia_select.stage import PAIRS, SCORED, Samples, selection_manifest
 
 ARMS = "arms.json"
 
@@ -99,8 +98,7 @@ def write_arms(
     for arm in found:
         if arm.left_out is None and arm.same_as is None:
             folder = sources.get(arm.variant.name, sources[first])
-            with only_writer(out / arm.variant.name):
-                _write(arm, settings, seed, digests[folder], folder, out / arm.variant.name)
+            run_stage(_arm_stage(arm, settings, seed, folder, digests[folder], out / arm.variant.name))
     write_json(out / ARMS, [line.model_dump() for line in lines])
     return lines
 
@@ -119,24 +117,19 @@ def summary_of(arm: Arm) -> ArmSummary:
     )
 
 
-def _write(arm: Arm, settings: SelectSettings, seed: int, digest: str, folder_in: Path, out: Path) -> None:
-    write_jsonl(out / PAIRS, arm.pairs)
-    manifest = Manifest(
-        stage="select",
-        version=version("mia-select"),
-        settings={
-            **settings.model_dump(mode="json"),
-            **dict(arm.variant.select),
-            "variant": arm.variant.name,
-            "rejected_from": arm.variant.rejected,
-            "pairs": len(arm.pairs),
-            "draw": seed,
-        },
-        inputs={SCORED: digest},
-        image_folders=relative_folders(image_folders(folder_in), to=out),
-        counts={"pairs": len(arm.pairs)},
-    )
-    write_manifest(out, manifest)
+def _arm_stage(arm: Arm, settings: SelectSettings, seed: int, folder_in: Path, digest: str, out: Path) -> Stage:
+    """The folder of an arm, as a selection of so many pairs."""
+
+    def plan() -> Manifest:
+        chosen = {**settings.model_dump(mode="json"), **dict(arm.variant.select), "variant": arm.variant.name}
+        drawn = {"rejected_from": arm.variant.rejected, "pairs": len(arm.pairs), "draw": seed}
+        return selection_manifest(folder_in, out, {**chosen, **drawn}, digest)
+
+    def make(planned: Manifest, _: Progress) -> Manifest:
+        (out / MANIFEST).unlink(missing_ok=True)
+        return planned.model_copy(update={"counts": {"pairs": write_jsonl(out / PAIRS, arm.pairs)}})
+
+    return Stage("select", out, plan, make)
 
 
 def controls(lines: Sequence[ArmSummary]) -> dict[str, str]:

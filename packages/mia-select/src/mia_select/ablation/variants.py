@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mia_augment import FORMATS, PreferencePair, ScoredSample, same_answer
 
-from mia_select.selection.candidates import stable_key
+from mia_select.draws import stable_key
 from mia_select.selection.selector import Selector
 from mia_select.settings import SelectSettings
 

@@ -1,6 +1,7 @@
-from .calibration import ENOUGH as ENOUGH
-from .calibration import Ratios as Ratios
-from .calibration import is_inert as is_inert
-from .one_sided import AnswerCounts as AnswerCounts
-from .thresholds import looks_elsewhere as looks_elsewhere
-from .thresholds import threshold_for as threshold_for
+from .attention import looks_elsewhere as looks_elsewhere
+from .attention import threshold_for as threshold_for
+from .candidate import Candidate as Candidate
+from .edit_distance import edit_distance as edit_distance
+from .length_ratio import length_ratio as length_ratio
+from .table import RULES as RULES
+from .table import Rule as Rule

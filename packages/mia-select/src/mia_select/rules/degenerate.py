@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mia_select.rules.candidate import Candidate
+from mia_select.settings import SelectSettings
+
 REPEATS = 4
 """So often must a unit stand at the end, one after another, to be a loop."""
 LOOP_CHARACTERS = 32
 """Shorter repetitions (``no no no no``, ``......``) are no loop yet."""
 _TAIL = 8
+
+
+def degenerate_side(candidate: Candidate, settings: SelectSettings) -> str | None:
+    """Whether one of the two texts is no answer at all."""
+    if reason := degenerate(candidate.rejected or "", settings.image_tokens):
+        return reason
+    reason = degenerate(candidate.chosen.text, settings.image_tokens)
+    return reason and f"{'own answer' if candidate.chosen.own else 'ground truth'}: {reason}"
 
 
 def degenerate(text: str, image_tokens: Sequence[str]) -> str | None:

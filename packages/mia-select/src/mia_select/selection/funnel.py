@@ -6,17 +6,11 @@ from collections import Counter
 
 from mia_augment import Bucket, FormatName, Record
 
-from mia_select.rules.calibration import BucketThreshold
-from mia_select.selection.candidates import RULES
+from mia_select.rules.table import RULES
+from mia_select.selection.calibration import BucketThreshold
 
-HARSH = {"unmeasured": 0.5, "perplexity": 0.5, "length_ratio": 0.5, "edit_distance": 0.5}
-"""A rule of post-selection that drops more than this share of what reaches it is pointed out."""
-HINTS = {
-    "perplexity": "; short answers of fixed wording have a low one even when wrong: consider a lower `min_perplexity`, or null",
-    "length_ratio": "; consider a higher `max_length_ratio`, or null",
-    "edit_distance": "; consider a lower `min_edit_distance`, or null",
-}
-ENOUGH = 20
+ENOUGH_TO_WARN = 20
+"""Candidates that must reach a rule before a share of them says anything."""
 
 
 class RuleCount(Record):
@@ -78,12 +72,12 @@ class Funnel:
     def rules(self) -> list[RuleCount]:
         """All rules in order; `entered` of one is `kept` of the one before."""
         per_rule: Counter[str] = Counter()
-        for (_, rule), count in self.dropped.items():
-            per_rule[rule] += count
+        for (_, name), count in self.dropped.items():
+            per_rule[name] += count
         counts, entered = [], self.candidates
         for rule in RULES:
-            kept = entered - per_rule[rule]
-            counts.append(RuleCount(rule=rule, entered=entered, dropped=per_rule[rule], kept=kept))
+            kept = entered - per_rule[rule.name]
+            counts.append(RuleCount(rule=rule.name, entered=entered, dropped=per_rule[rule.name], kept=kept))
             entered = kept
         return counts
 
@@ -92,7 +86,7 @@ class Funnel:
         names = sorted(set(self.kept) | {bucket for bucket, _ in self.dropped})
         counts = []
         for bucket in names:
-            dropped = {rule: count for rule in RULES if (count := self.dropped[bucket, rule])}
+            dropped = {rule.name: count for rule in RULES if (count := self.dropped[bucket, rule.name])}
             kept = self.kept[bucket]
             entered = kept + sum(dropped.values())
             counts.append(BucketCount(format=bucket[0], parts=bucket[1], entered=entered, dropped=dropped, kept=kept))
@@ -101,10 +95,9 @@ class Funnel:
     def warnings(self) -> list[str]:
         """Rules of taste that take nearly everything which reaches them."""
         return [
-            f"the rule {count.rule!r} dropped {count.dropped} of the {count.entered} candidates that reached it"
-            + HINTS.get(count.rule, "")
-            for count in self.rules()
-            if count.entered >= ENOUGH and count.dropped > HARSH.get(count.rule, 1.0) * count.entered
+            f"the rule {rule.name!r} dropped {count.dropped} of the {count.entered} candidates that reached it{rule.hint}"
+            for rule, count in zip(RULES, self.rules(), strict=True)
+            if count.entered >= ENOUGH_TO_WARN and count.dropped > rule.harsh * count.entered
         ]
 
     def explain_drops(self) -> str:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from mia_augment import Bucket, ConfigError, Dropped, PreferencePair, ScoredSample
 
-from mia_select.rules.agreement import agreement_cut
-from mia_select.rules.calibration import Origin, Tally, attention_warnings, calibrated, describe
-from mia_select.rules.one_sided import AnswerCounts
-from mia_select.rules.ratios import glances
-from mia_select.rules.thresholds import threshold_for
-from mia_select.selection.candidates import (
-    Candidate,
-    Failure,
-    broken,
-    candidates,
-    is_right,
-    too_far_or_too_near,
-    unlikely_hallucination,
-    unusable,
-    wrong_kind,
-)
+from mia_select.rules.attention import threshold_for
+from mia_select.rules.candidate import Candidate, PairCandidate
+from mia_select.rules.limits import limited
+from mia_select.rules.table import BEFORE_CORRECT, RULES, RuleFailure, first_failure
+from mia_select.rules.wanted import is_right
+from mia_select.selection.agreement import agreement_cut
+from mia_select.selection.calibration import Origin, Tally, attention_warnings, calibrated, describe
+from mia_select.selection.candidates import candidates, own_answer
 from mia_select.selection.chosen import chosen_text
 from mia_select.selection.funnel import Funnel, Selection
-from mia_select.selection.limits import limited
-from mia_select.selection.seen import SeenKeys
+from mia_select.selection.one_sided import AnswerCounts
 from mia_select.settings import SelectSettings
 
 
@@ -59,7 +50,7 @@ class Selector:
         self._tally = Tally()
         self._thresholds = _Thresholds(self.settings)
         self._origins: dict[Bucket, Origin] = {}
-        self._ledger = _Ledger(self.settings)
+        self._memories = [(rule.name, rule.memory(self.settings)) for rule in RULES if rule.memory is not None]
         self._verdicts = bytearray()
         """What calibration found, a byte per sample: 1 where its response is right."""
 
@@ -97,28 +88,29 @@ class Selector:
         for sample in scored:
             self.samples += 1
             for candidate in candidates(sample, self.settings):
-                failure = self._failure(candidate) or self._ledger.refuse(candidate)
+                failure = self._by_itself(candidate) or self._by_earlier(candidate)
                 yield candidate.pair() if failure is None else candidate.dropped(*failure)
 
-    def _failure(self, candidate: Candidate) -> Failure | None:
-        """The first rule that the candidate fails by itself."""
-        settings = self.settings
-        if failure := unusable(candidate, settings):
-            return failure
-        if self._is_right(candidate):
-            return "correct", candidate.rejected
-        return unlikely_hallucination(candidate, settings, self._thresholds) or too_far_or_too_near(candidate, settings)
+    def _by_itself(self, candidate: Candidate) -> RuleFailure | None:
+        """The first rule that the candidate fails by itself; notes an own answer's ratio, unless calibration did."""
+        measured = candidate.own and candidate.ratio is not None
+        if measured:
+            candidate.threshold = self._thresholds[candidate.bucket]
+        if measured and self._verdicts:
+            candidate.right = bool(self._verdicts[self.samples - 1])
+        failure = first_failure(candidate, self.settings)
+        if candidate.ratio is not None and candidate.right is not None and not self._verdicts:
+            self._tally.add(candidate.bucket, candidate.ratio, candidate.right)
+        return failure
 
-    def _is_right(self, candidate: Candidate) -> bool:
-        """Whether the candidate is right; notes the ratio of a model's own answer in the tally, unless calibration did."""
-        sample = candidate.sample
-        ratio = sample.attention.ratio if candidate.kind == "own" else None
-        if ratio is not None and self._verdicts:
-            return bool(self._verdicts[self.samples - 1])
-        right = is_right(candidate.chosen.text, candidate.rejected or "")
-        if ratio is not None:
-            self._tally.add(candidate.bucket, ratio, right)
-        return right
+    def _by_earlier(self, candidate: PairCandidate) -> RuleFailure | None:
+        """The rule by which an earlier pair rules this one out; otherwise the candidate is noted as made."""
+        for name, memory in self._memories:
+            if (value := memory.refuses(candidate)) is not None:
+                return name, value
+        for _, memory in self._memories:
+            memory.note(candidate)
+        return None
 
     def _calibrate(self, scored: Iterable[ScoredSample]) -> None:
         asked: Iterable[tuple[int, Bucket, float]] = self._equal(scored)
@@ -136,19 +128,27 @@ class Selector:
 
     def _equal(self, scored: Iterable[ScoredSample]) -> Iterator[tuple[int, Bucket, float]]:
         """Notes which responses equal the chosen answer; yields number, bucket and ratio of those that are asked for."""
-        settings = self.settings
-        for number, sample in enumerate(glances(scored)):
-            ratio, chosen = sample.attention.ratio, chosen_text(sample, settings)
-            if ratio is None or wrong_kind(sample, chosen, settings) or broken(chosen, sample.response, settings):
+        for number, candidate in enumerate(_own_answers(scored, self.settings)):
+            ratio = candidate.ratio
+            if ratio is None or first_failure(candidate, self.settings, BEFORE_CORRECT) is not None:
                 self._verdicts.append(False)
                 continue
-            if settings.correct == "likely" and sample.attention.layer != "alone":
+            if self.settings.correct == "likely" and candidate.layer != "alone":
                 raise ConfigError(
-                    f"correct: likely expected samples scored with `score.layer: alone`, got layer {sample.attention.layer}: a "
+                    f"correct: likely expected samples scored with `score.layer: alone`, got layer {candidate.layer}: a "
                     "share of attention does not tell what an answer means; score them anew, or set correct: equal"
                 )
-            self._verdicts.append(is_right(chosen.text, sample.response))
-            yield number, (sample.format, len(sample.regions)), ratio
+            self._verdicts.append(is_right(candidate.chosen.text, candidate.rejected or ""))
+            yield number, candidate.bucket, ratio
+
+
+def _own_answers(scored: Iterable[ScoredSample], settings: SelectSettings) -> Iterable[Candidate]:
+    """The model's own answers; samples in a file (`mia_select.stage.Samples`) are read for these alone, in half the time."""
+    fast = getattr(scored, "own_answers", None)
+    if fast is not None:
+        found: Iterable[Candidate] = fast(settings)
+        return found
+    return (own_answer(sample, chosen_text(sample.answer, sample.own_answer, settings)) for sample in scored)
 
 
 def _agreement(asked: Iterable[tuple[int, Bucket, float]]) -> dict[Bucket, float]:
@@ -169,31 +169,3 @@ class _Thresholds(dict[Bucket, float | None]):
     def __missing__(self, bucket: Bucket) -> float | None:
         value = self[bucket] = threshold_for(*bucket, self._table)
         return value
-
-
-class _Ledger:
-    """Remembers the pairs made so far, for the rules that compare with those: `duplicate` and `per_image`."""
-
-    def __init__(self, settings: SelectSettings) -> None:
-        self._per_image = settings.per_image
-        self._ids = SeenKeys()
-        self._contents = SeenKeys()
-        self._images: Counter[str] = Counter()
-
-    def refuse(self, candidate: Candidate) -> Failure | None:
-        """The rule by which an earlier pair rules this one out; otherwise the candidate is noted as made."""
-        sample, source = candidate.sample, candidate.sample.source
-        content = hash((sample.prompt, *sample.images, *source.paths, candidate.chosen.text, candidate.rejected))
-        name = hash(candidate.id)
-        if name in self._ids:
-            return "duplicate", "id"
-        if content in self._contents:
-            return "duplicate", "content"
-        if self._per_image is not None:
-            path = source.paths[sample.target] if sample.target < len(source.paths) else sample.images[0]
-            if self._images[path] >= self._per_image:
-                return "per_image", path
-            self._images[path] += 1
-        self._ids.add(name)
-        self._contents.add(content)
-        return None

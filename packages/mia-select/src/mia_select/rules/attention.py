@@ -1,4 +1,4 @@
-"""From a share of attention to "it looked elsewhere": the threshold of each format and number of images."""
+"""The attention rule: from a share of attention to "it looked elsewhere", by a threshold per format and number of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,26 @@ from typing import Any
 
 from mia_augment import FORMATS, FormatName
 
-from mia_select.settings import Thresholds
+from mia_select.rules.candidate import Candidate
+from mia_select.settings import SelectSettings, Thresholds
+
+
+def unmeasured(candidate: Candidate, settings: SelectSettings) -> str | None:
+    """Why an own answer lacks a number that a later rule needs."""
+    if not candidate.own:
+        return None
+    if settings.attention and candidate.ratio is None:
+        return candidate.unmeasured or "no attention ratio"
+    return "no perplexity" if settings.min_perplexity is not None and candidate.perplexity is None else None
+
+
+def attention(candidate: Candidate, settings: SelectSettings) -> float | None:
+    """The ratio of an own answer given while looking at the target (`reversed`: while looking elsewhere)."""
+    ratio, threshold = candidate.ratio, candidate.threshold
+    if not candidate.own or not settings.attention or ratio is None or threshold is None:
+        return None
+    elsewhere = looks_elsewhere(candidate.format, ratio, threshold)
+    return ratio if elsewhere == (settings.attention == "reversed") else None
 
 
 def threshold_for(format_: FormatName, parts: int, table: Thresholds) -> float | None:

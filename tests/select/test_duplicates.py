@@ -4,13 +4,13 @@ import random
 import sys
 
 import pytest
-from mia_select.selection import seen
-from mia_select.selection.seen import SeenKeys
+from mia_select.rules import duplicates
+from mia_select.rules.duplicates import KeySet
 
 
 def test_it_agrees_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "BUFFER", 7)
-    generator, keys, plain = random.Random(0), SeenKeys(), set[int]()
+    monkeypatch.setattr(duplicates, "BUFFER", 7)
+    generator, keys, plain = random.Random(0), KeySet(), set[int]()
     for _ in range(3000):
         key = generator.randrange(2000) * (2**64 - 1) // 1999
         assert keys.add(key) == (key not in plain)
@@ -22,14 +22,14 @@ def test_it_agrees_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_negative_hashes_are_keys_too() -> None:
-    keys = SeenKeys()
+    keys = KeySet()
     assert keys.add(-1)
     assert not keys.add(-1)
     assert not keys.add(2**64 - 1)
 
 
 def test_a_key_takes_about_eight_bytes() -> None:
-    keys = SeenKeys()
+    keys = KeySet()
     for key in range(300_000):
         keys.add(key * 0x9E3779B97F4A7C15)
     assert len(keys) == 300_000

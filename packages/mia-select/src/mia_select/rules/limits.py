@@ -10,7 +10,7 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 from mia_augment import Dropped, PreferencePair
 
-from mia_select.selection.candidates import stable_key
+from mia_select.draws import stable_key
 from mia_select.settings import SelectSettings
 
 IN_MEMORY = 1 << 23

@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 from mia_augment import Bucket, FormatName, Record
+from mia_augment.statistics import Auroc, auroc_interval, best_cut
 from numpy.typing import NDArray
 
-from mia_select.rules.agreement import agreement_cut
-from mia_select.rules.thresholds import looks_elsewhere, threshold_for
+from mia_select.rules.attention import looks_elsewhere, threshold_for
+from mia_select.selection.agreement import agreement_cut
 from mia_select.settings import Calibrate, SelectSettings
-from mia_select.statistics import Auroc, auroc_interval, best_cut
 
 INERT = 0.05
 """A threshold that lets through less than this share of the answers, or all but this share, decides nothing."""

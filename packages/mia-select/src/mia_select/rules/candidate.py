@@ -1,0 +1,85 @@
+"""An answer that might become the rejected side of a pair, as the rules see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from mia_augment import Bucket, Dropped, FormatName, PreferencePair, ScoredSample, Scores
+
+RuleValue: TypeAlias = float | str
+"""What a candidate failed at, as `dropped.jsonl` has it: a number, or the reason in words."""
+
+
+class ChosenText(NamedTuple):
+    """The text to be preferred, if there is one."""
+
+    text: str
+    own: bool = False
+    """Whether it is in the model's own words."""
+    missing: str | None = None
+    """Why there is none."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Candidate:
+    """All that a rule may look at which decides about each candidate by itself."""
+
+    format: FormatName
+    parts: int
+    chosen: ChosenText
+    rejected: str | None
+    """None: there is no such answer, for the reason in `missing`."""
+    own: bool = True
+    """The model's answer to the sample; False: its answer about a companion picture alone."""
+    missing: str | None = None
+    ratio: float | None = None
+    """Attention on the target (or its share of the likelihood), of an own answer."""
+    layer: object = None
+    """From which readout the ratio is."""
+    unmeasured: str | None = None
+    """Why there is no ratio."""
+    perplexity: float | None = None
+    threshold: float | None = None
+    """Of the attention rule in this format and number of images; None: it has none."""
+    right: bool | None = None
+    """Whether `rejected` says the same as `chosen`; None: no rule has asked yet."""
+    length_ratio: float | None = None
+    edit_distance: float | None = None
+
+    @property
+    def bucket(self) -> Bucket:
+        return self.format, self.parts
+
+
+@dataclass(slots=True, kw_only=True)
+class PairCandidate(Candidate):
+    """A candidate with its sample, from which a pair can be made."""
+
+    sample: ScoredSample
+    id: str
+    """The sample's id; for a companion's answer with its label after it, as in ``000123~Image3``."""
+
+    def dropped(self, rule: str, value: RuleValue | None) -> Dropped:
+        return Dropped(id=self.id, format=self.format, parts=self.parts, rule=rule, value=value)
+
+    def pair(self) -> PreferencePair:
+        sample = self.sample
+        return PreferencePair(
+            id=self.id,
+            format=sample.format,
+            images=sample.images,
+            prompt=sample.prompt,
+            chosen=self.chosen.text,
+            chosen_ids=sample.own_answer_ids if self.chosen.own else None,
+            rejected=self.rejected or "",
+            rejected_ids=sample.response_ids if self.own else None,
+            scores=Scores(
+                ratio=sample.attention.ratio,
+                perplexity=self.perplexity,
+                length_ratio=self.length_ratio,
+                edit_distance=self.edit_distance,
+            ),
+            target=sample.target,
+            regions=sample.regions,
+        )
