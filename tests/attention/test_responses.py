@@ -36,8 +36,11 @@ def test_answers_keep_order_and_equal_plain_generation(tiny: SimpleNamespace) ->
 
 
 def parts(prompt: str) -> list[dict[str, str]]:
+    """The content of the message as the family's own format has it: no line break between a first picture and its question."""
     texts = prompt.split("<image>")
-    content: list[dict[str, str]] = [{"type": "text", "text": texts[0]}]
+    if not texts[0]:
+        texts[1] = texts[1].lstrip()
+    content: list[dict[str, str]] = [{"type": "text", "text": texts[0]}] if texts[0] else []
     for text in texts[1:]:
         content += [{"type": "image"}, {"type": "text", "text": text}]
     return content
