@@ -87,7 +87,7 @@ def test_a_replaced_picture_is_noticed(data, tmp_path, tree):
 def test_a_replaced_picture_is_noticed_where_the_last_run_was_killed_at_its_very_end(data, tmp_path, monkeypatch):
     out, settings = tmp_path / "out", AugmentSettings(formats={"sequence": 1})
     with monkeypatch.context() as patch:
-        patch.setattr("mia_augment.stage.write_manifest", lambda *args: [write_manifest(*args), 1 / 0])
+        patch.setattr("mia_augment.storage.stages.write_manifest", lambda *args: [write_manifest(*args), 1 / 0])
         with pytest.raises(ZeroDivisionError):
             augment_dataset(data.source, data.root, out, settings)
     old = read_manifest(out).inputs

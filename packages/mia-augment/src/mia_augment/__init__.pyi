@@ -40,5 +40,6 @@ from .seeds import seed_from as seed_from
 from .settings import AugmentSettings as AugmentSettings
 from .settings import PictureSettings as PictureSettings
 from .stage import augment_dataset as augment_dataset
+from .stage import augment_stage as augment_stage
 from .text import normalize_answer as normalize_answer
 from .text import same_answer as same_answer

@@ -67,19 +67,13 @@ def augment(
 
 def _made(index: Index, maker: Maker, settings: AugmentSettings, seed: int) -> Iterator[Sample | Skipped]:
     """What comes of every task, wave by wave."""
-    plan = waves(index, settings, seed)
-    wave = next(plan, None)
-    while wave is not None:
-        made = Counter[Bucket]()
-        for task in wave[1]:
+    made = Counter[Bucket]()
+    for _, tasks in waves(index, settings, seed, made):
+        for task in tasks:
             result = maker.make(task)
             if isinstance(result, Sample):
                 made[result.format, result.parts] += 1
             yield result
-        try:
-            wave = plan.send(made)
-        except StopIteration:
-            wave = None
 
 
 def _hand_over(folder: Path, settings: AugmentSettings, write_image: WriteImage) -> None:

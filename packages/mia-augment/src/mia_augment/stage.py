@@ -10,9 +10,8 @@ import hashlib
 import importlib.metadata
 import logging
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pydantic_core import from_json
 from mia_augment.compose.samples import Task
 from mia_augment.contents.states import STATES, contents_digest, keep_states, untouched
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.formats import FORMATS
+from mia_augment.formats import FORMATS, Bucket
 from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.build import Choice, Part, build_index, kind_of
 from mia_augment.indexing.index import Index
@@ -37,15 +36,15 @@ from mia_augment.storage.files import (
     read_manifest,
     relative_folders,
     write_json,
-    write_manifest,
 )
-from mia_augment.storage.lock import only_writer
+from mia_augment.storage.lock import held_descriptor, only_writer
 from mia_augment.storage.reading import naming
-from mia_augment.storage.stages import Progress
+from mia_augment.storage.stages import Progress, Stage, run_stage
 from mia_augment.workers.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.workers.waves import chunks, waves
 from mia_augment.workers.worker import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
 
+STAGE = "augment"
 PICTURES = "pictures"
 """The manifest's input that stands for what the pictures hold."""
 
@@ -90,74 +89,110 @@ def augment_dataset(
         ConfigError: an argument is out of range, or `out` holds images of something else.
         DataError: source or image root is missing, or not one sample could be made.
     """
-    settings = settings or AugmentSettings()
+    stage = augment_stage(
+        source, image_root, out, settings, seed=seed, limit=limit, workers=workers, holdout=holdout, part=part
+    )
+    return run_stage(stage, progress).manifest
+
+
+def augment_stage(
+    source: Path,
+    image_root: Path,
+    out: Path,
+    settings: AugmentSettings | None = None,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    workers: int = 1,
+    holdout: float = 0.0,
+    part: Part = "all",
+) -> Stage:
+    """The stage that `augment_dataset` runs, its arguments as there.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
     if not 0 <= holdout < 1 or workers < 1 or (limit is not None and limit < 1):
         raise ConfigError(f"expected 0 <= holdout < 1, workers >= 1, limit >= 1; got {holdout}, {workers}, {limit}")
     if part == "held_out" and holdout == 0:
         raise ConfigError("part held_out: expected a holdout above 0, got 0")
-    started = time.monotonic()
-    pictures = PictureFolder(image_root, settings.pictures, out)
-    choice = Choice(limit=limit, holdout=holdout, part=part)
-    wanted = _manifest(source, image_root, out, settings, seed, choice)
-    job = Job(out=out, image_root=image_root, settings=settings, seed=seed)
+    job = Job(out=out, image_root=image_root, settings=settings or AugmentSettings(), seed=seed)
+    work = _Work(source, job, Choice(limit=limit, holdout=holdout, part=part), workers)
+    return Stage(STAGE, out, plan=work.plan, make=work.make, clears=tuple(embedded_folders()), scratch=(job.scratch,))
 
-    def index_into(folder: Path) -> None:
-        with naming(folder):
-            build_index(read_rows(source, EmbeddedPictures(out).store), pictures, settings, folder, choice, progress)
 
-    finished = read_manifest(out)
-    if (
-        finished is not None
-        and what_is_missing(out) is None
-        and finished.same_work(_with_pictures(wanted, finished.inputs.get(PICTURES, "")))
-        and (untouched(out / STATES, pictures) or _same_contents(job, finished, index_into))
-    ):
-        shutil.rmtree(job.scratch, ignore_errors=True)
-        return finished
-    with only_writer(out, also=embedded_folders()) as lock:
-        _prepare(out, wanted, finished)
-        index = job.scratch / "index"
-        with Pool(job, workers, lock) if workers > 1 else InProcess(job) as pool:
+class _Work:
+    """One call of the stage: what is to be made of which rows and pictures."""
+
+    def __init__(self, source: Path, job: Job, choice: Choice, workers: int) -> None:
+        self.source, self.job, self.choice, self.workers = source, job, choice, workers
+        self._changed: str | None = None
+        """What the pictures hold, once they were found to have changed: the plan is asked again under the lock."""
+
+    def plan(self) -> Manifest:
+        """The manifest without counts. What the pictures hold is known if none was touched; otherwise all rows are read."""
+        pictures = self._pictures()
+        planned, found = _manifest(self.source, self.job, self.choice), read_manifest(self.job.out)
+        if found is None:
+            return planned
+        unread = _with_pictures(planned, found.inputs.get(PICTURES, ""))
+        if not found.same_work(unread) or what_is_missing(self.job.out) or untouched(self.job.out / STATES, pictures):
+            return unread
+        return _with_pictures(planned, self._contents())
+
+    def make(self, planned: Manifest, progress: Progress) -> Manifest:
+        """Write all files but the manifest."""
+        job, index = self.job, self.job.scratch / "index"
+        _prepare(job.out, _manifest(self.source, job, self.choice), read_manifest(job.out))
+        lock = held_descriptor(job.out)
+        with Pool(job, self.workers, lock) if self.workers > 1 else InProcess(job) as pool:
             if not index.is_dir():
-                index_into(index)
+                self._index_into(index, progress)
             counts = _make(job, pool, progress)
-        _merge(job, counts, source)
-        keep_states(index, out)
-        seconds = round(time.monotonic() - started, 3)
-        manifest = _with_pictures(wanted, contents_digest(index))
-        manifest = manifest.model_copy(update={"counts": _ordered(counts), "seconds": seconds})
-        write_manifest(out, manifest)
-        shutil.rmtree(job.scratch, ignore_errors=True)
-    return manifest
+        _merge(job, counts, self.source)
+        keep_states(index, job.out)
+        return _with_pictures(planned, contents_digest(index)).model_copy(update={"counts": _ordered(counts)})
+
+    def _contents(self) -> str:
+        """What the pictures hold now. Where that is the same as before, the times of their files are noted anew."""
+        if self._changed is not None:
+            return self._changed
+        index, out = self.job.scratch / "again", self.job.out
+        with contextlib.nullcontext() if held_descriptor(out) is not None else only_writer(out):
+            self._index_into(index)
+            digest = contents_digest(index)
+            found = read_manifest(out)
+            if found is not None and found.inputs.get(PICTURES) == digest:
+                keep_states(index, out)
+            else:
+                self._changed = digest
+        return digest
+
+    def _index_into(self, folder: Path, progress: Progress | None = None) -> None:
+        rows = read_rows(self.source, EmbeddedPictures(self.job.out).store)
+        with naming(folder):
+            build_index(rows, self._pictures(), self.job.settings, folder, self.choice, progress)
+
+    def _pictures(self) -> PictureFolder:
+        return PictureFolder(self.job.image_root, self.job.settings.pictures, self.job.out)
 
 
 def _with_pictures(manifest: Manifest, digest: str) -> Manifest:
     return manifest.model_copy(update={"inputs": {**manifest.inputs, PICTURES: digest}})
 
 
-def _same_contents(job: Job, finished: Manifest, index_into: Callable[[Path], None]) -> bool:
-    """Whether the pictures are as they were, whatever the times of their files; these are noted anew then."""
-    with only_writer(job.out):
-        index = job.scratch / "again"
-        index_into(index)
-        if contents_digest(index) != finished.inputs.get(PICTURES):
-            return False
-        keep_states(index, job.out)
-    return True
-
-
-def _manifest(source: Path, image_root: Path, out: Path, settings: AugmentSettings, seed: int, choice: Choice) -> Manifest:
-    """What the manifest will say before anything is counted."""
+def _manifest(source: Path, job: Job, choice: Choice) -> Manifest:
+    """What the manifest will say before pictures are looked at and anything is counted."""
     digest = hashlib.sha256()
     for path in data_files(source):
         digest.update(path.name.encode() + b"\0" + content_hash(path).encode())
-    folders = relative_folders([image_root], to=out)
+    folders = relative_folders([job.image_root], to=job.out)
     return Manifest(
-        stage="augment",
+        stage=STAGE,
         version=importlib.metadata.version("mia-augment"),
         settings={
-            **settings.model_dump(mode="json"),
-            "seed": seed,
+            **job.settings.model_dump(mode="json"),
+            "seed": job.seed,
             "limit": choice.limit,
             "holdout": choice.holdout,
             "part": choice.part,
@@ -178,8 +213,6 @@ def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
     if begun == mine and finished is None:
         log.info("%s: going on where it was interrupted", out)
         return
-    if finished is not None and finished.stage != "augment":
-        raise ConfigError(f"{out}: holds the results of stage {finished.stage!r}; choose another folder for augment")
     if finished is None and begun is None and _holds_something(out / IMAGES):
         raise ConfigError(f"{out}: expected a new folder or one made by augment, but it holds {IMAGES}/ of something else")
     if finished is not None:
@@ -199,27 +232,19 @@ def _holds_something(folder: Path) -> bool:
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
-def _make(job: Job, pool: Workers, progress: Progress | None) -> Counter[str]:
+def _make(job: Job, pool: Workers, progress: Progress) -> Counter[str]:
     """Run all waves; chunks that are there already are only counted."""
     counts = Counter(rows=0, samples=0, skipped=0)
+    made = Counter[Bucket]()
     with contextlib.closing(Index(job.scratch / "index")) as index:
         counts.update(index.counts)
-        plan = waves(index, job.settings, job.seed)
-        wave, number = next(plan, None), 0
-        while wave is not None:
-            total, tasks = wave
-            made, done = Counter[str](), 0
-            waiting = _named(chunks(tasks, chunk_size(job.settings, total)), number)
-            for result in pool.run(waiting):
-                made.update(result)
+        for number, (total, tasks) in enumerate(waves(index, job.settings, job.seed, made)):
+            done = 0
+            for result in pool.run(_named(chunks(tasks, chunk_size(job.settings, total)), number)):
+                counts.update(result)
+                made.update({bucket: result[f"{bucket[0]}/{bucket[1]}"] for bucket in job.settings.shares()})
                 done += result["samples"] + result["skipped"]
-                if progress:
-                    progress(done, total)
-            counts.update(made)
-            try:
-                wave, number = plan.send({b: made[f"{b[0]}/{b[1]}"] for b in job.settings.shares()}), number + 1
-            except StopIteration:
-                wave = None
+                progress(done, total)
     return counts
 
 

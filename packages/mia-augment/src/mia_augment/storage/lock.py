@@ -33,6 +33,9 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 _LEFT_OVER = re.compile(r"\..+\.(\d+)\.tmp")
 """As `mia_augment.storage.files.atomic_write` names what it has not finished; with the process."""
 
+_held: dict[Path, int] = {}
+"""Folder -> descriptor of the lock that this process holds on it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -66,11 +69,20 @@ def only_writer(folder: Path, patience: float = PATIENCE, *, part: int = 0, also
     try:
         if part == 0:
             clear_left_overs(folder, *also)
+            if descriptor is not None:
+                _held[folder.resolve()] = descriptor
         yield descriptor
     finally:
+        if part == 0:
+            _held.pop(folder.resolve(), None)
         if descriptor is not None:
             os.close(descriptor)
             _remove_if_free(path)
+
+
+def held_descriptor(folder: Path) -> int | None:
+    """Descriptor of the lock that this process holds on a folder, for child processes to inherit; None: it holds none."""
+    return _held.get(folder.resolve())
 
 
 def is_held(folder: Path) -> bool:

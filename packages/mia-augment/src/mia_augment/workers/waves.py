@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from mia_augment.compose.samples import Task
@@ -11,12 +11,11 @@ from mia_augment.indexing.index import Index
 from mia_augment.seeds import seed_from
 from mia_augment.settings import AugmentSettings
 
-Made = Mapping[Bucket, int]
-"""Samples made in a wave."""
 
-
-def waves(index: Index, settings: AugmentSettings, seed: int) -> Generator[tuple[int, Iterator[Task]], Made, None]:
-    """Yield (number of tasks, tasks) for each wave; send back what came of it.
+def waves(
+    index: Index, settings: AugmentSettings, seed: int, made: Mapping[Bucket, int]
+) -> Iterator[tuple[int, Iterator[Task]]]:
+    """Yield (number of tasks, tasks) for each wave; the caller counts in `made` what comes of them before it asks for the next.
 
     Without `per_bucket` there is one wave, every row in its order. With it, every bucket walks the rows in a random order of
     its own, as far as it takes to make that many samples.
@@ -29,17 +28,16 @@ def waves(index: Index, settings: AugmentSettings, seed: int) -> Generator[tuple
     order = sorted(index.rows, key=lambda row: seed_from(seed, index.row_hash[row].to_bytes(8, "little")))
     buckets = list(settings.shares())
     first = {bucket: i * rows // len(buckets) for i, bucket in enumerate(buckets)}
-    walked, missing = dict.fromkeys(buckets, 0), dict.fromkeys(buckets, settings.per_bucket)
+    walked = dict.fromkeys(buckets, 0)
     while True:
+        missing = {bucket: settings.per_bucket - made.get(bucket, 0) for bucket in buckets}
         wave = {bucket: range(walked[bucket], min(rows, walked[bucket] + missing[bucket])) for bucket in buckets}
         total = sum(map(len, wave.values()))
         if not total:
             return
-        tasks = (Task(order[(first[b] + step) % rows], bucket=b) for b in buckets for step in wave[b])
-        made = yield total, tasks
+        yield total, (Task(order[(first[b] + step) % rows], bucket=b) for b in buckets for step in wave[b])
         for bucket in buckets:
             walked[bucket] += len(wave[bucket])
-            missing[bucket] -= made.get(bucket, 0)
 
 
 def chunks(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
