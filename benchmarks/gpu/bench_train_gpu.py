@@ -35,10 +35,10 @@ from mia_dpo_train.data.encode import EncodedPair, PairBatch, collate  # noqa: E
 from mia_dpo_train.logps import routes  # noqa: E402
 from mia_dpo_train.logps.packing import PAD, PROMPT, segments  # noqa: E402
 from mia_dpo_train.logps.routes import PairLogps  # noqa: E402
+from mia_dpo_train.losses import training_loss  # noqa: E402
 from mia_dpo_train.models.facts import ModelFacts, model_facts  # noqa: E402
 from mia_dpo_train.models.trainable import prepare_for_training, trainable  # noqa: E402
 from mia_dpo_train.settings import LoraSettings, TrainSettings  # noqa: E402
-from mia_dpo_train.training.metrics_log import pass_loss  # noqa: E402
 
 VARIANTS = ["packed", "flex", "kv", "plain", "concatenated", "trl"]
 IMAGE_TOKEN = 32000
@@ -154,8 +154,8 @@ def run_direct(model: Any, variant: str, images: int, arguments: argparse.Namesp
             known = reference(batch)
         with autocast():
             policy = logps(batch)
-        loss, _ = pass_loss(policy, known, batch.lengths, settings, pairs=1, chosen_tokens=ANSWER_TOKENS)
-        loss.backward()
+        step_tokens = {"pairs": 1, "chosen_tokens": ANSWER_TOKENS}
+        training_loss(*policy, *known, *batch.lengths, settings=settings, **step_tokens).loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from mia_augment.errors import ConfigError, ModelError
-from mia_cli.loading.load import load, model_fingerprint, model_folder
+from mia_cli.config.schema import ModelSettings
+from mia_cli.loading.load import SharedModel, load, model_folder
 
 
 def test_the_embedded_model_is_a_plain_folder(mia, tmp_path):
@@ -53,7 +55,7 @@ def test_a_missing_folder_is_no_hub_name(name):
 
 def test_a_hub_name_stays_one():
     assert model_folder("owner/name") is None
-    assert model_fingerprint("owner/name") == "owner/name"
+    assert SharedModel(ModelSettings(name="owner/name")).id == "owner/name auto"
 
 
 def test_a_folder_without_a_configuration_is_told(tmp_path):
@@ -97,9 +99,12 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_a_changed_file_changes_the_fingerprint(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    first = model_fingerprint(str(tmp_path))
+    settings = ModelSettings(name=str(tmp_path), quantization="4bit")
+    first = SharedModel(settings).id
+    assert re.fullmatch(rf"{tmp_path.name} [0-9a-f]{{16}} auto 4bit", first)
+    assert SharedModel(settings).id == first
     (tmp_path / "config.json").write_text("{ }")
-    assert model_fingerprint(str(tmp_path)) != first
+    assert SharedModel(settings).id != first
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mia_dpo_train.logps.reference import _append, _read, _read_journal
-from mia_dpo_train.training.checkpoints import STATE, read_state
+from mia_dpo_train.training.checkpoints import PROGRESS, read_state
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KEY = {"model": "m", "tokens": "t"}
@@ -72,7 +72,7 @@ def test_a_damaged_line_is_where_the_journal_ends(tmp_path, line):
 @QUICK
 @given(content=contents)
 def test_whatever_stands_in_a_checkpoints_state_it_is_whole_or_passed_over(tmp_path, content):
-    (tmp_path / STATE).write_bytes(content)
+    (tmp_path / PROGRESS).write_bytes(content)
     assert read_state(tmp_path) is None
 
 
@@ -80,5 +80,5 @@ def test_whatever_stands_in_a_checkpoints_state_it_is_whole_or_passed_over(tmp_p
     "content", [b'{"sizes": [], "progressed": {}}', b'{"sizes": {"a": 1}}', b"[" * 99_999, b"[]", b"caf\xe9"]
 )
 def test_a_state_of_another_shape_is_passed_over(tmp_path, content):
-    (tmp_path / STATE).write_bytes(content)
+    (tmp_path / PROGRESS).write_bytes(content)
     assert read_state(tmp_path) is None

@@ -6,11 +6,24 @@ import math
 
 import pytest
 import torch
-from mia_dpo_train.losses import log_ratio_difference, negative_log_likelihoods, preference_losses, rewards
+from mia_dpo_train import losses
+from mia_dpo_train.losses import dpo_loss, hinge_loss, ipo_loss, log_ratio_difference, nll, reward, training_loss
 from mia_dpo_train.settings import TrainSettings
-from mia_dpo_train.training.metrics_log import SUMS, pass_loss
+from mia_dpo_train.training.metrics import Sums, means, pass_sums
 
 LENGTHS = torch.tensor([[3, 2], [4, 1]])
+ZERO = torch.zeros(2)
+
+
+def of_difference(*h):
+    """The four log-probs of pairs with these h: chosen 4 nats below and rejected 4 nats above the reference, but for h."""
+    wanted = torch.tensor(h)
+    return wanted - 14.0, torch.full_like(wanted, -6.0), torch.full_like(wanted, -10.0), torch.full_like(wanted, -2.0)
+
+
+def measured(policy, reference, settings, **step):
+    found = training_loss(*policy, *reference, *LENGTHS, settings=settings, **step)
+    return found, pass_sums(found, policy, reference, LENGTHS, settings, tokens=40)
 
 
 def test_difference_of_log_ratios():
@@ -21,59 +34,113 @@ def test_difference_of_log_ratios():
 
 def test_sigmoid_loss():
     # -log sigmoid(0.1 * 20) = log(1 + e^-2); at h = 0 it is log 2
-    losses = preference_losses(torch.tensor([20.0, 0.0]), beta=0.1)
-    assert losses.tolist() == pytest.approx([math.log(1 + math.exp(-2)), math.log(2)], abs=1e-7)
+    found = dpo_loss(*of_difference(20.0, 0.0), beta=0.1)
+    assert found.tolist() == pytest.approx([math.log(1 + math.exp(-2)), math.log(2)], abs=1e-7)
 
 
 def test_label_smoothing_mixes_both_directions():
     # 0.8 * log(1 + e^-2) + 0.2 * log(1 + e^2)
     expected = 0.8 * math.log(1 + math.exp(-2)) + 0.2 * math.log(1 + math.exp(2))
-    assert preference_losses(torch.tensor([20.0]), 0.1, "sigmoid", 0.2).item() == pytest.approx(expected, abs=1e-6)
+    assert dpo_loss(*of_difference(20.0), 0.1, label_smoothing=0.2).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_ipo_loss_is_zero_at_its_target():
     # target 1 / (2 * 0.1) = 5; at h = 2 the loss is 3^2
-    assert preference_losses(torch.tensor([5.0, 2.0]), 0.1, "ipo").tolist() == pytest.approx([0.0, 9.0])
+    one = torch.ones(2)
+    assert ipo_loss(*of_difference(5.0, 2.0), 0.1, one, one).tolist() == pytest.approx([0.0, 9.0])
 
 
 def test_hinge_loss_is_flat_beyond_its_margin():
     # 1 - 0.1 * 4 = 0.6; beyond h = 10 nothing is left
-    assert preference_losses(torch.tensor([4.0, 12.0]), 0.1, "hinge").tolist() == pytest.approx([0.6, 0.0])
+    assert hinge_loss(*of_difference(4.0, 12.0), 0.1).tolist() == pytest.approx([0.6, 0.0])
 
 
 def test_nll_per_token_and_summed():
     logps, lengths = torch.tensor([-6.0, -1.0]), torch.tensor([3, 2])
-    assert negative_log_likelihoods(logps, lengths, per_token=True).tolist() == [2.0, 0.5]
-    assert negative_log_likelihoods(logps, lengths, per_token=False).tolist() == [6.0, 1.0]
+    assert nll(logps, lengths, per_token=True).tolist() == [2.0, 0.5]
+    assert nll(logps, lengths, per_token=False).tolist() == [6.0, 1.0]
 
 
 def test_rewards_carry_no_gradient():
     policy = torch.tensor([-3.0], requires_grad=True)
-    reward = rewards(policy, torch.tensor([-5.0]), beta=0.1)
-    assert reward.item() == pytest.approx(0.2)
-    assert not reward.requires_grad
+    found = reward(policy, torch.tensor([-5.0]), beta=0.1)
+    assert found.item() == pytest.approx(0.2)
+    assert not found.requires_grad
 
 
-@pytest.mark.parametrize(("nll", "expected_nll"), [("pair_mean", (2.0 + 0.5) / 4), ("token_mean", 7.0 / 10)])
-def test_a_pass_adds_its_share_of_the_step(nll, expected_nll):
+@pytest.mark.parametrize(("kind", "expected_nll"), [("pair_mean", (2.0 + 0.5) / 4), ("token_mean", 7.0 / 10)])
+def test_a_pass_adds_its_share_of_the_step(kind, expected_nll):
     # Two of the step's four pairs, 5 of its 10 chosen tokens; policy = reference, so that every DPO loss is log 2.
     policy = torch.tensor([[-6.0, -1.0], [-4.0, -4.0]])
-    settings = TrainSettings(nll=nll, gamma=0.3, dpo_alpha=2.0)
-    loss, sums = pass_loss(policy, policy.clone(), LENGTHS, settings, pairs=4, chosen_tokens=10)
-    assert loss.item() == pytest.approx(2.0 * 2 * math.log(2) / 4 + 0.3 * expected_nll, abs=1e-6)
-    named = dict(zip(SUMS, sums.tolist(), strict=True))
-    assert (named["pairs"], named["chosen_tokens"], named["not_finite"]) == (2, 5, 0)
+    settings = TrainSettings(nll=kind, gamma=0.3, dpo_alpha=2.0)
+    found, sums = measured(policy, policy.clone(), settings, pairs=4, chosen_tokens=10)
+    assert found.loss.item() == pytest.approx(2.0 * 2 * math.log(2) / 4 + 0.3 * expected_nll, abs=1e-6)
+    named = sums.numbers()
+    assert (named["pairs"], named["chosen_tokens"], named["not_finite"], named["tokens"]) == (2, 5, 0, 40)
+
+
+def test_every_sum_is_of_its_own_name():
+    # Rewards with beta 0.1: chosen 0.1 * (3, -1), rejected 0.1 * (-2, 1); log-probs -7 and -8; NLL per token 2 and 0.5.
+    policy, reference = torch.tensor([[-6.0, -1.0], [-5.0, -3.0]]), torch.tensor([[-9.0, 0.0], [-3.0, -4.0]])
+    found, sums = measured(policy, reference, TrainSettings(), pairs=2, chosen_tokens=5)
+    assert sums.numbers() == pytest.approx({
+        "pairs": 2, "not_finite": 0, "loss": found.loss.item(), "nll": 2.5, "chosen_reward": 0.2, "rejected_reward": -0.1,
+        "dpo": math.log(1 + math.exp(-0.5)) + math.log(1 + math.exp(0.2)), "accuracy": 1, "chosen_logp": -7,
+        "rejected_logp": -8, "chosen_tokens": 5, "tokens": 40,
+    })  # fmt: skip
+    twice = (sums + sums).numbers()
+    assert twice == pytest.approx({name: 2 * value for name, value in sums.numbers().items()})
+    shown = means(twice, TrainSettings(gamma=0.3), loss_is_weighted=False)
+    assert (shown["accuracy"], shown["nll"], shown["chosen_logp"]) == (0.5, 1.25, -3.5)
+    assert shown["margin"] == pytest.approx((0.2 + 0.1) / 2)
+    assert shown["loss"] == pytest.approx(shown["dpo"] + 0.3 * 1.25)
+
+
+def test_sums_of_processes_are_reduced_at_once():
+    class Three:
+        """As if all of three processes had the same."""
+
+        calls = 0
+
+        def reduce(self, tensor, how):
+            self.calls += 1
+            return tensor * 3
+
+    policy, three = torch.tensor([[-6.0, -1.0], [-4.0, -4.0]]), Three()
+    _, sums = measured(policy, policy - 1.0, TrainSettings(), pairs=2, chosen_tokens=5)
+    everywhere = (Sums.zero(policy.device) + sums).over_processes(three)
+    assert everywhere.numbers() == pytest.approx({name: 3 * value for name, value in sums.numbers().items()})
+    assert three.calls == 1
 
 
 def test_pairs_without_finite_log_probs_are_counted():
     policy = torch.tensor([[float("nan"), -1.0], [-4.0, -4.0]])
-    _, sums = pass_loss(policy, torch.zeros(2, 2), LENGTHS, TrainSettings(), pairs=2, chosen_tokens=5)
-    assert sums[SUMS.index("not_finite")] == 1
+    _, sums = measured(policy, torch.zeros(2, 2), TrainSettings(), pairs=2, chosen_tokens=5)
+    assert sums.not_finite == 1
 
 
 def test_ipo_compares_means_over_tokens():
     # h = (-6 + 9) / 3 - (-4 - 0) / 4 = 2; target 1 / (2 * 0.5) = 1
     policy, reference = torch.tensor([[-6.0], [-4.0]]), torch.tensor([[-9.0], [0.0]])
     settings = TrainSettings(loss="ipo", beta=0.5, gamma=0.0)
-    loss, _ = pass_loss(policy, reference, torch.tensor([[3], [4]]), settings, pairs=1, chosen_tokens=3)
-    assert loss.item() == pytest.approx((2 - 1) ** 2)
+    found = training_loss(*policy, *reference, *torch.tensor([[3], [4]]), settings=settings, pairs=1, chosen_tokens=3)
+    assert found.loss.item() == pytest.approx((2 - 1) ** 2)
+
+
+def test_a_loss_is_a_row_of_the_table(monkeypatch):
+    """A function and its name: the settings know it, the sum gives it what it asks for by name."""
+
+    def squared(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta, chosen_lengths
+    ):
+        return beta * (policy_chosen_logps - reference_rejected_logps) ** 2 / chosen_lengths
+
+    with pytest.raises(ValueError, match="expected one of sigmoid, ipo, hinge, got 'squared'"):
+        TrainSettings(loss="squared")
+    monkeypatch.setitem(losses.PREFERENCE_LOSSES, "squared", squared)
+    settings = TrainSettings(loss="squared", beta=0.5, gamma=0.0)
+    policy = torch.tensor([[-6.0, -2.0], [-4.0, -4.0]])
+    found = training_loss(*policy, ZERO, ZERO, *LENGTHS, settings=settings, pairs=2, chosen_tokens=5)
+    assert found.preference.tolist() == [0.5 * 36 / 3, 0.5 * 4 / 2]
+    with pytest.raises(ValueError, match="label_smoothing is defined for loss sigmoid only, got loss squared"):
+        TrainSettings(loss="squared", label_smoothing=0.1)

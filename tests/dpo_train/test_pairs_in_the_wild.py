@@ -84,10 +84,10 @@ def test_an_id_may_stand_on_both_sides_of_the_division(run, pairs, tmp_path):
 
 def test_interrupted_with_repeated_ids_it_ends_with_the_same_bytes(run, pairs, tmp_path, monkeypatch):
     from mia_dpo_train.logps import reference
-    from mia_dpo_train.training.loop import Loop
+    from mia_dpo_train.training import loop
 
     expected = run(tmp_path / "whole", pairs)
-    append, step, done = reference._append, Loop._step, []
+    append, step, done = reference._append, loop.optimizer_step, []
 
     def dying(original, *arguments):
         result = original(*arguments)
@@ -97,7 +97,7 @@ def test_interrupted_with_repeated_ids_it_ends_with_the_same_bytes(run, pairs, t
         return result
 
     monkeypatch.setattr(reference, "_append", lambda *arguments: dying(append, *arguments))
-    monkeypatch.setattr(Loop, "_step", lambda *arguments: dying(step, *arguments))
+    monkeypatch.setattr(loop, "optimizer_step", lambda *arguments: dying(step, *arguments))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "killed", with_repeated_ids(pairs))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from mia_dpo_train.data.encode import PairEncoder, collate
 from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps, summed_logps
+from mia_dpo_train.losses import training_loss
 from mia_dpo_train.models.facts import model_facts
 from mia_dpo_train.models.trainable import prepare_for_training, trainable
 from mia_dpo_train.settings import LoraSettings, TrainSettings
-from mia_dpo_train.training.metrics_log import pass_loss
 from mia_dpo_train.training.setup import set_attention
 
 FAMILIES = [
@@ -65,7 +65,8 @@ def test_adapter_gradients_agree(name, build, pairs, open_picture):
     def gradients(route):
         model.zero_grad()
         logps = route(model.eval(), facts, batch)
-        pass_loss(logps, torch.zeros_like(logps), batch.lengths, TrainSettings(), pairs=3, chosen_tokens=1)[0].backward()
+        reference = torch.zeros_like(logps)
+        training_loss(*logps, *reference, *batch.lengths, settings=TrainSettings(), pairs=3, chosen_tokens=1).loss.backward()
         return {key: parameter.grad.clone() for key, parameter in trainable(model).items()}
 
     expected = gradients(plain_logps)

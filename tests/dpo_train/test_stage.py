@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import tiny_models
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.storage.files import Manifest, read_manifest, write_manifest
+from mia_augment.storage import Manifest, read_manifest, run_stage, standing, write_manifest
 from mia_augment.storage.lock import only_writer
-from mia_dpo_train import TrainSettings, train_pairs
-from mia_dpo_train.stage import is_finished, planned_manifest, split
+from mia_dpo_train import TrainSettings, split_pairs, train_pairs, train_stage
 
 SETTINGS = {
     "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
@@ -42,6 +41,15 @@ def adapter_bytes(out):
     return {path.name: path.read_bytes() for path in (out / "adapter").iterdir()}
 
 
+def no_model():
+    raise AssertionError("a model was loaded to see how the stage stands")
+
+
+def why(folder_in, out, settings, model_id):
+    """Why the stage has to be made; "" where it is finished."""
+    return standing(train_stage(folder_in, out, settings, model_id, no_model)).reason
+
+
 @pytest.fixture
 def stage(build, pairs_folder, tmp_path):
     def stage(out="out", **changes):
@@ -65,14 +73,14 @@ def test_counts_and_image_folders(stage, tmp_path, pairs_folder):
 def test_a_finished_stage_is_left_alone_until_something_changes(stage, tmp_path, pairs_folder):
     first = stage()
     settings = TrainSettings.model_validate(SETTINGS)
-    assert is_finished(pairs_folder, tmp_path / "out", settings, "tiny")
+    assert why(pairs_folder, tmp_path / "out", settings, "tiny") == ""
     written = (tmp_path / "out" / "metrics.jsonl").stat().st_mtime_ns
     assert stage() == first
     assert (tmp_path / "out" / "metrics.jsonl").stat().st_mtime_ns == written
-    assert not is_finished(pairs_folder, tmp_path / "out", settings, "other")
+    assert why(pairs_folder, tmp_path / "out", settings, "other") == "redone: inputs.model: hub:tiny -> hub:other"
     before = read_manifest(pairs_folder)
     write_manifest(pairs_folder, before.model_copy(update={"inputs": {"scored": "other"}}))
-    assert not is_finished(pairs_folder, tmp_path / "out", settings, "tiny")
+    assert why(pairs_folder, tmp_path / "out", settings, "tiny") == "redone: inputs.pairs_made_from changed"
     assert stage(beta=0.2).settings["beta"] == 0.2
 
 
@@ -84,15 +92,15 @@ def test_a_second_training_in_the_folder_is_refused(stage, tmp_path):
 
 def test_a_replaced_picture_or_a_lost_adapter_is_noticed(pairs_folder, tmp_path):
     settings, out = TrainSettings.model_validate(SETTINGS), tmp_path / "out"
-    write_manifest(out, planned_manifest(pairs_folder, out, settings, "tiny"))
-    assert not is_finished(pairs_folder, out, settings, "tiny")  # no adapter
+    write_manifest(out, train_stage(pairs_folder, out, settings, "tiny", no_model).plan())
+    assert "expected adapter/ or model/" in why(pairs_folder, out, settings, "tiny")
     (out / "adapter").mkdir()
-    assert is_finished(pairs_folder, out, settings, "tiny")
+    assert why(pairs_folder, out, settings, "tiny") == ""
     picture = next(pairs_folder.rglob("*.png"))
     os.utime(picture, ns=(1, 1))
-    assert is_finished(pairs_folder, out, settings, "tiny")
+    assert why(pairs_folder, out, settings, "tiny") == ""
     picture.write_bytes(picture.read_bytes() + b"more")
-    assert not is_finished(pairs_folder, out, settings, "tiny")
+    assert why(pairs_folder, out, settings, "tiny") == "redone: inputs.pictures changed"
 
 
 def test_pairs_that_are_fewer_than_were_selected_are_refused(stage, pairs_folder):
@@ -145,11 +153,11 @@ def test_killed_while_the_reference_is_computed(stage, tmp_path, monkeypatch):
 
 def test_pairs_of_one_picture_are_held_out_together(make_pair):
     pairs = [make_pair(n, 1 + n % 3) for n in range(60)]
-    training, held_out = split(pairs, 0.3, seed=0)
+    training, held_out = split_pairs(pairs, 0.3, seed=0)
     assert len(training) + len(held_out) == 60
     assert {pair.images[0] for pair in training}.isdisjoint(pair.images[0] for pair in held_out)
     assert held_out
-    assert split(pairs, 0.0, seed=0) == (pairs, [])
+    assert split_pairs(pairs, 0.0, seed=0) == (pairs, [])
 
 
 def test_missing_and_empty_pairs(stage, tmp_path, pairs_folder):
@@ -161,6 +169,20 @@ def test_missing_and_empty_pairs(stage, tmp_path, pairs_folder):
         stage()
 
 
-def test_a_manifest_of_another_stage_is_no_finished_training(stage, tmp_path):
+def test_a_folder_of_another_stage_is_refused(stage, tmp_path):
     write_manifest(tmp_path / "out", Manifest(stage="select", version="0.1.0", settings={}, inputs={}))
-    assert stage().stage == "train"
+    with pytest.raises(ConfigError, match="expected a folder of the stage 'train', it holds results of 'select'"):
+        stage()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+def test_the_model_is_loaded_only_to_be_trained(build, pairs_folder, tmp_path):
+    loads = []
+
+    def load():
+        loads.append(build("llava"))
+        return loads[-1]
+
+    stage = train_stage(pairs_folder, tmp_path / "out", TrainSettings.model_validate(SETTINGS), "tiny", load)
+    assert [run_stage(stage).made for _ in range(2)] == [True, False]
+    assert len(loads) == 1

@@ -73,23 +73,23 @@ def test_adapter_lies_on_the_language_model_only_and_loads_with_peft(run, build,
 
 def test_interrupted_anywhere_gives_the_same_bytes(run, tmp_path, monkeypatch):
     """Stopped after each step in turn (mid-epoch, at an epoch's boundary, before the adapter is written)."""
-    from mia_dpo_train.training.loop import Loop
+    from mia_dpo_train.training import loop
 
     whole, _ = run(tmp_path / "whole")
-    step = Loop._step
+    step = loop.optimizer_step
     for stop in (1, 3, 4, 6):
 
-        def dying(self, planned, stream, stop=stop):
-            result = step(self, planned, stream)
+        def dying(training, planned, stream, stop=stop):
+            result = step(training, planned, stream)
             if planned.number + 1 == stop:
                 raise KeyboardInterrupt
             return result
 
         out = tmp_path / f"stopped-{stop}"
-        monkeypatch.setattr(Loop, "_step", dying)
+        monkeypatch.setattr(loop, "optimizer_step", dying)
         with pytest.raises(KeyboardInterrupt):
             run(out)
-        monkeypatch.setattr(Loop, "_step", step)
+        monkeypatch.setattr(loop, "optimizer_step", step)
         resumed, _ = run(out)
         assert weights(resumed) == weights(whole)
         assert [row["step"] for row in lines(out)] == [1, 2, 3, 4, 5, 6]
@@ -219,11 +219,11 @@ def test_the_reference_knows_no_dropout(run, tmp_path):
 
 
 def test_every_pass_drops_something_else(run, tmp_path, monkeypatch):
-    from mia_dpo_train.training import loop
+    from mia_dpo_train.training import optimizer_step
 
     seeds = []
-    monkeypatch.setattr(loop.torch, "manual_seed", seeds.append)
-    monkeypatch.setattr(loop, "pass_seed", lambda *of: of)
+    monkeypatch.setattr(optimizer_step.torch, "manual_seed", seeds.append)
+    monkeypatch.setattr(optimizer_step, "pass_seed", lambda *of: of)
     run(tmp_path)
     passes = [seed for seed in seeds if isinstance(seed, tuple)]
     assert len(passes) == len(set(passes)) == 10  # 9 pairs by two, twice
@@ -358,7 +358,7 @@ def test_the_key_of_the_reference_tells_all_that_it_depends_on(build, tmp_path):
     from mia_dpo_train.logps.reference import ReferenceSource
 
     def key(processor, **changes):
-        given = {"fingerprint": "a", "route": "packed", "dtype": torch.float32, "mixed_precision": "no", "attention": "sdpa"}
+        given = {"weights": "a", "route": "packed", "dtype": torch.float32, "mixed_precision": "no", "attention": "sdpa"}
         told = SimpleNamespace(**{**given, **changes})
         told.logps = told.accelerator = told
         return ReferenceSource(told, processor, SETTINGS, tmp_path, pad=0).key
@@ -369,7 +369,7 @@ def test_the_key_of_the_reference_tells_all_that_it_depends_on(build, tmp_path):
     _, processor = build("llava")
     before = key(processor)
     assert changed(processor) == set()
-    assert changed(processor, fingerprint="b") == {"model"}
+    assert changed(processor, weights="b") == {"model"}
     assert changed(processor, route="plain") == {"route"}
     assert changed(processor, dtype=torch.bfloat16) == changed(processor, mixed_precision="bf16") == {"precision"}
     assert changed(processor, attention="eager") == {"attention"}

@@ -7,11 +7,11 @@ import torch
 from mia_augment.prompting.chat import render_prompt
 from mia_dpo_train.data.encode import PairEncoder, collate
 from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.losses import training_loss
 from mia_dpo_train.models.adapter_targets import target_pattern
 from mia_dpo_train.models.facts import model_facts
 from mia_dpo_train.models.trainable import trainable
 from mia_dpo_train.settings import TrainSettings
-from mia_dpo_train.training.metrics_log import pass_loss
 
 trl = pytest.importorskip("trl", reason="TRL is a development dependency; this environment has none")
 
@@ -69,9 +69,8 @@ def test_loss_and_gradients_agree_with_trl(name, loss, build, pairs, open_pictur
         with torch.no_grad(), adapted.disable_adapter():
             reference = route(adapted, facts, batch)
         tokens = int(batch.chosen_mask.sum())
-        ours, _ = pass_loss(
-            route(adapted, facts, batch), reference, batch.lengths, settings, pairs=len(used), chosen_tokens=tokens
-        )  # fmt: skip
+        policy = route(adapted, facts, batch)
+        ours = training_loss(*policy, *reference, *batch.lengths, settings=settings, pairs=len(used), chosen_tokens=tokens).loss
         assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
         ours.backward()
         for key, parameter in trainable(adapted).items():

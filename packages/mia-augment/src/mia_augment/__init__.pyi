@@ -19,6 +19,8 @@ from .ids import free_id as free_id
 from .ids import with_unique_ids as with_unique_ids
 from .images.decode import open_picture as open_picture
 from .images.geometry import Box as Box
+from .models import model_fingerprint as model_fingerprint
+from .models import text_config as text_config
 from .pair_checks import END_TOKENS as END_TOKENS
 from .pair_checks import pair_problem as pair_problem
 from .pair_checks import without_end_tokens as without_end_tokens

@@ -1,10 +1,18 @@
 from .environment import check_environment as check_environment
+from .losses import PREFERENCE_LOSSES as PREFERENCE_LOSSES
+from .losses import dpo_loss as dpo_loss
+from .losses import hinge_loss as hinge_loss
+from .losses import ipo_loss as ipo_loss
+from .losses import nll as nll
+from .losses import training_loss as training_loss
 from .models.merge import MergeReport as MergeReport
 from .models.merge import export_merged as export_merged
 from .models.quantize import four_bit_config as four_bit_config
 from .settings import LoraSettings as LoraSettings
 from .settings import TrainSettings as TrainSettings
+from .stage import split_pairs as split_pairs
 from .stage import train_pairs as train_pairs
+from .stage import train_stage as train_stage
 from .training.trainer import TrainResult as TrainResult
 from .training.trainer import train as train
 

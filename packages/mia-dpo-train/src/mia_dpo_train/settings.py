@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-LossKind = Literal["sigmoid", "ipo", "hinge"]
+from mia_dpo_train.losses import PREFERENCE_LOSSES, takes
+
 Route = Literal["packed", "kv", "plain"]
 
 
@@ -39,9 +40,9 @@ class TrainSettings(Settings):
     train_vision_tower: bool = False
     """Whether the vision tower is trained too (with adapters where `tuning` says so)."""
 
-    loss: LossKind = "sigmoid"
+    loss: str = "sigmoid"
     """sigmoid: DPO; ipo: (h - 1/(2 beta))^2; hinge: max(0, 1 - beta h), with h the difference of the log-ratios (ipo:
-    of their means over tokens)."""
+    of their means over tokens). Equations and others: the table in mia_dpo_train/losses.py."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the tie to the reference model. The loss flattens where beta times the difference of the log-ratios is
     above 3 or so: the paper's 0.1 suits answers of a paragraph; with answers that differ in a word, try 1."""
@@ -110,12 +111,20 @@ class TrainSettings(Settings):
     trackers: Literal["auto"] | list[Literal["tensorboard", "wandb"]] = "auto"
     """Where metrics go besides metrics.jsonl; auto: tensorboard when it is installed."""
 
+    @field_validator("loss")
+    @classmethod
+    def _in_the_table(cls, loss: str) -> str:
+        if loss not in PREFERENCE_LOSSES:
+            raise ValueError(f"expected one of {', '.join(PREFERENCE_LOSSES)}, got {loss!r}")
+        return loss
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.dpo_alpha == 0 and self.gamma == 0:
             raise ValueError("dpo_alpha and gamma are both 0: nothing would be learnt; set one of them above 0")
-        if self.label_smoothing > 0 and self.loss != "sigmoid":
-            raise ValueError(f"label_smoothing is defined for loss sigmoid only, got loss {self.loss}; set it to 0")
+        if self.label_smoothing > 0 and not takes(PREFERENCE_LOSSES[self.loss], "label_smoothing"):
+            defined = ", ".join(name for name, loss in PREFERENCE_LOSSES.items() if takes(loss, "label_smoothing"))
+            raise ValueError(f"label_smoothing is defined for loss {defined} only, got loss {self.loss}; set it to 0")
         if self.route == "kv" and self.gradient_checkpointing:
             raise ValueError("route kv needs the prompt's cache, which gradient_checkpointing drops; set one of them otherwise")
         if self.route == "packed" and self.attn_implementation == "flash_attention_2":

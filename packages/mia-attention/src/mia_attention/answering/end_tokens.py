@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mia_attention.models.decoder import text_config
+from mia_augment import text_config
 
 _ANSWER = "mia answer"
 """Stands for an answer while the chat template is looked at."""

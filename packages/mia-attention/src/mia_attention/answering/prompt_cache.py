@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mia_augment import ModelError
+from mia_augment import ModelError, text_config
 from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -75,7 +75,7 @@ def why_not_cut(cache: Cache, prompts: int, start: int) -> str | None:
 
 def empty_cache(model: Any) -> Cache:
     """A cache that grows with whatever runs through the model's decoder."""
-    return DynamicCache(config=model.config.get_text_config(decoder=True))
+    return DynamicCache(config=text_config(model))
 
 
 def fill(cache: Cache, model: Any, inputs: Mapping[str, Any], start: int) -> None:

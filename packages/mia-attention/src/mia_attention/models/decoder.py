@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from mia_augment import ModelError
+from mia_augment import ModelError, text_config
 from torch import nn
 
 from mia_attention.models.families import family_of
@@ -14,11 +14,6 @@ logger = logging.getLogger(__name__)
 
 PROJECTIONS = ("q_proj", "qkv_proj", "query_key_value", "Wqkv", "q_a_proj", "q_b_proj")
 """Attributes by which an attention module is known; linear attention and convolutions have none of them."""
-
-
-def text_config(model: Any) -> Any:
-    """The configuration of the language decoder."""
-    return model.config.get_text_config(decoder=True)
 
 
 def decoder_layers(model: Any) -> dict[int, nn.Module]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment.errors import DataError, ModelError
+from mia_augment.models import text_config
 from mia_augment.prompting.chat import apply_template, user_message
 
 _PROBE = "qvzx0xzvq"
@@ -85,9 +86,7 @@ def stop_ids(model: Any) -> tuple[int, ...]:
     """Tokens at which a model's `generate` stops, by its generation settings or else its configuration."""
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if ends is None:
-        config = model.config
-        text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-        ends = getattr(text, "eos_token_id", None)
+        ends = getattr(text_config(model), "eos_token_id", None)
     if ends is None:
         return ()
     return (int(ends),) if isinstance(ends, int) else tuple(int(end) for end in ends)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from mia_augment import DataError, MiaError, ModelError
-from mia_augment.storage import content_hash, read_json
+from mia_augment import DataError, MiaError, ModelError, model_fingerprint
+from mia_augment.storage import read_json
 
 from mia_cli.config.schema import EMBEDDED_MODEL, ModelSettings, home
 from mia_cli.loading.hub import only_stored
 from mia_cli.loading.template_check import check_chat_template
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded"
-LARGE_FILE = 64 << 20
 
 
 def model_folder(name: str) -> Path | None:
@@ -34,20 +32,6 @@ def model_folder(name: str) -> Path | None:
             f"model {name}: no such folder; expected a Hugging Face model folder, an id such as 'owner/name', or 'embedded'"
         )
     return None
-
-
-def model_fingerprint(name: str) -> str:
-    """Tells one model from another: its name and a hash of its folder (of the weights: sizes and times, beyond 64 MB)."""
-    folder = model_folder(name)
-    if folder is None:
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        stat = file.stat()
-        large = stat.st_size > LARGE_FILE
-        state = f"{stat.st_size} {stat.st_mtime_ns}" if large else content_hash(file)
-        digest.update(f"{file.name} {state}\n".encode())
-    return f"{EMBEDDED_MODEL if name == EMBEDDED_MODEL else folder.resolve().name} {digest.hexdigest()[:16]}"
 
 
 def load(
@@ -175,10 +159,12 @@ class SharedModel:
 
     @property
     def id(self) -> str:
-        """Tells this model from another, without loading it."""
+        """Tells this model from another, without loading it: name and fingerprint of its folder, how it is loaded."""
         if self._id is None:
-            parts = [model_fingerprint(self.settings.name), self.settings.dtype]
-            self._id = " ".join(parts + [self.settings.quantization] * (self.settings.quantization != "none"))
+            settings = self.settings
+            folder = model_folder(settings.name)
+            named = settings.name if folder is None else f"{folder.resolve().name} {model_fingerprint(folder)[:16]}"
+            self._id = " ".join([named, settings.dtype] + [settings.quantization] * (settings.quantization != "none"))
         return self._id
 
     @property

@@ -77,7 +77,7 @@ class PairEncoder:
         if tokenizer.eos_token_id is None and not stops:
             render_turn(processor, IMAGE, "Yes.")  # raises where the template ends no answer either
         self.processor, self.tokenizer, self.open_image, self.stops = processor, tokenizer, open_image, stops
-        self.end_tokens = end_tokens(tokenizer)
+        self.end_tokens = end_token_texts(tokenizer)
         """Texts that no answer may hold (see `mia_augment.pair_checks.pair_problem`)."""
 
     def __call__(self, pair: PreferencePair) -> EncodedPair:
@@ -134,7 +134,7 @@ class PairEncoder:
         return getattr(self.processor, "image_token_id", None)
 
 
-def end_tokens(tokenizer: Any) -> frozenset[str]:
+def end_token_texts(tokenizer: Any) -> frozenset[str]:
     """Texts that a tokenizer reads as the end of a turn or of a text."""
     unknown = {None, tokenizer.unk_token_id}
     known = {token for token in END_TOKENS if tokenizer.convert_tokens_to_ids(token) not in unknown}

@@ -72,7 +72,7 @@ class PairSet(Dataset[EncodedPair]):
         self._cache = found
 
 
-def measure(
+def measure_pairs(
     pairs: PairSet,
     settings: TrainSettings,
     max_length: int | None,

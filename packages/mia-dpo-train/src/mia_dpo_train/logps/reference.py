@@ -70,7 +70,7 @@ class ReferenceSource:
         trained = self.trained
         image_processor = getattr(self.processor, "image_processor", None)
         return {
-            "model": trained.fingerprint,
+            "model": trained.weights,
             "template": text_hash(str(self.processor.chat_template)),
             "image_processor": text_hash(image_processor.to_json_string() if image_processor is not None else ""),
             "route": trained.logps.route,

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from mia_augment import ModelError
+from mia_augment import ModelError, text_config
 from torch import Tensor, nn
 
 from mia_dpo_train.data.encode import PairBatch
 from mia_dpo_train.logps.routes import PairLogps
-from mia_dpo_train.models.facts import text_config
 from mia_dpo_train.settings import Route, TrainSettings
 
 FP32_TOLERANCE = 1e-3

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mia_augment import text_config
 from torch import Tensor, nn
 
 from mia_dpo_train.data.encode import PairBatch
 from mia_dpo_train.logps.packing import answer_positions, packed_masks, packed_positions, prompt_positions
-from mia_dpo_train.models.facts import ModelFacts, base_model, text_config
+from mia_dpo_train.models.facts import ModelFacts, base_model
 from mia_dpo_train.settings import Route
 
 

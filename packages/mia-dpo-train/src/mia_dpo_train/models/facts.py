@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from mia_augment import ModelError
+from mia_augment import ModelError, text_config
 from torch import nn
 
 Blocks = Literal["none", "images", "prompt"]
@@ -59,7 +59,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
     config = base.config
     if not hasattr(config, "vision_config"):
         raise ModelError(f"{type(base).__name__} ({config.model_type}): expected a vision-language model with a vision_config")
-    text = config.get_text_config()
+    text = text_config(base)
     if getattr(text, "cross_attention_layers", None):
         raise ModelError(
             f"{config.model_type} feeds images through cross-attention; only models that place image tokens in the prompt "
@@ -149,10 +149,6 @@ def _without_lists(base: Any, name: str) -> list[str]:
     if not isinstance(module, nn.ModuleList | nn.ModuleDict):
         return [name]
     return [each for member, _ in module.named_children() for each in _without_lists(base, f"{name}.{member}")]
-
-
-def text_config(model: nn.Module) -> Any:
-    return base_model(model).config.get_text_config()
 
 
 def model_device(model: nn.Module) -> torch.device:

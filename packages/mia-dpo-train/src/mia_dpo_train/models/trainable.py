@@ -107,7 +107,7 @@ def write_trained(model: Any, processor: Any, folder: Path, dtype: torch.dtype, 
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def fingerprint(model: nn.Module, values: int = 64) -> str:
+def weights_digest(model: nn.Module, values: int = 64) -> str:
     """Hash of every parameter's name, shape, type and some evenly spread values: tells models apart without reading all."""
     digest = hashlib.sha256()
     for name, parameter in base_model(model).named_parameters():
@@ -136,8 +136,8 @@ class Trained:
     accelerator: Any
     attention: str
     """Attention implementation of the language model."""
-    fingerprint: str
-    """Of the model before training."""
+    weights: str
+    """`weights_digest` of the model before training."""
     dtype: torch.dtype
     """What the model was loaded in."""
     frozen_copy: PairLogps | None
@@ -176,7 +176,7 @@ def prepare_trained(model: Any, settings: TrainSettings, accelerator: Any, model
     facts = model_facts(model)
     mixed = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     attention = set_attention(model, settings, longest, bf16=torch.bfloat16 in (model.dtype, mixed))
-    before, dtype = fingerprint(model), model.dtype
+    before, dtype = weights_digest(model), model.dtype
     frozen_copy = None
     if settings.tuning == "full" and settings.reference == "online":
         frozen_copy = PairLogps(copy.deepcopy(model).requires_grad_(False), facts, "plain").to(accelerator.device).eval()

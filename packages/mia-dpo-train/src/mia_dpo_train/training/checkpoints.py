@@ -11,18 +11,23 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from mia_augment import DataError
+from mia_augment import ConfigError, DataError
 from pydantic_core import from_json
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mia_dpo_train.models.trainable import trainable
+
+if TYPE_CHECKING:
+    from mia_dpo_train.training.training_run import TrainingRun
+
 logger = logging.getLogger(__name__)
 
-STATE = "state.json"
+PROGRESS = "state.json"
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 
@@ -96,13 +101,13 @@ def write_state(folder: Path, progressed: Progressed) -> None:
     """Write how far the run is, and the size of every other file, by which a damaged checkpoint is told."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     text = json.dumps({"progressed": asdict(progressed), "sizes": sizes}, indent=2)
-    (folder / STATE).write_text(text + "\n", encoding="utf-8")
+    (folder / PROGRESS).write_text(text + "\n", encoding="utf-8")
 
 
 def read_state(folder: Path) -> Progressed | None:
     """None when the checkpoint is not whole."""
     try:
-        content = from_json((folder / STATE).read_bytes())
+        content = from_json((folder / PROGRESS).read_bytes())
         complete = all((folder / name).stat().st_size == size for name, size in content["sizes"].items())
         return Progressed(**content["progressed"]) if complete else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -152,3 +157,53 @@ def read_tensors(folder: Path, parameters: dict[str, nn.Parameter], optimizer: t
         parameter = parameters[name]
         restored.setdefault(parameter, {})[part] = value if part == "step" else value.to(parameter.device)
     optimizer.state.update(restored)
+
+
+def resume(run: TrainingRun) -> int:
+    """Go on from the newest whole checkpoint; returns how many steps are done.
+
+    Raises:
+        ConfigError: another number of processes made it.
+    """
+    found = newest(run.checkpoints, run.key)
+    if found is None:
+        run.log.start(0, run.settings)
+        return 0
+    folder, progressed = found
+    now = run.accelerator.num_processes
+    if progressed.processes != now:
+        raise ConfigError(
+            f"{folder} was made by {progressed.processes} processes, now there are {now}: run with "
+            f"{progressed.processes} to go on, or delete {run.checkpoints} to start anew"
+        )
+    logger.info("going on from %s", folder)
+    if run.trained.sharded:
+        run.accelerator.load_state(str(folder / "accelerate"))
+    else:
+        read_tensors(folder, trainable(run.trained.model), run.trained.optimizer.optimizer)
+    run.log.start(progressed.metrics_lines, run.settings)
+    return progressed.steps
+
+
+def save_checkpoint(run: TrainingRun, steps: int) -> None:
+    """Write the checkpoint of a run after some steps, and remove those that are too many."""
+    accelerator, trained = run.accelerator, run.trained
+    run.log.sync()
+    progressed = Progressed(run.key, steps, accelerator.num_processes, run.log.lines)
+    folder = run.checkpoints / checkpoint_name(steps)
+    parts = run.checkpoints / f".{folder.name}.parts"
+    if trained.sharded:  # all processes write into one folder, which the main one then makes the checkpoint
+        accelerator.save_state(str(parts), safe_serialization=True)
+        accelerator.wait_for_everyone()
+
+    def write(temporary: Path) -> None:
+        if trained.sharded:
+            parts.rename(temporary / "accelerate")
+        else:
+            write_tensors(temporary, trainable(trained.model), trained.optimizer.optimizer)
+        write_state(temporary, progressed)
+
+    if accelerator.is_main_process:
+        whole_folder(folder, write)
+        prune(run.checkpoints, run.settings.keep_checkpoints)
+    accelerator.wait_for_everyone()

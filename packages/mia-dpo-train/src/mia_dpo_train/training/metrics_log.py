@@ -1,4 +1,4 @@
-"""What is measured of a step, summed over passes and processes, and where it goes."""
+"""Where the metrics go: `metrics.jsonl` and the trackers."""
 
 from __future__ import annotations
 
@@ -7,70 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from mia_augment import DataError
 from mia_augment.storage import naming, read_lines
 from pydantic_core import from_json
-from torch import Tensor
 
-from mia_dpo_train.losses import log_ratio_difference, negative_log_likelihoods, preference_losses, rewards
 from mia_dpo_train.settings import TrainSettings
-
-SUMS = [
-    "pairs", "not_finite", "loss", "dpo", "nll", "chosen_reward", "rejected_reward", "accuracy", "chosen_logp", "rejected_logp",
-    "chosen_tokens", "tokens",
-]  # fmt: skip
-"""Entries of a vector of sums over pairs; `loss` is already weighted for its step."""
-
-
-def pass_loss(
-    policy: Tensor, reference: Tensor, lengths: Tensor, settings: TrainSettings, *, pairs: int, chosen_tokens: int
-) -> tuple[Tensor, Tensor]:
-    """What one forward pass adds to the loss of its step, and its sums (`SUMS`).
-
-    Args:
-        policy: log-probs of chosen and rejected answers, (2, pairs of this pass).
-        reference: likewise, by the reference model.
-        lengths: tokens of chosen and rejected answers, (2, pairs of this pass).
-        pairs: pairs of the whole step, over all passes and processes.
-        chosen_tokens: tokens of all chosen answers of the whole step.
-    """
-    scale = lengths if settings.loss == "ipo" else torch.ones_like(lengths)
-    h = log_ratio_difference(*(policy / scale), *(reference / scale))
-    dpo = preference_losses(h, settings.beta, settings.loss, settings.label_smoothing)
-    per_token = settings.nll == "pair_mean"
-    nll = negative_log_likelihoods(policy[0], lengths[0], per_token=per_token)
-    loss = settings.dpo_alpha * dpo.sum() / pairs + settings.gamma * nll.sum() / (pairs if per_token else chosen_tokens)
-    chosen, rejected = (rewards(policy[side], reference[side], settings.beta) for side in (0, 1))
-    finite = torch.isfinite(policy).all(0) & torch.isfinite(dpo)
-    count = torch.tensor(float(len(h)), device=h.device)
-    parts = [
-        count, (~finite).sum(), loss, dpo.sum(), nll.sum(), chosen.sum(), rejected.sum(), (chosen > rejected).sum(),
-        policy[0].sum(), policy[1].sum(), lengths[0].sum(),
-    ]  # fmt: skip
-    return loss, torch.stack(
-        [*(part.detach().double() for part in parts), torch.zeros((), device=h.device, dtype=torch.double)]
-    )
-
-
-def means(sums: Tensor, settings: TrainSettings, *, loss_is_weighted: bool = True) -> dict[str, float]:
-    """Means over pairs of a vector of sums."""
-    named = dict(zip(SUMS, sums.tolist(), strict=True))
-    pairs, tokens = named["pairs"], named["chosen_tokens"]
-    result = {name: named[name] / pairs for name in SUMS[3:10]}
-    result["nll"] = named["nll"] / (pairs if settings.nll == "pair_mean" else tokens)
-    result["margin"] = result["chosen_reward"] - result["rejected_reward"]
-    parts = settings.dpo_alpha * result["dpo"] + settings.gamma * result["nll"]
-    return {"loss": named["loss"] if loss_is_weighted else parts, **result}
-
-
-def memory_mb(device: torch.device) -> float:
-    """Peak memory of this process so far: allocated on the GPU, or resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class MetricsLog:
@@ -110,6 +51,11 @@ class MetricsLog:
             return [from_json(line) for _, line in read_lines(self.path)] if self.path.is_file() else []
         except ValueError as error:
             raise DataError(f"{self.path}: not valid JSON lines: {error}; delete the folder to train again") from error
+
+    def last(self, part: str) -> dict[str, float] | None:
+        """The newest metrics of a part, without counts; None: there are none."""
+        found = [row for row in self.read() if row["part"] == part]
+        return {name: value for name, value in found[-1].items() if isinstance(value, float)} if found else None
 
     def sync(self) -> None:
         """Bring all lines to the disk, as a checkpoint that counts them needs."""

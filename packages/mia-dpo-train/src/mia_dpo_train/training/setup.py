@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from mia_augment import text_config
 from torch import nn
 
-from mia_dpo_train.models.facts import base_model, language_model, model_device, text_config
+from mia_dpo_train.models.facts import language_model, model_device
 from mia_dpo_train.settings import TrainSettings
 
 EAGER_LENGTH = 384
@@ -110,4 +111,4 @@ def longest_allowed(settings: TrainSettings, model: nn.Module) -> int | None:
     """Longest pair: the user's limit, else the length that the language model was built for."""
     if settings.max_length is not None:
         return settings.max_length
-    return getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return getattr(text_config(model), "max_position_embeddings", None)

@@ -14,7 +14,7 @@ _BATCHES_PER_POOL = 16
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """One optimizer step."""
 
     number: int
@@ -50,7 +50,7 @@ def steps_per_epoch(pairs: int, size: int, accumulation: int, world: int) -> int
 
 def epoch_steps(
     lengths: Sequence[int], *, size: int, accumulation: int, world: int, seed: int, epoch: int, group: bool
-) -> Iterator[Step]:
+) -> Iterator[OptimizerStep]:
     """The optimizer steps of one epoch. The pairs of a step do not depend on how they are spread over passes and processes."""
     batches = micro_batches(lengths, size, seed=seed, epoch=epoch, group=group)
     first = epoch * steps_per_epoch(len(lengths), size, accumulation, world)
@@ -59,7 +59,7 @@ def epoch_steps(
         members: list[Batch] = batches[start : start + window]
         members = [()] * (window - len(members)) + members
         passes = tuple(tuple(members[k : k + world]) for k in range(0, window, world))
-        yield Step(first + number, epoch, passes)
+        yield OptimizerStep(first + number, epoch, passes)
 
 
 def length_batches(lengths: Sequence[int], size: int) -> list[Batch]:

@@ -15,7 +15,7 @@ from mia_augment.prompting import stop_ids
 from mia_augment.storage import Progress, write_jsonl
 
 from mia_dpo_train.data.encode import PairEncoder
-from mia_dpo_train.data.pair_set import PairSet, measure
+from mia_dpo_train.data.pair_set import PairSet, measure_pairs
 from mia_dpo_train.environment import check_environment
 from mia_dpo_train.joining import different_pairs, joining_problem
 from mia_dpo_train.logps.own_answers import check_own_answers
@@ -24,9 +24,10 @@ from mia_dpo_train.logps.route_check import RouteChoice, batch_problem, choose_r
 from mia_dpo_train.models.trainable import Trained, prepare_trained, write_trained
 from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.training.checkpoints import whole_folder
-from mia_dpo_train.training.loop import Loop
+from mia_dpo_train.training.loop import train_epochs
 from mia_dpo_train.training.setup import leave_tidily, longest_allowed, make_accelerator, pad_token
 from mia_dpo_train.training.step_plan import length_batches
+from mia_dpo_train.training.training_run import TrainingRun
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +105,9 @@ def _train(
 ) -> TrainResult:
     encoder = PairEncoder(processor, open_image, stop_ids(model))
     pairs, held_out, renamed, trimmed = _tidied(pairs, held_out, encoder.end_tokens)
-    cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
-    training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
     accelerator = make_accelerator(settings, model, out)
     limit = longest_allowed(settings, model)
-    skipped = measure(training, settings, limit, accelerator, progress)
-    if len(held):
-        skipped += measure(held, settings, limit, accelerator, needed=False)
+    training, held, skipped = _usable(pairs, held_out, encoder, settings, limit, accelerator, progress)
     if accelerator.is_main_process:
         write_jsonl(out / "skipped.jsonl", skipped)
     trained = prepare_trained(model, settings, accelerator, model_id, longest=max(training.lengths))
@@ -119,19 +116,11 @@ def _train(
     choice, alone = _choose(trained, training, settings, pad)
     _check_answers(trained, training, pad)
     reference = ReferenceSource(trained, processor, settings, out, pad, alone=alone, together=training.together)
-    loop = Loop(trained, settings, out, training, held, reference, pad, progress)
-    reference.prepare([("reference", training), ("reference_held_out", held)], loop.report)
-    metrics, steps, held_out_metrics = loop.run()
-    folder = out / ("model" if settings.tuning == "full" else "adapter")
-    state = trained.full_state()
-    if accelerator.is_main_process:
-        whole_folder(folder, lambda parts: write_trained(trained.model, processor, parts, trained.dtype, state))
-    accelerator.wait_for_everyone()
-    loop.log.end()
-    leave_tidily()
+    run = TrainingRun(trained, settings, out, training, held, reference, pad)
+    metrics, held_out_metrics = _run(run, progress)
     return TrainResult(
-        folder=folder,
-        steps=steps,
+        folder=_write(run, processor),
+        steps=run.steps,
         pairs=len(training),
         held_out=len(held),
         skipped=skipped,
@@ -143,6 +132,48 @@ def _train(
         metrics=metrics,
         held_out_metrics=held_out_metrics,
     )
+
+
+def _usable(
+    pairs: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    encoder: PairEncoder,
+    settings: TrainSettings,
+    limit: int | None,
+    accelerator: Any,
+    progress: Progress | None,
+) -> tuple[PairSet, PairSet, list[Skipped]]:
+    """Pairs to train on and held-out pairs, measured, and those that are left out."""
+    cache = settings.image_cache_mb * 2**20 if settings.workers == 0 else 0
+    training, held = PairSet(pairs, encoder, cache), PairSet(held_out, encoder, cache // 4)
+    skipped = measure_pairs(training, settings, limit, accelerator, progress)
+    if len(held):
+        skipped += measure_pairs(held, settings, limit, accelerator, needed=False)
+    return training, held, skipped
+
+
+def _run(run: TrainingRun, progress: Progress | None) -> tuple[dict[str, float], dict[str, float] | None]:
+    """The reference pass and all optimizer steps; progress counts both."""
+
+    def report(done: int) -> None:
+        if progress and run.accelerator.is_main_process:
+            progress(done, run.reference.batches + run.steps)
+
+    run.reference.prepare([("reference", run.pairs), ("reference_held_out", run.held_out)], report)
+    return train_epochs(run, lambda steps: report(run.reference.batches + steps))
+
+
+def _write(run: TrainingRun, processor: Any) -> Path:
+    """Write the adapter or the model, and close what was opened for training."""
+    trained = run.trained
+    folder = run.out / ("model" if run.settings.tuning == "full" else "adapter")
+    state = trained.full_state()
+    if run.accelerator.is_main_process:
+        whole_folder(folder, lambda parts: write_trained(trained.model, processor, parts, trained.dtype, state))
+    run.accelerator.wait_for_everyone()
+    run.log.end()
+    leave_tidily()
+    return folder
 
 
 def _tidied(

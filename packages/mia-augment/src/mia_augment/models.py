@@ -1,0 +1,36 @@
+"""What is told of a model without loading it, and read of a loaded one without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+WHOLE_FILE_BYTES = 16 * 2**20
+"""Larger files, such as weights, are told apart by their size, first and last megabyte."""
+_PART = 2**20
+
+
+def model_fingerprint(model: str | Path) -> str:
+    """Tells a model from another: a hash over the files of its folder, wherever that lies; or ``hub:`` and its id on a hub."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return f"hub:{model}"
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= WHOLE_FILE_BYTES:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            else:
+                digest.update(file.read(_PART))
+                file.seek(-_PART, 2)
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of a model's language decoder; the model's own where it is of text alone."""
+    config = model.config
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
