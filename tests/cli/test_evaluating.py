@@ -127,3 +127,58 @@ def test_a_second_evaluation_in_the_folder_is_refused(samples, tmp_path):
     with only_writer(tmp_path / "out"), pytest.raises(ConfigError, match="another process is writing here"):
         evaluate(samples, tmp_path / "out")
     assert len(evaluate(samples, tmp_path / "out")) == 2
+
+
+def test_rows_without_ground_truths_are_measured_by_agreement_and_named_so(samples, tmp_path, monkeypatch):
+    records = list(read_jsonl(samples / "samples.jsonl", Sample))
+    Image.new("RGB", (4, 4), (20, 0, 0)).save(samples / "other.png")
+    first = records[0].model_copy(
+        update={
+            "answer": "",
+            "format": "sequence",
+            "images": ["other.png", "0.png"],
+            "prompt": "Image1:<image>\nImage2:<image>\nIn Image2, what?",
+            "regions": [Region(image=0, label="Image1"), Region(image=1, label="Image2")],
+            "target": 1,
+            "source": Source(ids=["b", "a"], paths=["other.png", "0.png"], question="What?"),
+        }
+    )
+    write_jsonl(samples / "samples.jsonl", [first, records[1].model_copy(update={"answer": "the row's own words"})])
+    evaluate(samples, tmp_path / "out")
+    found = read_evaluation(tmp_path / "out")
+    # the sequence is answered by its first picture (20), the target alone by 10; the single one agrees with itself
+    assert {row.name: row.before.rate for row in found.rows} == {"sequence": 0, "sequence/2": 0, "multi_image": 0, "single": 1}
+    assert found.agreement
+    said = Console(width=400, record=True, file=io.StringIO())
+    said.print(accuracy_table(found))
+    text = said.export_text()
+    assert "agree with the model's own about the target alone" in text
+    assert "agreement, not accuracy" in text
+    assert "right answers" not in text
+
+
+def test_with_ground_truths_there_is_accuracy(samples, tmp_path):
+    evaluate(samples, tmp_path / "out")
+    found = read_evaluation(tmp_path / "out")
+    assert (found.agreement, found.flattered) == (False, None)
+    assert not (tmp_path / "out" / "alone.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "select: {chosen: own}",
+            "select.chosen: own needs the model's answers about the targets alone; set score.own_answer: true",
+        ),
+        ("select: {correct: likely}", "needs likelihoods under each picture alone, got score.layer: middle"),
+    ],
+)
+def test_a_selection_that_scoring_does_not_serve_is_refused_before_anything_runs(mia, tmp_path, monkeypatch, settings, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.json").write_text("[]")
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(f"data: {{source: rows.json}}\n{settings}\n")
+    result = mia("run", file)
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -1,6 +1,7 @@
 from .answering.likelihood import Likelihood as Likelihood
 from .answering.likelihood import likelihoods as likelihoods
 from .answering.likelihood import try_likelihoods as try_likelihoods
+from .answering.part_answers import target_alone as target_alone
 from .answering.responses import Response as Response
 from .answering.responses import respond as respond
 from .answering.responses import try_respond as try_respond

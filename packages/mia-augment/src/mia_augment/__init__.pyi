@@ -37,6 +37,7 @@ from .records import Sample as Sample
 from .records import ScoredSample as ScoredSample
 from .records import Scores as Scores
 from .records import Skipped as Skipped
+from .records import Source as Source
 from .rows.row import Row as Row
 from .seeds import seed_from as seed_from
 from .settings import AugmentSettings as AugmentSettings

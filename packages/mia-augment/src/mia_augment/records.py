@@ -64,6 +64,7 @@ class Sample(Record):
     prompt: str
     """Holds `<image>` exactly once for every entry of `images`, in their order."""
     answer: str
+    """The ground truth; empty: the row had none."""
     regions: list[Region] = Field(min_length=1)
     target: int = Field(ge=0)
     """Index into `regions`: the part the question is about."""

@@ -187,6 +187,8 @@ class AugmentSettings(_Settings):
     per_bucket: int | None = Field(default=None, ge=1)
     """Make exactly this many samples of every (format, number) instead of following the shares, as far as the rows suffice;
     a row serves each (format, number) at most once."""
+    unlabelled: bool = False
+    """Take rows whose questions have no answer, too: the model is its own teacher then (`select.chosen: own`)."""
     max_answer_chars: int = Field(default=512, ge=1)
     """Rows whose first answer is longer are skipped."""
 

@@ -121,6 +121,7 @@ def augment_stage(
     return Stage(STAGE, out, plan=work.plan, make=work.make, clears=tuple(embedded_folders()), scratch=(job.scratch,))
 
 
+
 class _Work:
     """One call of the stage: what is to be made of which rows and pictures."""
 
@@ -169,7 +170,7 @@ class _Work:
         return digest
 
     def _index_into(self, folder: Path, progress: Progress | None = None) -> None:
-        rows = read_rows(self.source, EmbeddedPictures(self.job.out).store)
+        rows = read_rows(self.source, EmbeddedPictures(self.job.out).store, unlabelled=self.job.settings.unlabelled)
         with naming(folder):
             build_index(rows, self._pictures(), self.job.settings, folder, self.choice, progress)
 
@@ -265,7 +266,12 @@ def _merge(job: Job, counts: Counter[str], source: Path) -> None:
         reasons = "; ".join(_examples(job)) or "it has no rows"
         for name in (SCRATCH, EMBEDDED):
             shutil.rmtree(job.out / name, ignore_errors=True)
-        raise DataError(f"{source}: not one sample could be made of {counts['rows']} rows: {reasons}")
+        hint = (
+            "; rows without answers are taken with `augment.unlabelled: true` (`--unlabelled`)"
+            if "no answer" in reasons
+            else ""
+        )
+        raise DataError(f"{source}: not one sample could be made of {counts['rows']} rows: {reasons}{hint}")
     with atomic_write(job.out / SAMPLES) as samples, atomic_write(job.out / SKIPPED) as skipped:
         for line in _skipped_while_reading(job):
             skipped.write(line)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_attention import Asking, HeldOutAnswer, Options, answer_all
+from mia_attention import Asking, HeldOutAnswer, Options, answer_all, target_alone
 from mia_augment import DataError, ModelError, Sample, Skipped, check_unique
 from mia_augment.contents import pictures_digest, seen_in_training, training_folders
 from mia_augment.images import picture_opener
@@ -41,6 +41,8 @@ SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
 BASE_ANSWERS = ("base.jsonl", "base.key")
 """The base model's answers and what they depend on; another evaluation of the same samples may start from copies."""
+OWN_ANSWERS = "alone.jsonl"
+"""The base model's answers about the targets alone, where rows have no ground truth."""
 
 
 def trained_weights(folder: Path) -> Path:
@@ -123,19 +125,22 @@ def _evaluate(
     if not samples:
         raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
+    samples, refused = _with_truths(samples, folder_in, shared, out, settings, key)
     predictions, skipped = _predictions(samples, folder_in, shared, trained, out, settings, key, progress)
+    skipped = [*refused, *skipped]
     if not predictions:
         first = skipped[0]
-        raise DataError(f"{folder_in}: none of {len(samples)} samples could be asked; the first, {first.id}: {first.reason}")
+        raise DataError(f"{folder_in}: none of {len(skipped)} samples could be asked; the first, {first.id}: {first.reason}")
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     write_jsonl(out / SKIPPED, skipped)
     write_jsonl(out / PREDICTIONS, predictions)
-    seen = _seen_in_training(folder_in, trained)
-    write_json(out / EVALUATION, summarize(predictions, seen_in_training=seen).model_dump(mode="json"))
+    seen, agreement = _seen_in_training(folder_in, trained), (out / OWN_ANSWERS).is_file()
+    write_json(out / EVALUATION, summarize(predictions, seen_in_training=seen, agreement=agreement).model_dump(mode="json"))
     buckets = Counter(f"{prediction.format}/{prediction.parts}" for prediction in predictions)
     counts = {
-        "samples": len(samples),
+        "samples": len(predictions) + len(skipped),
         "skipped": len(skipped),
+        **({"by_agreement": len(predictions)} if agreement else {}),
         **({"seen_in_training": seen} if seen else {}),
         **_by_likelihood(samples, settings),
         **dict(sorted(buckets.items())),
@@ -144,6 +149,30 @@ def _evaluate(
     pictures_digest(folder_in, SAMPLES, out, keep=True)
     write_manifest(out, manifest)
     return manifest
+
+
+def _with_truths(
+    samples: Sequence[Sample], folder_in: Path, shared: SharedModel, out: Path, settings: EvaluateSettings, key: Key
+) -> tuple[list[Sample], list[Skipped]]:
+    """The samples as they are if all have a ground truth; else with the untrained model's own answer about the target alone.
+
+    Some truths beside some own answers would mix accuracy with agreement, so then none of the truths counts.
+    """
+    if all(sample.answer.strip() for sample in samples):
+        (out / OWN_ANSWERS).unlink(missing_ok=True)
+        return list(samples), []
+    asked = [target_alone(sample) for sample in samples]
+    said = _ask(
+        asked, shared.get, out / OWN_ANSWERS, {**key, "trained": None, "alone": True}, settings, folder_in, lambda _: None
+    )
+    labelled, refused = [], []
+    for sample, own in zip(samples, said, strict=True):
+        if own.skipped is None and own.response.strip():
+            labelled.append(sample.model_copy(update={"answer": own.response}))
+        else:
+            reason = own.skipped or "nothing was said"
+            refused.append(Skipped(id=sample.id, reason=f"no ground truth, and no own answer about the target alone: {reason}"))
+    return labelled, refused
 
 
 def _seen_in_training(folder_in: Path, trained: Path | None) -> int | None:

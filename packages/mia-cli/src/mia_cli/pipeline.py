@@ -50,7 +50,21 @@ def check_runnable(config: PipelineConfig) -> None:
             "expected one process, got several from a launcher; start `mia score` and `mia train` with it, stage by stage, "
             "for example `accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
+    check_judged(config)
     check_environment(config.train)
+
+
+def check_judged(config: PipelineConfig) -> None:
+    """Raise ConfigError where selection needs what scoring is not set to measure."""
+    score, select = config.score, config.select
+    if select.chosen != "ground_truth" and not (score.own_answer or score.confusions):
+        raise ConfigError(
+            f"select.chosen: {select.chosen} needs the model's answers about the targets alone; set score.own_answer: true"
+        )
+    if select.correct == "likely" and score.layer != "alone":
+        raise ConfigError(
+            f"select.correct: likely needs likelihoods under each picture alone, got score.layer: {score.layer}; set it to alone"
+        )
 
 
 def check_held_out(config: PipelineConfig) -> None:

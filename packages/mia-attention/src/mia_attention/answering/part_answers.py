@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment import IMAGE, DataError, Sample
+from mia_augment import IMAGE, DataError, Region, Sample, Source
 from mia_augment.compose import single_header
 from mia_augment.images import OpenImage
 from PIL import Image
@@ -88,3 +88,21 @@ def _open_all(paths: Iterable[str], open_image: OpenImage) -> dict[str, Image.Im
 def alone_prompt(sample: Sample) -> str:
     """The prompt that asks a sample's question, as its row has it, about a single picture."""
     return single_header() + sample.source.question.replace(IMAGE, "").strip()
+
+
+def target_alone(sample: Sample) -> Sample:
+    """The sample of format `single` that asks the same question about the target's original picture alone."""
+    place = sample.target
+    source = Source(
+        ids=sample.source.ids[place : place + 1], paths=sample.source.paths[place : place + 1], question=sample.source.question
+    )
+    return Sample(
+        id=sample.id,
+        format="single",
+        images=source.paths,
+        prompt=alone_prompt(sample),
+        answer=sample.answer,
+        regions=[Region(image=0, label=sample.regions[place].label)],
+        target=0,
+        source=source,
+    )

@@ -33,7 +33,7 @@ def companions(index: Index, number: int, row: StoredRow, rng: Random) -> Iterat
     """Yield pictures of the row's source set in random order.
 
     No picture comes twice, under whatever name, nor the row's own; and none whose own row has the same question and the same
-    answer, since then nothing would tell whether a model looked at the right one.
+    answer, since then nothing would tell whether a model looked at the right one. Of rows without answers that is not known.
 
     Raises:
         TooFew: asked for more than there are.
@@ -45,11 +45,11 @@ def companions(index: Index, number: int, row: StoredRow, rng: Random) -> Iterat
         if key in used:
             continue
         answers = list(index.answers(key, question))
-        if any(same_answer(other, answer) for other in answers):
+        if answer and any(same_answer(other, answer) for other in answers):
             continue
         used.add(key)
         row_id, path = index.name(companion)
-        yield Part(row_id, path, answers[0] if answers else None)
+        yield Part(row_id, path, next(filter(None, answers), None))
     raise TooFew(len(used) - 1)
 
 

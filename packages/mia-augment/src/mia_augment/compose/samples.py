@@ -92,7 +92,7 @@ class Maker:
         self, number: int, row: StoredRow, sample_id: str, format: Format, target: int, count: int, rng: Random
     ) -> tuple[list[str], list[Part], list[Region]]:
         """Image names, parts in their places, and regions."""
-        own, others = Part(row.id, row.image, row.turns[0][1]), companions(self._index, number, row, rng)
+        own, others = Part(row.id, row.image, row.turns[0][1] or None), companions(self._index, number, row, rng)
         try:
             if format.compose:
                 name, parts, regions = self._collage.make(sample_id, format, own, target, count, others)

@@ -26,7 +26,7 @@ _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json",
 _TAR = slice(257, 262), b"ustar"
 
 
-def read_rows(source: Path, store: StorePicture | None = None) -> Iterator[Row | Skipped]:
+def read_rows(source: Path, store: StorePicture | None = None, *, unlabelled: bool = False) -> Iterator[Row | Skipped]:
     """Yield the rows of a data set, one at a time, and for each that cannot be used why.
 
     Args:
@@ -34,6 +34,7 @@ def read_rows(source: Path, store: StorePicture | None = None) -> Iterator[Row |
             apart, by content, not by name); or a folder with such files, in the order of names.
         store: keeps pictures that come inside the rows, as in parquet files (see `EmbeddedPictures`); None: such rows cannot be
             used.
+        unlabelled: rows without an answer are taken, too, their answer empty.
 
     Raises:
         DataError: no such file, a kind of file that is not known, or one that is damaged as a whole.
@@ -42,13 +43,13 @@ def read_rows(source: Path, store: StorePicture | None = None) -> Iterator[Row |
         if isinstance(value, Damaged):
             yield Skipped(id=f"row-{number}", reason=value.reason)
         else:
-            yield parse_row(value, number, store)
+            yield parse_row(value, number, store, unlabelled=unlabelled)
 
 
-def rows_from(values: Iterable[Any], store: StorePicture | None = None) -> Iterator[Row | Skipped]:
+def rows_from(values: Iterable[Any], store: StorePicture | None = None, *, unlabelled: bool = False) -> Iterator[Row | Skipped]:
     """Rows from objects in memory: `Row` records, or plain dicts such as a Hugging Face data set yields."""
     for number, value in enumerate(values, 1):
-        yield value if isinstance(value, Row | Skipped) else parse_row(value, number, store)
+        yield value if isinstance(value, Row | Skipped) else parse_row(value, number, store, unlabelled=unlabelled)
 
 
 def data_files(source: Path) -> list[Path]:

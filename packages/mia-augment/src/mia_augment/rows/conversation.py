@@ -25,8 +25,11 @@ _IMAGE_PARTS = ("image", "image_url", "input_image")
 Turns = tuple[tuple[str, str], ...]
 
 
-def turns_of(row: Mapping[str, Any]) -> tuple[Turns, list[Any]]:
+def turns_of(row: Mapping[str, Any], *, unlabelled: bool = False) -> tuple[Turns, list[Any]]:
     """The (question, answer) pairs of a row, at least one, without `<image>`; and the pictures that its messages hold.
+
+    Args:
+        unlabelled: a question without an answer is taken, its answer empty.
 
     Raises:
         DataError: there are none, or they are not as expected.
@@ -44,7 +47,7 @@ def turns_of(row: Mapping[str, Any]) -> tuple[Turns, list[Any]]:
     placeholders = sum(text.count(IMAGE) for _, text in texts)
     if placeholders > 1:
         raise DataError(f"several images: {IMAGE} stands {placeholders} times in the conversation, expected once")
-    return _paired(texts), pictures
+    return _paired(_with_gaps(texts) if unlabelled else texts, unlabelled), pictures
 
 
 def clean(text: str) -> str:
@@ -71,6 +74,8 @@ def _talk(row: Mapping[str, Any]) -> Any:
 def _flat(row: Mapping[str, Any]) -> list[Any]:
     """The turns of a row that has question and answer under names of their own."""
     questions, answers = listed(row.get("questions")), listed(row.get("answers"))
+    if _is_list(questions) and nothing(answers):
+        answers = [None] * len(questions)
     if _is_list(questions) and _is_list(answers):
         if len(questions) != len(answers):
             raise DataError(f"bad row: expected an answer to each question, got {len(answers)} to {len(questions)}")
@@ -93,16 +98,27 @@ def _pair(question: Any, answer: Any) -> list[Any]:
     return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
 
 
-def _paired(texts: list[tuple[str, str]]) -> Turns:
-    """Questions with their answers."""
+def _with_gaps(texts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The turns with an empty answer behind each question that has none."""
+    filled: list[tuple[str, str]] = []
+    for who, text in [*texts, ("question", "")]:
+        if who == "question" and filled and filled[-1][0] == "question":
+            filled.append(("answer", ""))
+        filled.append((who, text))
+    return filled[:-1]
+
+
+def _paired(texts: list[tuple[str, str]], unlabelled: bool) -> Turns:
+    """Questions with their answers, which may be empty if the rows are `unlabelled`."""
     for index, (who, _) in enumerate(texts):
         if who != ("answer" if index % 2 else "question"):
             raise DataError(f"bad row: expected questions and answers in turn, got a second {who} as turn {index + 1}")
     if len(texts) % 2:
         raise DataError(f"no answer: turn {len(texts)}, a question, is the last one")
     bare = [without_placeholder(text) for _, text in texts]
-    if "" in bare:
-        index = bare.index("")
+    empty = [index for index, text in enumerate(bare) if not text and not (unlabelled and index % 2)]
+    if empty:
+        index = empty[0]
         what = "answer" if index % 2 else "question"
         raise DataError(f"no {what}: {what} {index // 2 + 1} is empty")
     return tuple(zip(bare[::2], bare[1::2], strict=True))

@@ -24,10 +24,10 @@ class Row(Record):
     image: str
     """POSIX path relative to the image root."""
     turns: tuple[tuple[str, str], ...]
-    """(question, answer), at least one, without `<image>`."""
+    """(question, answer), at least one, without `<image>`; of unlabelled rows an answer may be empty."""
 
 
-def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row | Skipped:
+def parse_row(value: Any, number: int, store: StorePicture | None = None, *, unlabelled: bool = False) -> Row | Skipped:
     """A `Row` from an object as it stands in a data file, or why it is none.
 
     Understood are LLaVA's `{id, image, conversations: [{from, value}]}`, `messages: [{role, content}]` with texts or typed
@@ -38,6 +38,7 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row
         value: what was read.
         number: its place in the file, from 1; the id of a row that has none.
         store: keeps pictures that come inside the rows; None: such rows cannot be used.
+        unlabelled: a question without an answer is taken, its answer empty.
     """
     row_id = f"row-{number}"
     try:
@@ -46,7 +47,7 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None) -> Row
         if isinstance(value.get("json"), Mapping):  # a WebDataset as Hugging Face's loader gives it
             value = {**value, **value["json"]}
         row_id = _id(value, row_id)
-        turns, spoken = turns_of(value)
+        turns, spoken = turns_of(value, unlabelled=unlabelled)
         image = _image(value, spoken, store)
         for question, _ in turns:
             if speaks_of_several_images(question):

@@ -70,10 +70,11 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.option("--limit", type=click.IntRange(1), help="Read at most so many rows.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
 @click.option("--per-bucket", type=click.IntRange(1), help="Exactly so many samples for each format and number of images.")
+@click.option("--unlabelled", is_flag=True, default=None, help="Take rows whose questions have no answer, too.")
 @_config("augment")
 def augment_command(
     source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
-    per_bucket: int | None, config: Path | None,
+    per_bucket: int | None, unlabelled: bool | None, config: Path | None,
 ) -> None:  # fmt: skip
     """Single-image rows -> multi-image samples."""
     from mia_augment import AugmentSettings, augment_dataset
@@ -81,7 +82,8 @@ def augment_command(
     from mia_cli.terminal.display import Display
 
     names = [name.strip() for name in formats.split(",")] if formats else None
-    settings = _configured(AugmentSettings, config, "augment", {"formats": names, "per_bucket": per_bucket})
+    options = {"formats": names, "per_bucket": per_bucket, "unlabelled": unlabelled}
+    settings = _configured(AugmentSettings, config, "augment", options)
     display = Display()
     with display.progress("augment") as progress:
         manifest = augment_dataset(
@@ -101,7 +103,8 @@ def augment_command(
 @click.option(
     "--disturb/--no-disturb", default=None, help="Noise on the model's view of grids and pic-in-pics.  [default: yes]"
 )
-@click.option("--confusions", is_flag=True, default=None, help="Also ask about each other part alone.")
+@click.option("--confusions", is_flag=True, default=None, help="Also ask about each part alone.")
+@click.option("--own-answer", is_flag=True, default=None, help="Also ask about the target alone (for `select.chosen: own`).")
 @_config("score")
 def score_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,

@@ -67,14 +67,14 @@ def facts(folder: Path) -> list[dict[str, str]]:
     evaluation = read_evaluation(folder)
     rows = {row.name: row for row in evaluation.rows}
     shown = ((MULTI, "Several images"), ("single", "Single image"))
-    return [_fact(rows[name], words, evaluation.flattered) for name, words in shown if name in rows]
+    return [_fact(rows[name], words, evaluation) for name, words in shown if name in rows]
 
 
-def _fact(row: Row, words: str, flattered: str | None) -> dict[str, str]:
+def _fact(row: Row, words: str, evaluation: Evaluation) -> dict[str, str]:
     before, after = f"{100 * row.before.rate:.1f}", f"{100 * row.after.rate:.1f}" if row.after else None
-    warning = ", not held out" if flattered else ""
+    warning = ", not held out" if evaluation.seen_in_training else ""
     return {
-        "name": f"{words}, right answers",
+        "name": f"{words}, {'answers that agree' if evaluation.agreement else 'right answers'}",
         "value": f"{before} → {after} %" if after else f"{before} %",
         "more": (f"{difference_text(row.difference)} points" if row.difference else f"of {row.before.n} samples") + warning,
         "direction": direction(row.difference),

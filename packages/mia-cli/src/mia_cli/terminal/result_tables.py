@@ -65,9 +65,10 @@ def results(run_dir: Path) -> dict[str, Any]:
 def accuracy_table(evaluation: Evaluation) -> Table:
     """Accuracy per format and number of images, before and after, with 95 % intervals."""
     warning = evaluation.flattered
+    judged = "answers that agree with the model's own about the target alone" if evaluation.agreement else "right answers"
     table = Table(
-        title=f"{'Samples' if warning else 'Held-out samples'}: right answers in %, difference in points [95 % interval], "
-        "McNemar's p",
+        title=f"{'Samples' if evaluation.seen_in_training else 'Held-out samples'}: {judged} in %, difference in points "
+        "[95 % interval], McNemar's p",
         title_justify="left",
         title_style="bold",
         caption=f"note: {warning}" if warning else None,

@@ -66,6 +66,9 @@ class Evaluation(Record):
     """What `evaluation.json` holds."""
 
     n: int
+    agreement: bool = False
+    """No accuracies, but how often an answer equals the untrained model's own answer about the target alone: the rows have no
+    ground truth, or not all of them."""
     seen_in_training: int | None = None
     """Samples of which a picture is among the training data too; None: it is not known what training saw."""
     rows: list[Row]
@@ -74,12 +77,18 @@ class Evaluation(Record):
     @property
     def flattered(self) -> str | None:
         """What to know before believing the figures, where not all samples are truly held out."""
-        if not self.seen_in_training:
-            return None
-        return (
-            f"not held out: {self.seen_in_training} of {self.n} samples show pictures that are among the training data, so "
-            "these figures say little about pictures the model has not seen"
-        )
+        notes = []
+        if self.agreement:
+            notes.append(
+                "agreement, not accuracy: rows without ground truths, so an answer counts that equals the untrained model's "
+                "own answer about the target alone"
+            )
+        if self.seen_in_training:
+            notes.append(
+                f"not held out: {self.seen_in_training} of {self.n} samples show pictures that are among the training data, so "
+                "these figures say little about pictures the model has not seen"
+            )
+        return "; ".join(notes) or None
 
     def row(self, name: str) -> Row:
         """The line of that name.
@@ -127,13 +136,16 @@ def _match(prompt: str) -> Match:
     return lambda response, answer: same_answer(response, answer) or same_choice(response, answer, choices)
 
 
-def summarize(predictions: Iterable[Prediction], *, seed: int = 0, seen_in_training: int | None = None) -> Evaluation:
+def summarize(
+    predictions: Iterable[Prediction], *, seed: int = 0, seen_in_training: int | None = None, agreement: bool = False
+) -> Evaluation:
     """Accuracy, paired differences and kinds of mistakes, per format and number of images and pooled.
 
     Args:
         predictions: of all samples.
         seed: of the intervals' resampling.
         seen_in_training: samples with a picture that training saw, as `Evaluation` has it.
+        agreement: the answers they were compared with are the model's own, as `Evaluation` has it.
 
     Raises:
         ValueError: only some of the predictions have an `after`, or an id stands twice.
@@ -155,7 +167,7 @@ def summarize(predictions: Iterable[Prediction], *, seed: int = 0, seen_in_train
         rows.append(_row(MULTI, None, None, several, seed))
     if alone:
         rows.append(_row("single", "single", 1, alone, seed))
-    return Evaluation(n=len(everything), seen_in_training=seen_in_training, rows=rows)
+    return Evaluation(n=len(everything), agreement=agreement, seen_in_training=seen_in_training, rows=rows)
 
 
 def _check(predictions: list[Prediction]) -> None:
