@@ -171,7 +171,7 @@ def test_with_ground_truths_there_is_accuracy(samples, tmp_path):
             "select: {chosen: own}",
             "select.chosen: own needs the model's answers about the targets alone; set score.own_answer: true",
         ),
-        ("select: {correct: likely}", "needs likelihoods under each picture alone, got layer middle; set score.layer: alone"),
+        ("select: {correct: likely}", "needs likelihoods under pictures alone, got layer middle; set score.layer: alone"),
     ],
 )
 def test_a_selection_that_scoring_does_not_serve_is_refused_before_anything_runs(mia, tmp_path, monkeypatch, settings, message):

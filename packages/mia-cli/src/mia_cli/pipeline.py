@@ -63,7 +63,7 @@ def check_judged(config: PipelineConfig) -> None:
         )
     if select.correct == "likely" and score.layer != "alone":
         raise ConfigError(
-            f"select.correct: likely needs likelihoods under each picture alone, got layer {score.layer}; set score.layer: alone"
+            f"select.correct: likely needs likelihoods under pictures alone, got layer {score.layer}; set score.layer: alone"
         )
 
 
