@@ -121,7 +121,6 @@ def augment_stage(
     return Stage(STAGE, out, plan=work.plan, make=work.make, clears=tuple(embedded_folders()), scratch=(job.scratch,))
 
 
-
 class _Work:
     """One call of the stage: what is to be made of which rows and pictures."""
 
