@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.images import jpeg
 from mia_augment.images.decode import open_picture
+from mia_augment.images.jpeg import jpeg_damage, without_end
 from mia_augment.images.sniff import PictureFolder
 from mia_augment.settings import PictureSettings
 from PIL import Image, ImageDraw
@@ -87,11 +87,11 @@ def test_a_progressive_jpeg_without_its_last_scans_is_refused(tmp_path):
 def test_a_jpeg_whose_components_have_scans_of_their_own_needs_all_of_them(tmp_path):
     data = PHOTOS["progressive"]
     frame = data.index(b"\xff\xc2")
-    # the first scan of luminance alone: the two colour components are absent
-    assert jpeg.damage(data[:frame] + b"\xff\xc0" + data[frame + 2 : data.index(b"\xff\xda")] + b"\xff\xd9") is None  # no scan
+    # no scan; then the first scan of luminance alone: the two colour components are absent
+    assert jpeg_damage(data[:frame] + b"\xff\xc0" + data[frame + 2 : data.index(b"\xff\xda")] + b"\xff\xd9") is None
     scan = b"\xff\xda" + bytes((0, 8, 1, 1, 0, 0, 63, 0))
     only = data[:frame] + b"\xff\xc0" + data[frame + 2 : data.index(b"\xff\xda")] + scan + b"\x12" * 50 + b"\xff\xd9"
-    assert "2 of its 3 colour components" in str(jpeg.damage(only))
+    assert "2 of its 3 colour components" in str(jpeg_damage(only))
 
 
 @pytest.mark.parametrize("kind", ["baseline", "restarts", "png"])
@@ -191,8 +191,8 @@ def test_a_webp_that_ends_in_a_long_flat_area_is_read(tmp_path):
 
 def test_the_end_of_a_jpeg_is_replaced_only_where_one_scan_holds_everything():
     baseline, progressive = PHOTOS["baseline"], PHOTOS["progressive"]
-    assert jpeg.without_end(baseline) is not None
-    assert jpeg.without_end(baseline[:-2]) is None
-    assert jpeg.without_end(progressive) is None
-    assert jpeg.without_end(b"\xff\xd8\xff\xe0\x00") is None
-    assert jpeg.damage(b"\xff\xd8\xff\xda") is None
+    assert without_end(baseline) is not None
+    assert without_end(baseline[:-2]) is None
+    assert without_end(progressive) is None
+    assert without_end(b"\xff\xd8\xff\xe0\x00") is None
+    assert jpeg_damage(b"\xff\xd8\xff\xda") is None

@@ -9,7 +9,7 @@ from typing import TypeVar
 from mia_augment.errors import DataError
 from mia_augment.records import PreferencePair, Sample
 
-RecordT = TypeVar("RecordT", Sample, PreferencePair)
+_RecordT = TypeVar("_RecordT", Sample, PreferencePair)
 
 
 def check_unique(ids: Iterable[str], where: str) -> None:
@@ -26,7 +26,7 @@ def check_unique(ids: Iterable[str], where: str) -> None:
         )
 
 
-def with_unique_ids(records: Sequence[RecordT]) -> tuple[list[RecordT], int]:
+def with_unique_ids(records: Sequence[_RecordT]) -> tuple[list[_RecordT], int]:
     """The records with repeated ids renamed, the first of each kept as it is; and how many were renamed.
 
     The same records always get the same ids.

@@ -22,7 +22,7 @@ from mia_augment.contents.states import STATES, contents_digest, keep_states, un
 from mia_augment.errors import ConfigError, DataError
 from mia_augment.formats import FORMATS, Bucket
 from mia_augment.images.sniff import PictureFolder
-from mia_augment.indexing.build import Choice, Part, build_index, kind_of
+from mia_augment.indexing.build import Choice, Side, build_index, reason_kind
 from mia_augment.indexing.index import Index
 from mia_augment.read.dataset import data_files, read_rows
 from mia_augment.records import Skipped
@@ -44,7 +44,7 @@ from mia_augment.workers.pool import Chunk, InProcess, Pool, Workers
 from mia_augment.workers.waves import chunks, waves
 from mia_augment.workers.worker import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
 
-STAGE = "augment"
+_STAGE = "augment"
 PICTURES = "pictures"
 """The manifest's input that stands for what the pictures hold."""
 
@@ -61,7 +61,7 @@ def augment_dataset(
     limit: int | None = None,
     workers: int = 1,
     holdout: float = 0.0,
-    part: Part = "all",
+    part: Side = "all",
     progress: Progress | None = None,
 ) -> Manifest:
     """Write multi-image samples of a data set: ``samples.jsonl``, ``images/``, ``skipped.jsonl``, ``manifest.json``.
@@ -105,7 +105,7 @@ def augment_stage(
     limit: int | None = None,
     workers: int = 1,
     holdout: float = 0.0,
-    part: Part = "all",
+    part: Side = "all",
 ) -> Stage:
     """The stage that `augment_dataset` runs, its arguments as there.
 
@@ -118,7 +118,7 @@ def augment_stage(
         raise ConfigError("part held_out: expected a holdout above 0, got 0")
     job = Job(out=out, image_root=image_root, settings=settings or AugmentSettings(), seed=seed)
     work = _Work(source, job, Choice(limit=limit, holdout=holdout, part=part), workers)
-    return Stage(STAGE, out, plan=work.plan, make=work.make, clears=tuple(embedded_folders()), scratch=(job.scratch,))
+    return Stage(_STAGE, out, plan=work.plan, make=work.make, clears=tuple(embedded_folders()), scratch=(job.scratch,))
 
 
 class _Work:
@@ -188,7 +188,7 @@ def _manifest(source: Path, job: Job, choice: Choice) -> Manifest:
         digest.update(path.name.encode() + b"\0" + content_hash(path).encode())
     folders = relative_folders([job.image_root], to=job.out)
     return Manifest(
-        stage=STAGE,
+        stage=_STAGE,
         version=importlib.metadata.version("mia-augment"),
         settings={
             **job.settings.model_dump(mode="json"),
@@ -294,5 +294,5 @@ def _examples(job: Job) -> list[str]:
         lines += [line[1:] for line in path.read_text(encoding="utf-8").splitlines() if line[0] == "-"]
     for line in lines:
         skipped = Skipped.model_validate_json(line)
-        first.setdefault(kind_of(skipped.reason), f"row {skipped.id}: {skipped.reason}")
+        first.setdefault(reason_kind(skipped.reason), f"row {skipped.id}: {skipped.reason}")
     return list(first.values())[:4]

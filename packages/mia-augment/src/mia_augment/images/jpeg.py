@@ -58,7 +58,7 @@ class _Layout:
     """Where the end marker stands."""
 
 
-def damage(data: bytes) -> str | None:
+def jpeg_damage(data: bytes) -> str | None:
     """Why a JPEG is not whole, as far as its markers and its zero bytes tell; None: nothing is known against it.
 
     Told are scans that are missing, and runs of zero bytes longer than any flat picture of this size makes them: the shortest

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from mia_augment.images import jpeg
+from mia_augment.images.jpeg import ZEROS, jpeg_damage
 
 _PNG_HEAD = 8
 _WEBP_HEAD, _WEBP_FRAME = 12, 16
@@ -28,17 +28,17 @@ def damage(data: bytes, format: str | None, size: tuple[int, int]) -> str | None
         size: of the picture, (width, height) px.
     """
     if format in ("JPEG", "MPO"):
-        return jpeg.damage(data)
+        return jpeg_damage(data)
     if format == "PNG":
         return _wrong_checksum(data)
     if format == "WEBP":
         return next((_ZERO_FILLED for kind, part in _webp_pixels(data, _WEBP_HEAD) if _ends_in_zeros(kind, part, size)), None)
     if format == "AVIF":
-        return _ZERO_FILLED if data.endswith(jpeg.ZEROS) else None
+        return _ZERO_FILLED if data.endswith(ZEROS) else None
     return None
 
 
-_ZERO_FILLED = f"zero-filled: its compressed data ends in {len(jpeg.ZEROS)} or more zero bytes (an interrupted download?)"
+_ZERO_FILLED = f"zero-filled: its compressed data ends in {len(ZEROS)} or more zero bytes (an interrupted download?)"
 _FLAT_BLOCK = 12.5
 """Bytes that a lossy WebP may spend on a block of 16 x 16 px in which nothing changes: 25 codes of up to 4 bits, all zeros."""
 
@@ -59,10 +59,10 @@ def _wrong_checksum(data: bytes) -> str | None:
 
 def _ends_in_zeros(kind: bytes, part: bytes, size: tuple[int, int]) -> bool:
     """Whether more zero bytes stand at the end than a flat picture has there."""
-    if not part.endswith(jpeg.ZEROS):
+    if not part.endswith(ZEROS):
         return False
     flat = _FLAT_BLOCK * math.ceil(size[0] / 16) * math.ceil(size[1] / 16) if kind == _LOSSY else 0
-    return len(part) - len(part.rstrip(b"\0")) > len(jpeg.ZEROS) + flat
+    return len(part) - len(part.rstrip(b"\0")) > len(ZEROS) + flat
 
 
 def _webp_pixels(data: bytes, position: int) -> Iterator[tuple[bytes, bytes]]:

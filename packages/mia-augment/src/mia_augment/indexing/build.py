@@ -26,7 +26,7 @@ from mia_augment.settings import AugmentSettings
 from mia_augment.storage.files import atomic_write, write_json
 from mia_augment.storage.stages import Progress
 
-Part = Literal["all", "train", "held_out"]
+Side = Literal["all", "train", "held_out"]
 U64 = NDArray[np.uint64]
 _REMEMBERED_PICTURES = 4096
 
@@ -39,7 +39,7 @@ class Choice:
     """At most this many, counted from the beginning."""
     holdout: float = 0.0
     """Share of the pictures that are held out, by a hash of their content; all rows of one picture are on one side."""
-    part: Part = "all"
+    part: Side = "all"
 
     def takes(self, key: int) -> bool:
         if self.part == "all":
@@ -62,7 +62,7 @@ def source_set(name: str) -> str:
     return name.split("/", 1)[0] if "/" in name else ""
 
 
-def kind_of(reason: str) -> str:
+def reason_kind(reason: str) -> str:
     """The kind of a reason, under which it is counted: what stands before its first colon."""
     return reason.split(":", 1)[0]
 
@@ -166,7 +166,7 @@ class _Builder:
     def _skip(self, row_id: str, reason: str) -> None:
         self._refused.write(Skipped(id=row_id, reason=reason).model_dump_json() + "\n")
         self.counts["skipped"] += 1
-        self.counts[f"skipped/{kind_of(reason)}"] += 1
+        self.counts[f"skipped/{reason_kind(reason)}"] += 1
 
     def without_repetitions(self, path: Path) -> NDArray[np.bool_]:
         """Which rows to keep: of rows that are the same throughout, the first; the others are skipped."""

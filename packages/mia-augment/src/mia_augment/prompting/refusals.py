@@ -7,7 +7,7 @@ from mia_augment.errors import DataError, MiaError, ModelError
 _OF_OTHERS = (MiaError, NotImplementedError, RecursionError)
 _OF_THE_RECORD = (ValueError, ArithmeticError, LookupError, AssertionError, RuntimeError, OSError, StopIteration)
 """What processors raise at pictures and prompts that they cannot use; there is no common class."""
-SHOWN = 300
+LONGEST_EXCERPT = 300
 """Characters of another library's message that are shown."""
 
 
@@ -26,7 +26,7 @@ def refusal(error: Exception) -> str | None:
     if _of_the_machine(error):
         return None
     text = " ".join(str(error).split())
-    told = text if len(text) <= SHOWN else text[:SHOWN] + " ..."
+    told = text if len(text) <= LONGEST_EXCERPT else text[:LONGEST_EXCERPT] + " ..."
     return f"the model's processor refuses it: {told or type(error).__name__}"
 
 

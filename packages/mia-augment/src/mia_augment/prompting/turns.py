@@ -21,7 +21,7 @@ _OPEN_THOUGHT = re.compile(r"\s*<think>\s*$")
 
 
 @dataclass(frozen=True)
-class Turn:
+class RenderedTurn:
     """A prompt and an answer to it, rendered."""
 
     prompt: str
@@ -32,7 +32,7 @@ class Turn:
     """Token ids that end the turn."""
 
 
-def render_turn(processor: Any, prompt: str, answer: str, *, stops: Collection[int] = ()) -> Turn:
+def render_turn(processor: Any, prompt: str, answer: str, *, stops: Collection[int] = ()) -> RenderedTurn:
     """A prompt (with `<image>` placeholders) and an answer as the chat template writes them.
 
     Args:
@@ -53,7 +53,7 @@ def render_turn(processor: Any, prompt: str, answer: str, *, stops: Collection[i
     if not whole.endswith(tail):
         raise ModelError(_parts_company(processor, head, whole))
     body = _after(processor, head, whole[: len(whole) - len(tail)], said)
-    return Turn(head, body if tail.strip() else body.rstrip(), end)
+    return RenderedTurn(head, body if tail.strip() else body.rstrip(), end)
 
 
 def answer_ids(processor: Any, prompt: str, answer: str, *, stops: Collection[int] = (), end: bool = True) -> list[int]:

@@ -23,9 +23,9 @@ from .reading import read_lines as read_lines
 from .reading import read_record as read_record
 from .reading import read_text as read_text
 from .reading import summary as summary
-from .stages import Outcome as Outcome
 from .stages import Progress as Progress
 from .stages import Stage as Stage
+from .stages import StageOutcome as StageOutcome
 from .stages import Standing as Standing
 from .stages import changes as changes
 from .stages import run_stage as run_stage

@@ -38,7 +38,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-RecordT = TypeVar("RecordT", bound=BaseModel)
+_RecordT = TypeVar("_RecordT", bound=BaseModel)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def write_jsonl(path: Path, records: Iterable[BaseModel]) -> int:
     return count
 
 
-def read_jsonl(path: Path, record_type: type[RecordT]) -> Iterator[RecordT]:
+def read_jsonl(path: Path, record_type: type[_RecordT]) -> Iterator[_RecordT]:
     """Yield the records of a JSONL file.
 
     Raises:

@@ -15,12 +15,12 @@ from pydantic_core import to_json
 
 from mia_augment.storage.reading import naming
 
-ResultT = TypeVar("ResultT")
+_ResultT = TypeVar("_ResultT")
 
 logger = logging.getLogger(__name__)
 
 
-class Journal(Generic[ResultT]):
+class Journal(Generic[_ResultT]):
     """One file per process in a folder: a line per finished batch, after a header that says which work it belongs to.
 
     A journal of other work is thrown away. A line that was cut off by a kill, or damaged, costs its batch, which is done again.
@@ -41,11 +41,11 @@ class Journal(Generic[ResultT]):
         self._trim()
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Callable[[int, ResultT], None]]:
+    def writing(self) -> Iterator[Callable[[int, _ResultT], None]]:
         """Open the own file; yields a function that notes (batch, result), which is on disk when it returns."""
         with naming(self._path), self._path.open("ab") as file:
 
-            def note(batch: int, result: ResultT) -> None:
+            def note(batch: int, result: _ResultT) -> None:
                 file.write(to_json(_Finished(batch=batch, result=result)) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -65,17 +65,17 @@ class Journal(Generic[ResultT]):
                     total += sum(line.endswith(b"\n") for line in file)
         return total
 
-    def results(self) -> dict[int, ResultT]:
+    def results(self) -> dict[int, _ResultT]:
         """Batch -> result, of all finished batches."""
         return {entry.batch: entry.result for entry in self._entries()}
 
-    def _entries(self) -> Iterator[_Finished[ResultT]]:
+    def _entries(self) -> Iterator[_Finished[_ResultT]]:
         for path in sorted(self._folder.glob("*.jsonl")):
             with path.open("rb") as file:
                 if file.readline() == self._header():
                     yield from filter(None, map(self._entry, file))
 
-    def _entry(self, line: bytes) -> _Finished[ResultT] | None:
+    def _entry(self, line: bytes) -> _Finished[_ResultT] | None:
         """A finished batch; None where its line was cut off or damaged."""
         with contextlib.suppress(ValueError):
             return self._kind.model_validate_json(line) if line.endswith(b"\n") else None
@@ -100,6 +100,6 @@ class Journal(Generic[ResultT]):
                 self._path.write_bytes(whole)
 
 
-class _Finished(BaseModel, Generic[ResultT]):
+class _Finished(BaseModel, Generic[_ResultT]):
     batch: int
-    result: ResultT
+    result: _ResultT

@@ -26,7 +26,7 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
-PATIENCE = 30.0
+LOCK_PATIENCE = 30.0
 """Seconds to wait for workers of a killed run, which end with what they are at."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
@@ -40,7 +40,9 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def only_writer(folder: Path, patience: float = PATIENCE, *, part: int = 0, also: tuple[str, ...] = ()) -> Iterator[int | None]:
+def only_writer(
+    folder: Path, patience: float = LOCK_PATIENCE, *, part: int = 0, also: tuple[str, ...] = ()
+) -> Iterator[int | None]:
     """Hold the lock of a folder, and clear away what a killed writer left half written there.
 
     Args:

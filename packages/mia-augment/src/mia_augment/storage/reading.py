@@ -20,7 +20,7 @@ BOM = b"\xef\xbb\xbf"
 """Byte order mark that some editors put before UTF-8."""
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
-RecordT = TypeVar("RecordT", bound=BaseModel)
+_RecordT = TypeVar("_RecordT", bound=BaseModel)
 
 
 def summary(error: ValidationError) -> str:
@@ -73,7 +73,7 @@ def read_json(path: Path, mend: str = "mend or delete it") -> Any:
         raise DataError(f"{path}: not valid JSON: {error}; {mend}") from error
 
 
-def read_record(path: Path, kind: type[RecordT], mend: str = "mend or delete it") -> RecordT:
+def read_record(path: Path, kind: type[_RecordT], mend: str = "mend or delete it") -> _RecordT:
     """The record that a JSON file holds.
 
     Raises:

@@ -45,7 +45,7 @@ class Stage:
     """Folders that only an unfinished stage needs; they are removed once its manifest is written."""
 
 
-class Outcome(NamedTuple):
+class StageOutcome(NamedTuple):
     """What became of a stage."""
 
     manifest: Manifest
@@ -87,7 +87,7 @@ def standing(stage: Stage) -> Standing:
     return Standing(planned, None, f"redone: {missing}") if missing else Standing(planned, found, "")
 
 
-def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) -> Outcome:
+def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) -> StageOutcome:
     """Make a stage, or leave it as it is where it is up to date.
 
     Args:
@@ -101,7 +101,7 @@ def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) 
     """
     _, finished, _ = standing(stage)
     if finished is not None and not any(folder.exists() for folder in stage.scratch):
-        return Outcome(finished, made=False)
+        return StageOutcome(finished, made=False)
     with only_writer(stage.folder, part=rank, also=stage.clears):
         planned, finished, _ = standing(stage)  # another process may have made it meanwhile
         made = finished is None
@@ -114,7 +114,7 @@ def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) 
         if rank == 0:
             for folder in stage.scratch:
                 shutil.rmtree(folder, ignore_errors=True)
-    return Outcome(finished, made)
+    return StageOutcome(finished, made)
 
 
 def changes(old: Any, new: Any, name: str = "") -> list[str]:

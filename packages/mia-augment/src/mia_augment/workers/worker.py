@@ -15,7 +15,7 @@ from mia_augment.errors import MiaError
 from mia_augment.formats import FORMATS, Bucket
 from mia_augment.images.decode import save_picture
 from mia_augment.images.sniff import PictureFolder
-from mia_augment.indexing.build import kind_of
+from mia_augment.indexing.build import reason_kind
 from mia_augment.indexing.index import Index
 from mia_augment.records import Sample
 from mia_augment.settings import AugmentSettings
@@ -73,7 +73,7 @@ class Worker:
                 buckets[made.format, made.parts] += 1
             else:
                 lines.append("-" + made.model_dump_json())
-                reasons[kind_of(made.reason)] += 1
+                reasons[reason_kind(made.reason)] += 1
         counts = Counter(samples=buckets.total(), skipped=reasons.total())
         counts.update({f"{name}/{parts}": count for (name, parts), count in buckets.items()})
         counts.update({f"skipped/{kind}": count for kind, count in reasons.items()})
