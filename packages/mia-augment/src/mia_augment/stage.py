@@ -40,7 +40,7 @@ from mia_augment.storage.files import (
 from mia_augment.storage.lock import held_descriptor, only_writer
 from mia_augment.storage.reading import naming
 from mia_augment.storage.stages import Progress, Stage, run_stage
-from mia_augment.workers.pool import Chunk, InProcess, Pool, Workers
+from mia_augment.workers.pool import Chunk, InProcess, WorkerPool, Workers
 from mia_augment.workers.waves import chunks, waves
 from mia_augment.workers.worker import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
 
@@ -145,7 +145,7 @@ class _Work:
         job, index = self.job, self.job.scratch / "index"
         _prepare(job.out, _manifest(self.source, job, self.choice), read_manifest(job.out))
         lock = held_descriptor(job.out)
-        with Pool(job, self.workers, lock) if self.workers > 1 else InProcess(job) as pool:
+        with WorkerPool(job, self.workers, lock) if self.workers > 1 else InProcess(job) as pool:
             if not index.is_dir():
                 self._index_into(index, progress)
             counts = _make(job, pool, progress)

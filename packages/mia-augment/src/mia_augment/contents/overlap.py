@@ -9,12 +9,12 @@ from mia_augment.contents.record_pictures import Pictured, hash_of
 from mia_augment.errors import DataError
 from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
 
-RECORD_FILES = ("samples.jsonl", "pairs.jsonl")
+_RECORD_FILES = ("samples.jsonl", "pairs.jsonl")
 
 
 def training_folders(trained: Path) -> list[Path]:
     """Folders with the samples and pairs that a training folder goes back to, as far as they are still there."""
-    return [folder for folder in image_folders(trained) if any((folder / name).is_file() for name in RECORD_FILES)]
+    return [folder for folder in image_folders(trained) if any((folder / name).is_file() for name in _RECORD_FILES)]
 
 
 def seen_in_training(held_out: Path, training: Iterable[Path]) -> list[str]:
@@ -44,7 +44,7 @@ def _contents(folder: Path, sizes: set[int]) -> Iterator[str]:
 def _pictured(folder: Path) -> Iterator[tuple[str, Sequence[Path]]]:
     """Id and original pictures of every sample or pair of a folder; pictures that are gone are left out."""
     folders = image_folders(folder)
-    for file in RECORD_FILES:
+    for file in _RECORD_FILES:
         if (folder / file).is_file():
             for record in read_jsonl(folder / file, Pictured):
                 yield record.id, list(_found(record.source.paths or record.images, lambda name: resolve_image(name, folders)))

@@ -51,7 +51,7 @@ class InProcess:
                 yield worker.run(name, tasks)
 
 
-class Pool:
+class WorkerPool:
     """Several processes, which start while the rows are still being read; leaving the context ends them."""
 
     def __init__(self, job: Job, workers: int, lock: int | None = None) -> None:
