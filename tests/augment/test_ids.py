@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from mia_augment.checks.ids import check_unique, with_unique_ids
 from mia_augment.errors import DataError
-from mia_augment.ids import check_unique, with_unique_ids
 from mia_augment.records import Region, Sample, Source
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mia_augment.pair_checks import END_TOKENS, pair_problem, without_end_tokens
+from mia_augment.checks.pair_checks import END_TOKENS, pair_problem, without_end_tokens
 from mia_augment.records import PreferencePair, Region, Scores
 
 

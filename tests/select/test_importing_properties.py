@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mia_augment.pair_checks import pair_problem
+from mia_augment.checks.pair_checks import pair_problem
 from mia_augment.records import PreferencePair
 from mia_select.importing import FORMATS
 from mia_select.importing.pairs import SkippedRow, to_pair

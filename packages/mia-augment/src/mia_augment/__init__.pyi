@@ -1,4 +1,10 @@
 from .api import augment as augment
+from .checks.ids import check_unique as check_unique
+from .checks.ids import free_id as free_id
+from .checks.ids import with_unique_ids as with_unique_ids
+from .checks.pair_checks import END_TOKENS as END_TOKENS
+from .checks.pair_checks import pair_problem as pair_problem
+from .checks.pair_checks import without_end_tokens as without_end_tokens
 from .compose.canvas import Composed as Composed
 from .compose.canvas import GridStyle as GridStyle
 from .compose.canvas import compose_grid as compose_grid
@@ -14,16 +20,10 @@ from .formats import Bucket as Bucket
 from .formats import Format as Format
 from .formats import FormatName as FormatName
 from .formats import per_format as per_format
-from .ids import check_unique as check_unique
-from .ids import free_id as free_id
-from .ids import with_unique_ids as with_unique_ids
 from .images.decode import open_picture as open_picture
 from .images.geometry import Box as Box
 from .models import model_fingerprint as model_fingerprint
 from .models import text_config as text_config
-from .pair_checks import END_TOKENS as END_TOKENS
-from .pair_checks import pair_problem as pair_problem
-from .pair_checks import without_end_tokens as without_end_tokens
 from .read.dataset import read_rows as read_rows
 from .records import Attention as Attention
 from .records import Dropped as Dropped

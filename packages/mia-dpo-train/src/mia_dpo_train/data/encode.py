@@ -78,7 +78,7 @@ class PairEncoder:
             render_turn(processor, IMAGE, "Yes.")  # raises where the template ends no answer either
         self.processor, self.tokenizer, self.open_image, self.stops = processor, tokenizer, open_image, stops
         self.end_tokens = end_token_texts(tokenizer)
-        """Texts that no answer may hold (see `mia_augment.pair_checks.pair_problem`)."""
+        """Texts that no answer may hold (see `mia_augment.checks.pair_checks.pair_problem`)."""
 
     def __call__(self, pair: PreferencePair) -> EncodedPair:
         """Raises DataError, naming the pair, when an image can't be opened, or the processor refuses one or the prompt."""

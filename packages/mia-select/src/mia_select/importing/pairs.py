@@ -78,7 +78,7 @@ def to_pair(
 def own_ids(
     records: Iterator[PreferencePair | SkippedRow], renamed: Callable[[str], None] = lambda _: None
 ) -> Iterator[PreferencePair | SkippedRow]:
-    """The same, each pair with an id of its own (see `mia_augment.ids.free_id`); `renamed` hears of the others."""
+    """The same, each pair with an id of its own (see `mia_augment.checks.ids.free_id`); `renamed` hears of the others."""
     seen: set[str] = set()
     numbers: Counter[str] = Counter()
     for record in records:

@@ -1,0 +1,1 @@
+"""Records that nothing right can be learnt from: repeated ids, pairs whose answers do not differ."""
