@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from mia_augment import DataError
-from mia_augment.statistics import ScoredGroup, grouped_auroc_interval
+from mia_augment.statistics import grouped_auroc_interval, scored_groups
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,7 @@ def score_layer(
     layer: int | str, ratios: Sequence[float | None], wrong: Sequence[bool], groups: Sequence[str], *, seed: int = 0
 ) -> LayerScore | None:
     """One layer's AUROC with its interval; None where right and wrong answers never meet in a group."""
-    gathered = _by_group(ratios, wrong, groups)
+    low = [None if ratio is None else -ratio for ratio in ratios]  # a low ratio is to mean a wrong answer
+    gathered = scored_groups(low, wrong, groups)
     found = grouped_auroc_interval(gathered, seed=seed)
     return None if found is None else LayerScore(layer, *found, samples=sum(len(scores) for scores, _ in gathered))
-
-
-def _by_group(ratios: Sequence[float | None], wrong: Sequence[bool], groups: Sequence[str]) -> list[ScoredGroup]:
-    """Of each group the negated ratios, since a low one is to mean a wrong answer, and which answers are wrong."""
-    gathered: dict[str, list[tuple[float, bool]]] = {}
-    for ratio, is_wrong, group in zip(ratios, wrong, groups, strict=True):
-        if ratio is not None:
-            gathered.setdefault(group, []).append((-ratio, is_wrong))
-    return [(np.array([r for r, _ in rows]), np.array([w for _, w in rows], dtype=bool)) for rows in gathered.values()]

@@ -12,3 +12,4 @@ from .roc import auroc_interval as auroc_interval
 from .roc import best_cut as best_cut
 from .roc import grouped_auroc as grouped_auroc
 from .roc import grouped_auroc_interval as grouped_auroc_interval
+from .roc import scored_groups as scored_groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -31,6 +31,15 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
         ValueError: different lengths, or a score that is no number.
     """
     return grouped_auroc([_checked(scores, labels)])
+
+
+def scored_groups(scores: Iterable[float | None], labels: Iterable[bool], groups: Iterable[Hashable]) -> list[ScoredGroup]:
+    """Scores and labels by the group that each belongs to; None: not measured, and left out."""
+    gathered: dict[Hashable, list[tuple[float, bool]]] = {}
+    for score, label, group in zip(scores, labels, groups, strict=True):
+        if score is not None:
+            gathered.setdefault(group, []).append((score, label))
+    return [(np.array([s for s, _ in rows]), np.array([label for _, label in rows], dtype=bool)) for rows in gathered.values()]
 
 
 def grouped_auroc(groups: Iterable[ScoredGroup]) -> float | None:

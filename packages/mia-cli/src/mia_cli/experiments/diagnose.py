@@ -1,7 +1,7 @@
 """`mia diagnose`: what to know about a model before aligning it.
 
 Is there anything to mend? Does low attention on the target tell wrong answers from right ones, and read from where? Do the
-thresholds decide anything? Asked of some hundred samples, before a day is spent on all of them.
+thresholds decide anything? AnsweredSample of some hundred samples, before a day is spent on all of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from mia_augment.compose import single_header
 from mia_augment.images import OpenImage, picture_opener
 from mia_augment.storage import Progress, read_jsonl, write_json
 from mia_select import stable_key
+from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, diagnose, find_readout
 
 from mia_cli.config.schema import PipelineConfig
-from mia_cli.diagnosis import Asked, Reading, diagnose
-from mia_cli.findings import Diagnosis
 from mia_cli.layout import Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import augment_stage, check_runnable
@@ -51,8 +50,9 @@ def run_diagnosis(
         shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
         open_image = picture_opener(folders.samples)
         with display.progress("diagnose") as progress:
-            asked, readings, layer = ask(chosen, *shared.get(), config, open_image, thorough=thorough, progress=progress)
-        found = diagnose(asked, readings, config, model=shared.settings.name, layer=layer)
+            answered, readouts, layer = ask(chosen, *shared.get(), config, open_image, thorough=thorough, progress=progress)
+        configured = find_readout(readouts, layer, config.score.rows, config.score.value_weighted)
+        found = diagnose(answered, readouts, config.select.thresholds, model=shared.settings.name, configured=configured)
         write_json(config.run_dir / DIAGNOSIS, found.model_dump(mode="json"))
     return found
 
@@ -84,7 +84,7 @@ def ask(
     *,
     thorough: bool,
     progress: Progress,
-) -> tuple[list[Asked], list[Reading], Readout | None]:
+) -> tuple[list[AnsweredSample], list[ReadoutRatios], Readout | None]:
     """The model's answers, together and alone, every readout's ratios, and which layer of these `score` would read.
 
     Samples that cannot be opened are left out. What `score` is set to is always among what is read, unless it is `auto`, which
@@ -101,7 +101,7 @@ def ask(
     passes = sum(1 + sum(kind.weighable or not weighted for kind in beside.values()) for _, weighted in kinds)
     total, done = (passes + 1) * len(samples), 0
     configured = None if readout_kind(config.score.layer).from_samples else readout_of(model, config.score)
-    readings: list[Reading] = []
+    readouts: list[ReadoutRatios] = []
     answers: dict[str, str] = {}
     for rows, weighted in kinds:
         settings = config.score.model_copy(update={"rows": rows, "value_weighted": weighted, "confusions": False})
@@ -109,17 +109,17 @@ def ask(
         answers = {sample.id: response for sample, response, _ in profile}
         samples = [sample for sample in samples if sample.id in answers]
         for layer in profile[0][2] if profile else ():
-            readings.append(Reading(rows, layer, weighted, [attentions[layer].ratio for _, _, attentions in profile]))
+            readouts.append(ReadoutRatios(rows, layer, weighted, [attentions[layer].ratio for _, _, attentions in profile]))
         progress(done := done + len(samples), total)
         others: list[Readout] = [name for name, kind in beside.items() if kind.weighable or not weighted]
-        read = [*others, *(reading.layer for reading in readings)]
+        read = [*others, *(readout.layer for readout in readouts)]
         if (rows, weighted) == wanted and configured is not None and configured not in read:
             others.append(configured)  # a mean of several layers, or one that sees only a part of the prompt
         for other in others:
             changed = settings.model_copy(update={"layer": other})
             try:
                 ratios = [s.attention.ratio for s in score(samples, model, processor, changed, open_image=open_image)]
-                readings.append(Reading(rows, other, weighted, ratios))
+                readouts.append(ReadoutRatios(rows, other, weighted, ratios))
             except ModelError as error:  # quantized models and adapters give no gradient, some no rollout
                 logger.warning("readout %s is left out: %s", other, error)
             progress(done := done + len(samples), total)
@@ -135,7 +135,7 @@ def ask(
     progress(total, total)
     # Where the picture alone cannot be asked, there is no answer to compare with: an empty one is no right one.
     texts = [said.text if isinstance(said, Response) else "" for said in alone]
-    return [Asked(s, answers[s.id], text) for s, text in zip(samples, texts, strict=True)], readings, configured
+    return [AnsweredSample(s, answers[s.id], text) for s, text in zip(samples, texts, strict=True)], readouts, configured
 
 
 def _alone(sample: Sample) -> str:

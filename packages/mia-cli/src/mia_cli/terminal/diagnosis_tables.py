@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import yaml
+from mia_select.diagnosis import Diagnosis, ReadoutScore
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from mia_cli.findings import Diagnosis, ReadoutScore
 
 MARKS = {True: ("good", "green"), False: ("mind", "yellow"), None: ("note", "")}
 READOUTS_SHOWN = 8

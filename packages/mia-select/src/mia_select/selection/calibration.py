@@ -80,7 +80,7 @@ def calibrated(tally: Tally, settings: SelectSettings) -> dict[Bucket, tuple[flo
 def _auto(bucket: Bucket, ratios: Ratios, table: float) -> tuple[float, Origin] | None:
     if not is_inert(bucket[0], ratios, table):
         return None
-    told = _auroc(ratios)
+    told = ratio_auroc(ratios)
     best = Calibrate(by="auroc")
     informative = told is not None and told.low > 0.5 and min(len(ratios.right), len(ratios.wrong)) >= best.min_samples
     return _by(ratios, best if informative else Calibrate(), bucket[1])
@@ -118,7 +118,7 @@ def is_inert(format_: FormatName, ratios: Ratios, threshold: float) -> bool:
 
     Where nearly no answer is right (long free answers never match word for word), the wrong ones alone have to tell.
     """
-    shares = [_passed(format_, kind, threshold) for kind in (ratios.right, ratios.wrong) if len(kind) >= ENOUGH]
+    shares = [share_passed(format_, kind, threshold) for kind in (ratios.right, ratios.wrong) if len(kind) >= ENOUGH]
     known = [share for share in shares if share is not None]
     return bool(known) and (min(known) >= 1 - INERT or max(known) <= INERT)
 
@@ -139,9 +139,9 @@ def describe(tally: Tally, thresholds: dict[Bucket, float | None], origins: dict
                 origin=origins.get(bucket, "table"),
                 right=len(ratios.right),
                 wrong=len(ratios.wrong),
-                right_passed=_passed(bucket[0], ratios.right, threshold),
-                wrong_passed=_passed(bucket[0], ratios.wrong, threshold),
-                auroc=_auroc(ratios),
+                right_passed=share_passed(bucket[0], ratios.right, threshold),
+                wrong_passed=share_passed(bucket[0], ratios.wrong, threshold),
+                auroc=ratio_auroc(ratios),
             )
         )
     return lines
@@ -167,7 +167,7 @@ def attention_warnings(tally: Tally, lines: list[BucketThreshold], settings: Sel
 def _inert(name: str, ratios: Ratios, table: float, line: BucketThreshold, settings: SelectSettings) -> str:
     format_ = line.format
     shares = [
-        f"{_passed(format_, kind, table):.0%} of {len(kind)} {label} answers"
+        f"{share_passed(format_, kind, table):.0%} of {len(kind)} {label} answers"
         for kind, label in ((ratios.wrong, "wrong"), (ratios.right, "right"))
         if len(kind)
     ]
@@ -180,7 +180,7 @@ def _inert(name: str, ratios: Ratios, table: float, line: BucketThreshold, setti
     return f"{name}: the threshold {table:.3g} is inert, it lets through {' and '.join(shares)}, {done}"
 
 
-def _passed(format_: FormatName, ratios: array[float], threshold: float) -> float | None:
+def share_passed(format_: FormatName, ratios: array[float], threshold: float) -> float | None:
     """Share that the attention rule would let through."""
     values = _values(ratios)
     if not len(values):
@@ -188,7 +188,8 @@ def _passed(format_: FormatName, ratios: array[float], threshold: float) -> floa
     return float(np.mean(looks_elsewhere(format_, values, threshold)))
 
 
-def _auroc(ratios: Ratios) -> Auroc | None:
+def ratio_auroc(ratios: Ratios) -> Auroc | None:
+    """How well a low ratio tells wrong answers from right ones."""
     scores, wrong = _scores_and_labels(ratios)
     return auroc_interval(-scores, wrong)
 

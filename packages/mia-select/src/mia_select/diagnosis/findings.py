@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from mia_augment import FormatName, Readout, Record, Rows
-from mia_select import Auroc
-from mia_select.selection import ENOUGH
+from mia_augment.statistics import Auroc
+
+from mia_select.selection.calibration import ENOUGH
 
 ROOM = 0.05
 """Fewer points than this lost against the picture alone, and there is little to mend."""

@@ -1,0 +1,10 @@
+from .diagnosing import AnsweredSample as AnsweredSample
+from .diagnosing import ReadoutRatios as ReadoutRatios
+from .diagnosing import diagnose as diagnose
+from .diagnosing import find_readout as find_readout
+from .findings import BucketFindings as BucketFindings
+from .findings import Diagnosis as Diagnosis
+from .findings import Finding as Finding
+from .findings import ReadoutScore as ReadoutScore
+from .findings import advice as advice
+from .findings import findings as findings

@@ -1,0 +1,163 @@
+"""From a model's answers and the attention it paid to what `mia diagnose` says about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mia_augment import Bucket, Readout, Rows, Sample, same_answer
+from mia_augment.statistics import grouped_auroc_interval, scored_groups
+
+from mia_select.diagnosis.findings import BucketFindings, Diagnosis, ReadoutScore, advice, findings
+from mia_select.rules.attention import threshold_for
+from mia_select.selection.calibration import ENOUGH, Ratios, is_inert, ratio_auroc, share_passed
+from mia_select.selection.one_sided import AnswerCounts
+from mia_select.settings import Thresholds
+
+
+@dataclass(frozen=True)
+class ReadoutRatios:
+    """One readout's ratio of every sample."""
+
+    rows: Rows
+    layer: Readout
+    value_weighted: bool
+    ratios: list[float | None]
+
+
+@dataclass(frozen=True)
+class AnsweredSample:
+    """A sample with the model's answers to it."""
+
+    sample: Sample
+    response: str
+    alone: str
+    """Its answer to the same question about the target's own picture alone."""
+
+    @property
+    def bucket(self) -> Bucket:
+        return self.sample.format, self.sample.parts
+
+    @property
+    def right(self) -> bool:
+        return same_answer(self.response, self.sample.answer)
+
+
+def diagnose(
+    answered: Sequence[AnsweredSample],
+    readouts: Sequence[ReadoutRatios],
+    thresholds: Thresholds,
+    *,
+    model: str,
+    configured: ReadoutRatios | None = None,
+) -> Diagnosis:
+    """What the answers and ratios say, readout by readout, and what follows from it.
+
+    Args:
+        answered: samples with the model's answers.
+        readouts: their ratios, read in every way.
+        thresholds: those that selection is set to.
+        model: its name.
+        configured: the readout that scoring is set to; None: it is yet to be chosen, or could not be read.
+    """
+    count = len(answered)
+    every = [score for readout in readouts if (score := _score(readout, answered, range(count))) is not None]
+    best = _best(readouts, answered)
+    buckets = [_bucket(bucket, answered, configured, thresholds) for bucket in sorted({entry.bucket for entry in answered})]
+    score = None if configured is None else _score(configured, answered, range(count))
+    one_sided = _one_sided(answered)
+    return Diagnosis(
+        model=model,
+        samples=count,
+        buckets=buckets,
+        configured=score,
+        best=best,
+        readouts=sorted(every, key=lambda score: -score.auroc),
+        findings=findings(buckets, score, best, one_sided),
+        advice=advice(buckets, score, best, one_sided),
+    )
+
+
+def find_readout(
+    readouts: Sequence[ReadoutRatios], layer: Readout | None, rows: Rows, value_weighted: bool
+) -> ReadoutRatios | None:
+    """The readout of these settings; None where its layer is yet to be chosen or could not be read."""
+    wanted = (layer, rows, value_weighted)
+    return next((each for each in readouts if (each.layer, each.rows, each.value_weighted) == wanted), None)
+
+
+def _score(readout: ReadoutRatios, answered: Sequence[AnsweredSample], part: range) -> ReadoutScore | None:
+    """How well a low ratio tells the wrong answers among a part of the samples."""
+    low = [None if ratio is None else -ratio for ratio in (readout.ratios[i] for i in part)]
+    groups = scored_groups(low, [not answered[i].right for i in part], [answered[i].bucket for i in part])
+    found = grouped_auroc_interval(groups)
+    if found is None:
+        return None
+    return ReadoutScore(
+        rows=readout.rows,
+        layer=readout.layer,
+        value_weighted=readout.value_weighted,
+        auroc=found.value,
+        low=found.low,
+        high=found.high,
+        samples=sum(len(scores) for scores, _ in groups),
+    )
+
+
+def _best(readouts: Sequence[ReadoutRatios], answered: Sequence[AnsweredSample]) -> ReadoutScore | None:
+    """Chosen on the samples of even index, measured on the others: the best of thirty is good by luck, too."""
+    even, odd = range(0, len(answered), 2), range(1, len(answered), 2)
+    chosen = [(score.auroc, index) for index, each in enumerate(readouts) if (score := _score(each, answered, even))]
+    return _score(readouts[max(chosen)[1]], answered, odd) if chosen else None
+
+
+def _one_sided(answered: Sequence[AnsweredSample]) -> str | None:
+    """Answers that are wrong far more often than they are the right one missed."""
+    counts = AnswerCounts()
+    for entry in answered:
+        if not entry.right:
+            counts.add(entry.sample.answer, entry.response)
+    return counts.one_sided()
+
+
+def _bucket(
+    bucket: Bucket, answered: Sequence[AnsweredSample], readout: ReadoutRatios | None, thresholds: Thresholds
+) -> BucketFindings:
+    format_, parts = bucket
+    mine = [(index, entry) for index, entry in enumerate(answered) if entry.bucket == bucket]
+    ratios = Ratios()
+    for index, entry in mine:
+        ratio = readout.ratios[index] if readout else None
+        if ratio is not None:
+            ratios.add(ratio, entry.right)
+    threshold = threshold_for(format_, parts, thresholds)
+    return BucketFindings(
+        format=format_,
+        parts=parts,
+        n=len(mine),
+        right=sum(entry.right for _, entry in mine),
+        right_alone=sum(same_answer(entry.alone, entry.sample.answer) for _, entry in mine),
+        told_another=_told_another([entry for _, entry in mine]),
+        mean_ratio_right=_mean(ratios.right),
+        mean_ratio_wrong=_mean(ratios.wrong),
+        auroc=ratio_auroc(ratios),
+        threshold=threshold,
+        right_passed=None if threshold is None else share_passed(format_, ratios.right, threshold),
+        wrong_passed=None if threshold is None else share_passed(format_, ratios.wrong, threshold),
+        inert=threshold is not None and is_inert(format_, ratios, threshold),
+        judged=min(len(ratios.right), len(ratios.wrong)) >= ENOUGH,
+    )
+
+
+def _told_another(answered: Sequence[AnsweredSample]) -> int | None:
+    others = [[a for i, a in enumerate(entry.sample.source.answers) if i != entry.sample.target and a] for entry in answered]
+    if not any(others):
+        return None
+    return sum(
+        not entry.right and any(same_answer(entry.response, other) for other in theirs)
+        for entry, theirs in zip(answered, others, strict=True)
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,158 @@
+"""Findings that follow from known answers and ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from mia_augment.records import Region, Sample, Source
+from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, diagnose, find_readout
+from mia_select.settings import Thresholds
+from sklearn.metrics import roc_auc_score
+
+
+def diagnosed(answered: Sequence[AnsweredSample], readouts: Sequence[ReadoutRatios], layer: int | None = 1) -> Diagnosis:
+    """With the paper's thresholds, and scoring set to a layer (None: it is yet to be chosen)."""
+    configured = find_readout(readouts, layer, "generated", False)
+    return diagnose(answered, readouts, Thresholds(), model="m", configured=configured)
+
+
+def sample(number: int, parts: int, answer: str = "red") -> Sample:
+    return Sample(
+        id=f"s{number}",
+        format="sequence",
+        images=[f"{i}.png" for i in range(parts)],
+        prompt="<image>" * parts + "What colour?",
+        answer=answer,
+        regions=[Region(image=i, label=f"Image{i + 1}") for i in range(parts)],
+        target=0,
+        source=Source(
+            ids=["x"] * parts, paths=["p"] * parts, question="What colour?", answers=[answer] + ["blue"] * (parts - 1)
+        ),
+    )
+
+
+def asked(right: int, wrong: int, *, parts: int = 3, said: str = "blue", alone: str = "red") -> list[AnsweredSample]:
+    return [AnsweredSample(sample(number, parts), "red" if number < right else said, alone) for number in range(right + wrong)]
+
+
+def readings(ratios: list[float | None]) -> list[ReadoutRatios]:
+    return [ReadoutRatios("generated", 0, False, [0.5] * len(ratios)), ReadoutRatios("generated", 1, False, ratios)]
+
+
+def by_name(found: Diagnosis, name: str) -> tuple[bool | None, str]:
+    return next((finding.good, finding.text) for finding in found.findings if finding.name == name)
+
+
+def test_a_telling_ratio_is_found_and_measured_within_each_number_of_images() -> None:
+    rng = np.random.default_rng(0)
+    two, three = asked(40, 40, parts=2), asked(40, 40, parts=3)
+    ratios = [float(rng.normal(0.3 if i < 40 else 0.2, 0.08)) for i in range(80)]
+    ratios += [float(rng.normal(0.9 if i < 40 else 0.8, 0.08)) for i in range(80)]
+    found = diagnosed([*two, *three], readings([*ratios]))
+    independent = [roc_auc_score([i >= 40 for i in range(80)], [-r for r in part]) for part in (ratios[:80], ratios[80:])]
+    assert found.configured is not None
+    assert found.configured.auroc == pytest.approx(np.mean(independent), abs=1e-12)  # groups of equal size
+    assert [round(line.auroc.value, 12) for line in found.buckets if line.auroc] == [round(v, 12) for v in independent]
+    assert found.readouts[0].layer == 1
+    assert found.readouts[1].auroc == 0.5
+    assert by_name(found, "attention")[0] is True
+
+
+def test_a_ratio_that_tells_nothing_is_called_so() -> None:
+    ratios = [0.2 + 0.001 * ((7 * i) % 40) for i in range(80)]  # the same values, right or wrong
+    found = diagnosed(asked(40, 40), readings([*ratios]))
+    good, text = by_name(found, "attention")
+    assert not good
+    assert "does not tell" in text
+    assert found.advice["select"] == {"attention": False, "rejected": "both"}
+
+
+def test_a_layer_that_is_yet_to_be_chosen_is_called_so() -> None:
+    found = diagnosed(asked(40, 40), readings([0.9] * 40 + [0.1] * 40), layer=None)
+    assert by_name(found, "attention") == (
+        None,
+        "the readout that `score` is set to was not measured: `auto`, which chooses a layer when scoring, or one that "
+        "cannot be read from this model",
+    )
+    assert by_name(found, "thresholds") == (None, "what the thresholds decide is not known without the ratios")
+    assert found.best is not None
+    assert found.best.layer == 1
+
+
+def test_an_inert_threshold_is_named_and_one_that_divides_is_not() -> None:
+    low = diagnosed(asked(40, 40), readings([0.1] * 80))
+    assert by_name(low, "thresholds")[0] is False
+    assert [line.inert for line in low.buckets] == [True]
+    assert (low.buckets[0].right_passed, low.buckets[0].wrong_passed) == (1.0, 1.0)
+    divided = diagnosed(asked(40, 40), readings([0.9] * 40 + [0.1] * 40))
+    assert by_name(divided, "thresholds")[0] is True
+    assert (divided.buckets[0].right_passed, divided.buckets[0].wrong_passed) == (0.0, 1.0)
+
+
+def test_thresholds_are_not_called_good_where_they_could_not_be_judged() -> None:
+    none_right = diagnosed(asked(0, 31), readings([0.9] * 15 + [0.1] * 16))
+    assert none_right.buckets[0].judged is False
+    assert by_name(none_right, "thresholds") == (
+        None,
+        "what they decide cannot be told in every format and number of images: that takes 20 right and 20 wrong answers",
+    )
+    divided = [0.9] * 40 + [0.1] * 40
+    both = [*asked(40, 40, parts=2), *asked(0, 31, parts=3)]
+    found = diagnosed(both, readings([*divided, *[0.9] * 15, *[0.1] * 16]))
+    good, text = by_name(found, "thresholds")
+    assert good is None
+    assert "divide the answers in 1 of 2 (sequence of 2); what they decide cannot be told in 1 of 2 (sequence of 3)" in text
+    inert = diagnosed(both, readings([*divided, *[0.1] * 31]))
+    assert by_name(inert, "thresholds")[0] is False
+
+
+def test_what_was_not_measured_is_no_reason_to_turn_the_attention_rule_off() -> None:
+    none_right = diagnosed(asked(0, 31), readings([0.9] * 15 + [0.1] * 16))
+    assert none_right.configured is None
+    assert "attention" not in none_right.advice.get("select", {})
+    free = diagnosed(asked(0, 40, alone="a red thing, I think"), readings([0.1] * 40))
+    assert free.advice == {"select": {"calibrate": "auto"}}  # what the FAQ says: the attention rule decides alone there
+    free = diagnosed(asked(0, 40, alone="a red thing"), readings([0.1, 0.9] * 20))
+    assert free.advice == {}
+
+
+def test_room_and_confusion_are_counted() -> None:
+    found = diagnosed(asked(30, 10), readings([0.5] * 40))
+    assert by_name(found, "room") == (True, "100% right with the picture alone, 75% among several: 25 points to win back")
+    assert by_name(found, "confusion")[1] == "100% of 10 wrong answers are right about another of the pictures"
+    assert found.buckets[0].told_another == 10
+    other = diagnosed(asked(30, 10, said="green"), readings([0.5] * 40))
+    assert other.buckets[0].told_another == 0
+    none = diagnosed(asked(40, 0), readings([0.5] * 40))
+    assert by_name(none, "room")[0] is False
+
+
+def test_a_favourite_wrong_answer_is_named() -> None:
+    """Training on it as rejected would teach to avoid the word; answers about companions as rejected balance it."""
+    found = diagnosed(asked(20, 20), readings([0.5] * 40))
+    assert "'blue' (20 to 0)" in by_name(found, "one_sided")[1]
+    assert found.advice["score"]["confusions"] is True
+    assert found.advice["select"]["rejected"] == "both"
+    few = diagnosed(asked(20, 19), readings([0.5] * 39))
+    assert "one_sided" not in {finding.name for finding in few.findings}
+    assert "score" not in few.advice
+    assert "rejected" not in few.advice.get("select", {})
+
+
+def test_free_answers_are_not_judged_by_equality() -> None:
+    found = diagnosed(asked(0, 40, alone="a red thing, I think"), readings([0.5] * 40))
+    assert found.findings[0].name == "matching"
+    assert {finding.name for finding in found.findings} == {"matching", "thresholds"}
+
+
+def test_the_best_readout_is_measured_on_samples_it_was_not_chosen_on() -> None:
+    """Thirty readouts of pure noise: the best of them looks good on all samples, not on the other half."""
+    rng = np.random.default_rng(1)
+    noise = [ReadoutRatios("generated", layer, False, rng.random(80).tolist()) for layer in range(30)]
+    found = diagnosed(asked(40, 40), noise)
+    assert found.best is not None
+    assert found.readouts[0].auroc > 0.6
+    assert found.best.low < 0.5
+    assert found.best.samples == 40
