@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.images.picture_values import picture_path, pictures_given
+from mia_augment.images.picture_values import picture_path, single_pictures
 from PIL import Image
 
 STREAM = io.BytesIO()
@@ -105,10 +105,10 @@ def test_what_is_no_picture_is_told_in_few_words(value, reason):
 
 
 def test_columns_of_one_of_several_and_of_no_picture_are_lists_of_them():
-    assert pictures_given("a.png") == ["a.png"]
-    assert pictures_given(("a.png", {"path": "b.png"})) == ["a.png", {"path": "b.png"}]
-    assert pictures_given({"bytes": PNG}) == [{"bytes": PNG}]
-    assert pictures_given([]) == pictures_given(None) == pictures_given([None, ""]) == []
+    assert single_pictures("a.png") == ["a.png"]
+    assert single_pictures(("a.png", {"path": "b.png"})) == ["a.png", {"path": "b.png"}]
+    assert single_pictures({"bytes": PNG}) == [{"bytes": PNG}]
+    assert single_pictures([]) == single_pictures(None) == single_pictures([None, ""]) == []
 
 
 def test_without_a_place_to_keep_it_a_picture_in_the_row_is_refused():

@@ -3,7 +3,7 @@ from .decode import open_picture as open_picture
 from .opener import OpenImage as OpenImage
 from .opener import picture_opener as picture_opener
 from .picture_values import StorePicture as StorePicture
-from .picture_values import listed as listed
+from .picture_values import excerpt as excerpt
+from .picture_values import parsed_list as parsed_list
 from .picture_values import picture_path as picture_path
-from .picture_values import pictures_given as pictures_given
-from .picture_values import shown as shown
+from .picture_values import single_pictures as single_pictures

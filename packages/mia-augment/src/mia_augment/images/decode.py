@@ -17,7 +17,7 @@ from mia_augment.images.geometry import fit
 from mia_augment.images.greys import eight_bit, scale_clear_level
 from mia_augment.images.jpeg import without_end
 from mia_augment.images.picture_kinds import HEIC, learn_heic, needs_heic, what_it_is
-from mia_augment.images.time_limit import open_apart
+from mia_augment.images.time_limit import open_in_subprocess
 from mia_augment.images.whole import damage
 from mia_augment.settings import PictureSettings
 
@@ -70,7 +70,7 @@ def open_picture(
             return decode(path, limits, fit_into, most_work=limits.max_seconds * WORK_PER_SECOND)
     except _MuchWork:
         pass
-    return open_apart(path, limits, fit_into)
+    return open_in_subprocess(path, limits, fit_into)
 
 
 class _MuchWork(Exception):

@@ -34,16 +34,16 @@ _BEGINNINGS = ("/9j/", "iVBORw0KGg", "R0lGODdh", "R0lGODlh", "UklGR", "SUkq", "T
 _MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0|....ftyp", re.DOTALL)
 
 
-def pictures_given(value: Any) -> list[Any]:
+def single_pictures(value: Any) -> list[Any]:
     """The single pictures of a column: of a list each, of nothing none, else the one that it is.
 
-    >>> pictures_given("a.jpg"), pictures_given(["a.jpg", "b.jpg"]), pictures_given(None), pictures_given("")
+    >>> single_pictures("a.jpg"), single_pictures(["a.jpg", "b.jpg"]), single_pictures(None), single_pictures("")
     (['a.jpg'], ['a.jpg', 'b.jpg'], [], [])
     """
-    if nothing(value):
+    if is_empty(value):
         return []
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        return [one for each in value for one in pictures_given(each)]
+        return [one for each in value for one in single_pictures(each)]
     return [value]
 
 
@@ -63,7 +63,7 @@ def picture_path(value: Any, store: StorePicture | None) -> str | None:
     """
     for _ in range(5):  # {"image_url": {"url": ..}} is the deepest in use
         value = _inside(value) if isinstance(value, Mapping) else value
-    if nothing(value):
+    if is_empty(value):
         return None
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -72,7 +72,7 @@ def picture_path(value: Any, store: StorePicture | None) -> str | None:
     if isinstance(value, bytearray | memoryview):
         value = bytes(value)
     if not isinstance(value, bytes) and not callable(getattr(value, "save", None)):
-        raise DataError(f"bad row: expected the path of a picture as image, got {shown(value)}")
+        raise DataError(f"bad row: expected the path of a picture as image, got {excerpt(value)}")
     return _kept(value, store)
 
 
@@ -82,20 +82,20 @@ def holds_picture(value: Mapping[str, Any]) -> bool:
 
 
 def _inside(value: Mapping[str, Any]) -> Any:
-    return next((value[key] for key in _INSIDE if not nothing(value.get(key))), None)
+    return next((value[key] for key in _INSIDE if not is_empty(value.get(key))), None)
 
 
-def nothing(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
     """None, an empty text, list or object, or the NaN by which pandas marks an empty cell."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str | bytes | Sequence | Mapping) and len(value) == 0)
 
 
-def listed(value: Any) -> Any:
+def parsed_list(value: Any) -> Any:
     """A list that a table holds as text, as JSON or as Python writes it; anything else as it is.
 
-    >>> listed('["red", "dark red"]'), listed("['red', 'dark red']"), listed("[red]")
+    >>> parsed_list('["red", "dark red"]'), parsed_list("['red', 'dark red']"), parsed_list("[red]")
     (['red', 'dark red'], ['red', 'dark red'], '[red]')
     """
     if not isinstance(value, str) or not (text := value.strip()).startswith("[") or not text.endswith("]"):
@@ -117,10 +117,10 @@ def _python_literal(text: str) -> Any:
     return ast.literal_eval(text)
 
 
-def shown(value: Any, longest: int = 60) -> str:
+def excerpt(value: Any, longest: int = 60) -> str:
     """A value as a message shows it: its kind, unless it is a text, and its beginning.
 
-    >>> shown(7), shown("a" * 70)
+    >>> excerpt(7), excerpt("a" * 70)
     ('int 7', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...")
     """
     text = repr(value[: longest + 1] if isinstance(value, str | bytes) else value)
@@ -133,7 +133,9 @@ def _from_text(text: str, store: StorePicture | None) -> str:
     if head.startswith("data:"):
         return _kept(_from_data_uri(text), store)
     if head.startswith(("http:", "https:", "s3:", "gs:", "hf:", "ftp:")):
-        raise DataError(f"picture on the web: expected a file below the image root, got {shown(text, 200)}; download it first")
+        raise DataError(
+            f"picture on the web: expected a file below the image root, got {excerpt(text, 200)}; download it first"
+        )
     if head.startswith("file:"):
         return unquote(urlsplit(text).path)
     if len(text) >= SHORTEST_FILE and text.lstrip().startswith(_BEGINNINGS) and _BASE64.fullmatch(text):
@@ -143,7 +145,7 @@ def _from_text(text: str, store: StorePicture | None) -> str:
     if len(text) > LONGEST_PATH:
         raise DataError(
             f"bad row: expected a path, or base64 of a JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIC file as image, "
-            f"got a text of {len(text)} characters that is neither: {shown(text)}"
+            f"got a text of {len(text)} characters that is neither: {excerpt(text)}"
         )
     return text
 
@@ -151,11 +153,11 @@ def _from_text(text: str, store: StorePicture | None) -> str:
 def _from_data_uri(text: str) -> bytes:
     kind, comma, data = text.partition(",")
     if not comma:
-        raise DataError(f"bad row: expected a comma in the data URI of the picture, found none in {shown(text)}")
+        raise DataError(f"bad row: expected a comma in the data URI of the picture, found none in {excerpt(text)}")
     if not kind.lower().rstrip().endswith(";base64"):
-        raise DataError(f"bad row: expected ';base64' before the comma of the picture's data URI, got {shown(kind)}")
+        raise DataError(f"bad row: expected ';base64' before the comma of the picture's data URI, got {excerpt(kind)}")
     if not data.strip():
-        raise DataError(f"broken picture: nothing stands behind {shown(kind)}")
+        raise DataError(f"broken picture: nothing stands behind {excerpt(kind)}")
     return _decoded(unquote(data) if "%" in data else data)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from mia_augment.errors import DataError
 from mia_augment.images import jpeg
 from mia_augment.images.decode import MAX_SCANS, check_file, check_pixels, open_picture
-from mia_augment.images.picture_values import shown
+from mia_augment.images.picture_values import excerpt
 from mia_augment.images.whole import damage
 from mia_augment.rows.pictures_in_rows import EMBEDDED
 from mia_augment.seeds import hash64
@@ -72,7 +72,7 @@ class PictureFolder:
         if name.startswith("/") or ".." in parts or not parts or (os.name == "nt" and (":" in name or "\\" in name)):
             raise DataError(
                 f"outside the image root: expected a path relative to it, or absolute and below it, without '..', "
-                f"got {shown(name, 200)}"
+                f"got {excerpt(name, 200)}"
             )
         folder = "/".join(parts[:-1])
         try:
@@ -97,10 +97,10 @@ class PictureFolder:
     def _why_missing(self, name: str, error: OSError | ValueError) -> str:
         """That a picture is missing, or what else is wrong; with a hint where one lies nearby, which is never taken instead."""
         if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            return f"missing file: {shown(name, 200)}: {error.strerror}"
+            return f"missing file: {excerpt(name, 200)}: {error.strerror}"
         near = next((other for other in _like(name) if other != name and self._is_file(other)), None)
         hint = f"; {near!r} is: mend the row, or the image root" if near else ""
-        return f"missing file: {shown(name, 200)} is not in the image root{hint}"
+        return f"missing file: {excerpt(name, 200)} is not in the image root{hint}"
 
     def _is_file(self, name: str) -> bool:
         """Whether the image root itself holds a file of that name."""

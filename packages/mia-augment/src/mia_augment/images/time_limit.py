@@ -30,7 +30,7 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def open_apart(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None) -> Image.Image:
+def open_in_subprocess(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None) -> Image.Image:
     """What `mia_augment.images.decode.open_picture` gives, within `limits.max_seconds`.
 
     Raises:

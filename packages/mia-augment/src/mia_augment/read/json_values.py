@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment.errors import DataError
-from mia_augment.images.picture_values import shown
+from mia_augment.images.picture_values import excerpt
 from mia_augment.read.text_files import Text
 
 CHUNK = 1 << 20
@@ -139,7 +139,7 @@ class _Reader:
         for one in damaged:
             yield self._counted(one)
         if members.keys() & ROW_KEYS:
-            raise DataError(f"{self._name}: expected rows or one row, got an object with both: {shown(list(members), 200)}")
+            raise DataError(f"{self._name}: expected rows or one row, got an object with both: {excerpt(list(members), 200)}")
 
     def _around_rows(self) -> bool:
         """Whether the object here may be one around rows: its first key is none of a row."""

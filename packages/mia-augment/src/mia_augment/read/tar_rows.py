@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mia_augment.errors import DataError
-from mia_augment.images.picture_values import shown
+from mia_augment.images.picture_values import excerpt
 from mia_augment.read.json_values import Damaged
 from mia_augment.read.text_files import open_unpacked
 
@@ -96,19 +96,19 @@ def _add(row: dict[str, Any], extension: str, tar: tarfile.TarFile, member: tarf
     kind = extension.rpartition(".")[2]
     if kind in _TABLES:
         raise DataError(
-            f"{source}: expected a WebDataset, a picture and its JSON under one name, but it holds {shown(member.name, 200)}; "
-            "unpack it, and name that file and the folder of its pictures"
+            f"{source}: expected a WebDataset, a picture and its JSON under one name, but it holds {excerpt(member.name, 200)}"
+            "; unpack it, and name that file and the folder of its pictures"
         )
     if kind not in _PICTURES | _TEXTS.keys() | {"json"}:
         return
     if member.size > MAX_MEMBER:
-        row["problem"] = f"{shown(member.name, 200)} has {member.size} bytes, more than {MAX_MEMBER}"
+        row["problem"] = f"{excerpt(member.name, 200)} has {member.size} bytes, more than {MAX_MEMBER}"
         return
     reader = tar.extractfile(member)
     data = reader.read() if reader else b""
     if len(data) != member.size:
         raise DataError(
-            f"{source}: breaks off in {shown(member.name, 200)}: {len(data)} bytes of {member.size}; fetch it again"
+            f"{source}: breaks off in {excerpt(member.name, 200)}: {len(data)} bytes of {member.size}; fetch it again"
         )
     if kind in _PICTURES:
         row.setdefault("pictures", []).append(data)
@@ -120,7 +120,7 @@ def _add(row: dict[str, Any], extension: str, tar: tarfile.TarFile, member: tarf
             raise ValueError(f"expected an object, got {type(value).__name__}")
         row.setdefault("values", {}).update(value)
     except (ValueError, RecursionError) as error:
-        row["problem"] = f"{shown(member.name, 200)} cannot be read: {error}"
+        row["problem"] = f"{excerpt(member.name, 200)} cannot be read: {error}"
 
 
 def _finished(key: str, row: dict[str, Any]) -> dict[str, Any] | Damaged:

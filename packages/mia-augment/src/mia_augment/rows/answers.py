@@ -9,7 +9,7 @@ from typing import Any
 
 from mia_augment.compose.questions import normal
 from mia_augment.errors import DataError
-from mia_augment.images.picture_values import listed, nothing, shown
+from mia_augment.images.picture_values import excerpt, is_empty, parsed_list
 
 _ANSWER_KEYS = (
     *("answer", "multiple_choice_answer", "gt", "response", "output", "completion", "caption", "text", "label"),
@@ -28,16 +28,16 @@ def answer_of(row: Mapping[str, Any]) -> Any:
     >>> answer_of({"answers": [{"answer": "red"}, {"answer": "dark red"}, {"answer": "Red"}]})
     'red'
     """
-    key = next((key for key in _ANSWER_KEYS if not nothing(row.get(key))), None)
+    key = next((key for key in _ANSWER_KEYS if not is_empty(row.get(key))), None)
     given = row[key] if key else None
     if key in _LISTS:
-        given = listed(given)
+        given = parsed_list(given)
         if isinstance(given, str) and given.startswith("["):
-            raise DataError(f"bad row: expected a list as {key}, as JSON or Python writes it, got {shown(given)}")
+            raise DataError(f"bad row: expected a list as {key}, as JSON or Python writes it, got {excerpt(given)}")
     if not isinstance(given, Sequence) or isinstance(given, str):
         return given
     answers = [one["answer"] if isinstance(one, Mapping) and "answer" in one else one for one in given]
-    answers = [answer for answer in answers if not nothing(answer)]
+    answers = [answer for answer in answers if not is_empty(answer)]
     plain = all(isinstance(answer, str | int | float) for answer in answers)
     return _most_given(answers) if plain else given
 
@@ -64,7 +64,7 @@ def with_options(row: Mapping[str, Any], question: Any, answer: Any) -> tuple[An
     letters = string.ascii_uppercase[: len(texts)]
     if given.isdecimal() and not isinstance(answer, str):
         if given in texts:
-            raise DataError(f"bad row: answer {given} may be the place of an option or the option itself: {shown(texts)}")
+            raise DataError(f"bad row: answer {given} may be the place of an option or the option itself: {excerpt(texts)}")
         if int(given) >= len(texts):
             raise DataError(f"bad row: expected the place of an option, 0 to {len(texts) - 1}, as answer, got {given}")
         given = letters[int(given)]
@@ -80,9 +80,9 @@ def with_options(row: Mapping[str, Any], question: Any, answer: Any) -> tuple[An
 
 def _options(row: Mapping[str, Any]) -> list[Any]:
     """The options of a row: a list of them, or columns A, B, C, .."""
-    given = listed(next((row[key] for key in _OPTION_KEYS if not nothing(row.get(key))), None))
+    given = parsed_list(next((row[key] for key in _OPTION_KEYS if not is_empty(row.get(key))), None))
     if isinstance(given, Sequence) and not isinstance(given, str):
         return list(given) if len(given) <= 26 and all(isinstance(one, str | int | float) for one in given) else []
     columns = [row.get(letter) for letter in string.ascii_uppercase]
-    number = next((place for place, cell in enumerate(columns) if nothing(cell)), len(columns))
+    number = next((place for place, cell in enumerate(columns) if is_empty(cell)), len(columns))
     return columns[:number] if number > 1 else []

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 from mia_augment.compose.prompts import IMAGE
 from mia_augment.compose.questions import without_placeholder
 from mia_augment.errors import DataError
-from mia_augment.images.picture_values import holds_picture, listed, nothing, shown
+from mia_augment.images.picture_values import excerpt, holds_picture, is_empty, parsed_list
 from mia_augment.rows.answers import answer_of, with_options
 from mia_augment.rows.placeholders import one_placeholder
 
@@ -36,7 +36,7 @@ def turns_of(row: Mapping[str, Any], *, unlabelled: bool = False) -> tuple[Turns
     """
     talk = _talk(row)
     if not _is_list(talk):
-        raise DataError(f"bad row: expected a list of turns as conversations, got {shown(talk)}")
+        raise DataError(f"bad row: expected a list of turns as conversations, got {excerpt(talk)}")
     pictures: list[Any] = []
     texts = [_turn(turn, index, pictures) for index, turn in enumerate(talk, 1)]
     if texts and texts[0][0] == "system":
@@ -64,7 +64,7 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 def _talk(row: Mapping[str, Any]) -> Any:
     """The turns of a row as objects that say who speaks and what."""
     talk = next((row[key] for key in _TALK_KEYS if row.get(key) is not None), None)
-    talk, texts = listed(talk), listed(row.get("texts"))
+    talk, texts = parsed_list(talk), parsed_list(row.get("texts"))
     if talk is None and _is_list(texts):
         texts = [text for text in texts if isinstance(text, Mapping)]
         return [turn for text in texts for turn in _pair(text.get("user"), text.get("assistant"))]
@@ -73,14 +73,14 @@ def _talk(row: Mapping[str, Any]) -> Any:
 
 def _flat(row: Mapping[str, Any]) -> list[Any]:
     """The turns of a row that has question and answer under names of their own."""
-    questions, answers = listed(row.get("questions")), listed(row.get("answers"))
-    if _is_list(questions) and nothing(answers):
+    questions, answers = parsed_list(row.get("questions")), parsed_list(row.get("answers"))
+    if _is_list(questions) and is_empty(answers):
         answers = [None] * len(questions)
     if _is_list(questions) and _is_list(answers):
         if len(questions) != len(answers):
             raise DataError(f"bad row: expected an answer to each question, got {len(answers)} to {len(questions)}")
         return [turn for both in zip(questions, answers, strict=True) for turn in _pair(*both)]
-    question = next((row[key] for key in _QUESTION_KEYS if not nothing(row.get(key))), None)
+    question = next((row[key] for key in _QUESTION_KEYS if not is_empty(row.get(key))), None)
     answer = answer_of(row)
     if question is None and answer is None:
         raise DataError("bad row: expected conversations, messages, or question and answer; found none of them")
@@ -127,26 +127,26 @@ def _paired(texts: list[tuple[str, str]], unlabelled: bool) -> Turns:
 def _turn(turn: Any, index: int, pictures: list[Any]) -> tuple[str, str]:
     """Who speaks (question, answer or system) and the text; pictures that stand in it are added to `pictures`."""
     if not isinstance(turn, Mapping):
-        raise DataError(f"bad row: expected an object with from and value as turn {index}, got {shown(turn)}")
+        raise DataError(f"bad row: expected an object with from and value as turn {index}, got {excerpt(turn)}")
     who, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if isinstance(text, str) and text.startswith("[{") and '"type"' in text[:40]:  # parts, written as JSON once more
-        text = listed(text)
+        text = parsed_list(text)
     if not isinstance(text, str):
         text = _as_text(text, index, pictures)
     role = _ROLES.get(who.lower()) if isinstance(who, str) else None
     if role is None:
-        raise DataError(f"bad row: expected turn {index} to be from human or gpt, got {shown(who)}")
+        raise DataError(f"bad row: expected turn {index} to be from human or gpt, got {excerpt(who)}")
     return role, clean(text)
 
 
 def _as_text(value: Any, index: int, pictures: list[Any]) -> str:
     """A turn's content that is no text as one: nothing, a number, or typed parts."""
-    if nothing(value):
+    if is_empty(value):
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise DataError(f"bad row: expected a text as turn {index}, got {shown(value)}")
+        raise DataError(f"bad row: expected a text as turn {index}, got {excerpt(value)}")
     return "".join(_part(part, index, pictures) for part in value)
 
 
@@ -154,13 +154,13 @@ def _part(part: Any, index: int, pictures: list[Any]) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
-        raise DataError(f"bad row: expected texts and images as parts of turn {index}, got {shown(part)}")
+        raise DataError(f"bad row: expected texts and images as parts of turn {index}, got {excerpt(part)}")
     kind = part.get("type") or ("text" if isinstance(part.get("text"), str) else "image" if holds_picture(part) else None)
     if kind in _TEXT_PARTS:
         text = part.get("text")
         return text if isinstance(text, str) else _as_text(text, index, pictures)
     if kind not in _IMAGE_PARTS:
-        raise DataError(f"bad row: expected texts and images as parts of turn {index}, got {shown(kind or dict(part))}")
+        raise DataError(f"bad row: expected texts and images as parts of turn {index}, got {excerpt(kind or dict(part))}")
     if holds_picture(part):
         pictures.append(part)
     return IMAGE

@@ -8,7 +8,7 @@ from typing import Any
 
 from mia_augment.compose.questions import speaks_of_several_images
 from mia_augment.errors import DataError
-from mia_augment.images.picture_values import StorePicture, nothing, picture_path, pictures_given, shown
+from mia_augment.images.picture_values import StorePicture, excerpt, is_empty, picture_path, single_pictures
 from mia_augment.records import Record, Skipped
 from mia_augment.rows.conversation import clean, turns_of
 
@@ -43,7 +43,7 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None, *, unl
     row_id = f"row-{number}"
     try:
         if not isinstance(value, Mapping):
-            raise DataError(f"bad row: expected an object with id, image and conversations, got {shown(value)}")
+            raise DataError(f"bad row: expected an object with id, image and conversations, got {excerpt(value)}")
         if isinstance(value.get("json"), Mapping):  # a WebDataset as Hugging Face's loader gives it
             value = {**value, **value["json"]}
         row_id = _id(value, row_id)
@@ -51,7 +51,7 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None, *, unl
         image = _image(value, spoken, store)
         for question, _ in turns:
             if speaks_of_several_images(question):
-                raise DataError(f"several images: a question already speaks of more than one: {shown(question)}")
+                raise DataError(f"several images: a question already speaks of more than one: {excerpt(question)}")
         return Row(id=row_id, image=image, turns=turns)
     except DataError as refused:
         return Skipped(id=row_id, reason=str(refused))
@@ -60,18 +60,18 @@ def parse_row(value: Any, number: int, store: StorePicture | None = None, *, unl
 
 
 def _id(value: Mapping[str, Any], default: str) -> str:
-    given = next((value[key] for key in _ID_KEYS if not nothing(value.get(key))), None)
+    given = next((value[key] for key in _ID_KEYS if not is_empty(value.get(key))), None)
     if given is None:
         return default
     if isinstance(given, bool) or not isinstance(given, str | int | float):
-        raise DataError(f"bad row: expected a text or a number as id, got {shown(given)}")
+        raise DataError(f"bad row: expected a text or a number as id, got {excerpt(given)}")
     return clean(str(given))
 
 
 def _image(value: Mapping[str, Any], spoken: list[Any], store: StorePicture | None) -> str:
     """The path of the one picture of a row, which its column or a message (`spoken`) gives."""
-    column = next((value[key] for key in _IMAGE_KEYS if pictures_given(value.get(key))), None)
-    given = pictures_given(column)
+    column = next((value[key] for key in _IMAGE_KEYS if single_pictures(value.get(key))), None)
+    given = single_pictures(column)
     if max(len(given), len(spoken)) > 1:
         raise DataError(f"several images: the row has {max(len(given), len(spoken))}, expected one")
     paths = list(dict.fromkeys(filter(None, (picture_path(one, store) for one in [*given, *spoken]))))
@@ -80,12 +80,12 @@ def _image(value: Mapping[str, Any], spoken: list[Any], store: StorePicture | No
     if not paths:
         raise DataError(_why_none(value))
     if "\0" in paths[0] or clean(paths[0]) != paths[0]:
-        raise DataError(f"bad row: the path of the picture holds characters that no file name can have: {shown(paths[0])}")
+        raise DataError(f"bad row: the path of the picture holds characters that no file name can have: {excerpt(paths[0])}")
     return paths[0]
 
 
 def _why_none(value: Mapping[str, Any]) -> str:
-    others = [key for key in value if isinstance(key, str) and _SPEAKS_OF_ONE.search(key) and not nothing(value[key])]
+    others = [key for key in value if isinstance(key, str) and _SPEAKS_OF_ONE.search(key) and not is_empty(value[key])]
     if not others:
         return "no image: the row has text only"
-    return f"no image: expected a picture under one of {', '.join(_IMAGE_KEYS[:6])}; found {shown(', '.join(others))}"
+    return f"no image: expected a picture under one of {', '.join(_IMAGE_KEYS[:6])}; found {excerpt(', '.join(others))}"

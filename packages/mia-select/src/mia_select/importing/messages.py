@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment import IMAGE
-from mia_augment.images import shown
+from mia_augment.images import excerpt
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 _ROLES = {
@@ -64,18 +64,18 @@ def plain(value: Any, what: str) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
-    raise Refused(f"bad row: expected a text as {what}, got {shown(value)}")
+    raise Refused(f"bad row: expected a text as {what}, got {excerpt(value)}")
 
 
 def messages(value: Any, what: str) -> list[Message]:
     """A conversation: `[{role, content}]`, `[{from, value}]`, or `[{user, assistant}]` with both sides of a turn at once."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise Refused(f"bad row: expected a list of messages as {what}, got {shown(value)}")
+        raise Refused(f"bad row: expected a list of messages as {what}, got {excerpt(value)}")
     found = []
     for index, entry in enumerate(value, 1):
         where = f"message {index} of {what}"
         if not isinstance(entry, Mapping):
-            raise Refused(f"bad row: expected an object with role and content as {where}, got {shown(entry)}")
+            raise Refused(f"bad row: expected an object with role and content as {where}, got {excerpt(entry)}")
         found.extend(_entry(entry, where))
     return found
 
@@ -101,20 +101,20 @@ def _entry(entry: Mapping[str, Any], where: str) -> list[Message]:
     if known is None:
         if isinstance(role, str) and role.replace("-", "_") in _TOOL_ROLES:
             raise Refused(f"tools: {where} is from {role}; expected questions and answers about pictures only")
-        raise Refused(f"bad row: expected {where} to be from user, assistant or system, got {shown(role)}")
+        raise Refused(f"bad row: expected {where} to be from user, assistant or system, got {excerpt(role)}")
     return [said(known, entry.get("content", entry.get("value")), where)]
 
 
 def _part(part: Any, what: str) -> tuple[str, tuple[Any, ...]]:
     """A part's text and the pictures in it."""
     if not isinstance(part, Mapping):
-        raise Refused(f"bad row: expected typed parts in {what}, got {shown(part)}")
+        raise Refused(f"bad row: expected typed parts in {what}, got {excerpt(part)}")
     kind = part.get("type") or ("text" if part.get("text") is not None else next((k for k in _PAYLOADS if k in part), None))
     if not isinstance(kind, str):
-        raise Refused(f"bad row: expected parts of text or image in {what}, got one of {shown(kind)}")
+        raise Refused(f"bad row: expected parts of text or image in {what}, got one of {excerpt(kind)}")
     if kind in _TEXT_PARTS:
         text = plain(part.get("text") or "", what)
         return text, (None,) * text.count(IMAGE)
     if kind in _PICTURE_PARTS or part.get("type") is None:
         return IMAGE, (next((part[key] for key in _PAYLOADS if part.get(key) is not None), None),)
-    raise Refused(f"bad row: expected parts of text or image in {what}, got one of {shown(kind)}")
+    raise Refused(f"bad row: expected parts of text or image in {what}, got one of {excerpt(kind)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from mia_augment import IMAGE, DataError, PreferencePair, Region, Skipped, free_id, pair_problem
 from mia_augment.compose import label
-from mia_augment.images import shown
+from mia_augment.images import excerpt
 from mia_augment.prompting import message_parts, without_first_break
 from mia_augment.storage import summary
 from pydantic import ValidationError
@@ -140,8 +140,8 @@ def _prompt(talk: Talk) -> tuple[str, list[Any]]:
         raise Refused(f"placeholder: the prompt holds {foreign.group()}; expected {IMAGE} where a picture stands")
     if markup := _MARKUP.search(message.text):
         raise Refused(
-            f"chat markup: the prompt holds {shown(markup.group().strip())}, as if a chat template had been applied; training "
-            "applies the model's own, so give the question alone"
+            f"chat markup: the prompt holds {excerpt(markup.group().strip())}, as if a chat template had been applied; "
+            "training applies the model's own, so give the question alone"
         )
     pictures, rest = _placed(message, talk)
     if not pictures:
@@ -197,7 +197,7 @@ def _extra(row: Mapping[str, Any], prompt: str, count: int) -> dict[str, Any]:
     except ValueError as error:
         raise Refused(f"bad row: the column {EXTRA} is not valid JSON: {error}") from None
     if not isinstance(extra, dict) or not isinstance(extra.get("images"), list):
-        raise Refused(f"bad row: expected an object with images in the column {EXTRA}, got {shown(extra)}")
+        raise Refused(f"bad row: expected an object with images in the column {EXTRA}, got {excerpt(extra)}")
     if len(extra["images"]) != count:
         raise Refused(f"image count: expected {len(extra['images'])} images as when it was exported, got {count}")
     return extra

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mia_augment.images import listed, shown
+from mia_augment.images import excerpt, parsed_list
 
 from mia_select.importing.messages import Refused
 
@@ -35,11 +35,11 @@ def _unwritten(key: str, value: Any) -> Any:
         return value
     text = value.strip()
     single = text.startswith("{")
-    found = listed(f"[{text}]" if single else text)
+    found = parsed_list(f"[{text}]" if single else text)
     if isinstance(found, list) and found and (key in _LISTS or all(_is_message(entry) for entry in found)):
         return found[0] if single else found
     if isinstance(found, str) and any(written.fullmatch(text) for written in _WRITTEN):
-        raise Refused(f"bad row: expected messages as {key}, got a text that cannot be read as such: {shown(text)}")
+        raise Refused(f"bad row: expected messages as {key}, got a text that cannot be read as such: {excerpt(text)}")
     return value
 
 

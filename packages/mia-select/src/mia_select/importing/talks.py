@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mia_augment.images import pictures_given, shown
+from mia_augment.images import excerpt, single_pictures
 
 from mia_select.importing.messages import (
     ASSISTANT,
@@ -121,7 +121,7 @@ def detect(row: Row) -> str:
         raise Refused(
             "bad row: this lists annotation files, as MMPR's meta does; import each of them, with its root as image root"
         )
-    names = shown(", ".join(map(str, list(row)[:8])))
+    names = excerpt(", ".join(map(str, list(row)[:8])))
     raise Refused(f"bad row: expected the columns chosen and rejected, or messages and rejected_response; got {names}")
 
 
@@ -132,7 +132,7 @@ def read_talk(row: Any, fmt: str) -> Talk:
         Refused: it says nothing that can be learnt from; the reason says what is wrong.
     """
     if not isinstance(row, Mapping):
-        raise Refused(f"bad row: expected an object with a prompt and two answers, got {shown(row)}")
+        raise Refused(f"bad row: expected an object with a prompt and two answers, got {excerpt(row)}")
     row = without_text_lists(row)
     for key in ("tools", "videos", "video", "audios", "audio"):
         if row.get(key) and row[key] not in ("[]", "null"):
@@ -164,10 +164,10 @@ def _alpaca(row: Row, key: str, more: str) -> list[Message]:
     asked = []
     history = row.get("history") or []
     if not isinstance(history, Sequence):
-        raise Refused(f"bad row: expected a list as history, got {shown(history)}")
+        raise Refused(f"bad row: expected a list as history, got {excerpt(history)}")
     for turn in history:
         if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
-            raise Refused(f"bad row: expected pairs of question and answer as history, got {shown(turn)}")
+            raise Refused(f"bad row: expected pairs of question and answer as history, got {excerpt(turn)}")
         asked += [said(USER, turn[0], "history"), said(ASSISTANT, turn[1], "history")]
     texts = [plain(row[name], name) for name in dict.fromkeys((key, more)) if _filled(row, name) not in (None, "")]
     if not texts:
@@ -228,7 +228,7 @@ def _images(row: Row) -> list[Any]:
 
 
 def _listed(value: Any) -> list[Any]:
-    return [_bare(picture) for picture in pictures_given(value)]
+    return [_bare(picture) for picture in single_pictures(value)]
 
 
 def _bare(picture: Any) -> Any:
