@@ -44,7 +44,8 @@ RECORDS = (
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     for page, source in ELSEWHERE.items():
-        files.append(File.generated(config, page, content=_plain((ROOT / source).read_text("utf-8"))))
+        text = _plain((ROOT / source).read_text("utf-8"))
+        files.append(File.generated(config, page, content=_on_the_site(text, ROOT / source, page)))
     made: dict[str, Callable[[], Iterator[str]]] = {
         "reference/cli.md": _command_line,
         "reference/pipeline.md": _pipeline,
@@ -59,6 +60,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _plain(text: str) -> str:
     """Without the front matter of a model card."""
     return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+
+
+def _on_the_site(text: str, source: Path, page: str) -> str:
+    """Let links between files of the repository lead to the pages that show them; where none does, the words stay."""
+    pages = {(ROOT / shown).resolve(): name for name, shown in ELSEWHERE.items()}
+    pages |= {path.resolve(): path.name for path in (ROOT / "docs").iterdir()}
+
+    def link(found: re.Match[str]) -> str:
+        words, target, place = found.groups()
+        if "://" in target or not target or not (source.parent / target).exists():
+            return found[0]
+        shown = pages.get((source.parent / target).resolve())
+        return words if shown is None else f"[{words}]({'../' * page.count('/')}{shown}{place or ''})"
+
+    return re.sub(r"(?<!!)\[([^\[\]]+)\]\(([^)#\s]*)(#[^)\s]*)?\)", link, text)
 
 
 def _command_line() -> Iterator[str]:
