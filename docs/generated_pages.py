@@ -6,6 +6,7 @@ A hook of mkdocs, see `mkdocs.yml`.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import types
@@ -50,6 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/cli.md": _command_line,
         "reference/pipeline.md": _pipeline,
         "reference/records.md": _records,
+        "reference/python.md": _python,
         "changes.md": _changes,
     }
     for page, lines in made.items():
@@ -149,6 +151,52 @@ def _records() -> Iterator[str]:
         for name, field in kind.model_fields.items():
             yield f"| `{name}` | {_code(_type_name(field.annotation))} | {_cell(texts.get(name, ''))} |"
         yield ""
+
+
+def _python() -> Iterator[str]:
+    yield "# Python\n"
+    yield "What the packages and their folders open to others, each with the first sentence of its documentation. Names are"
+    yield "loaded when first used. What is not listed here may change without notice.\n"
+    for name in PACKAGES:
+        package = name.replace("-", "_")
+        src = ROOT / "packages" / name / "src"
+        yield f"## {package}\n"
+        for stub in sorted((src / package).rglob("__init__.pyi"), key=lambda path: (len(path.parts), path)):
+            opened = list(_opened(stub))
+            if opened:
+                yield f"`from {'.'.join(stub.parent.relative_to(src).parts)} import ..`\n"
+                yield "| name | |\n|---|---|"
+                yield from (f"| `{shown}` | {_cell(text)} |" for shown, text in opened)
+                yield ""
+
+
+def _opened(stub: Path) -> Iterator[tuple[str, str]]:
+    """The names of a stub, each with its parameters if it is a function, and the first paragraph of its docstring."""
+    for node in ast.parse(stub.read_text("utf-8")).body:
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        home = stub.parent / node.module.replace(".", "/")
+        file = home.with_suffix(".py") if home.with_suffix(".py").is_file() else home / "__init__.py"
+        tree = ast.parse(file.read_text("utf-8"))
+        for alias in node.names:
+            yield _described(tree, alias.name)
+
+
+def _described(tree: ast.Module, name: str) -> tuple[str, str]:
+    """How a name is shown, and what its docstring, or the text below a constant, says first."""
+    for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            names = (
+                [part.arg for part in (*node.args.args, *node.args.kwonlyargs)] if isinstance(node, ast.FunctionDef) else None
+            )
+            text = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            return (name if names is None else f"{name}({', '.join(names)})"), text.removesuffix(": ::")
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            value = after.value if isinstance(after, ast.Expr) else None
+            said = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+            return name, inspect.cleandoc(said).partition("\n\n")[0]
+    return name, ""
 
 
 def _about(kind: type[BaseModel]) -> str:
