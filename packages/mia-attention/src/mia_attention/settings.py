@@ -46,7 +46,7 @@ class ScoreSettings(Settings):
     max_new_tokens: int = Field(default=512, ge=1)
     """Longest answer, in tokens."""
     disturb: bool = True
-    """Add noise to the model's view of grids and pic-in-pics, as the paper's code does to provoke errors. Training uses the
+    """Add noise to the model's view of composed pictures, as the paper's code does to provoke errors. Training uses the
     clean pictures."""
     sigma: DisturbSigma = DisturbSigma()
     confusions: bool = False

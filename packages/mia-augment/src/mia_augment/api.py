@@ -66,7 +66,7 @@ def augment(
 
 
 def _made(index: Index, maker: Maker, settings: AugmentSettings, seed: int) -> Iterator[Sample | Skipped]:
-    """What comes of every task, wave by wave."""
+    """The result of every task, wave by wave."""
     made = Counter[Bucket]()
     for _, tasks in waves(index, settings, seed, made):
         for task in tasks:

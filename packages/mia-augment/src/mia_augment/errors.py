@@ -15,7 +15,7 @@ class ConfigError(MiaError):
 
 
 class DataError(MiaError):
-    """A file, a record or a picture is not what it should be."""
+    """A file, a record or a picture is missing, damaged or of another kind than expected."""
 
 
 class ModelError(MiaError):

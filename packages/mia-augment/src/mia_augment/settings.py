@@ -170,7 +170,7 @@ class PictureSettings(_Settings):
 
 
 class AugmentSettings(_Settings):
-    """What to make of each single-image row."""
+    """Formats, numbers and companions of the samples made of each single-image row."""
 
     formats: dict[FormatName, Share] = {name: row.share for name, row in FORMATS.items() if row.share}
     """Format -> share of the rows (any scale; a list of names means equal shares)."""

@@ -23,7 +23,7 @@ def record_rng(seed: int, record_id: str) -> np.random.Generator:
 
 
 def open_view(sample: Sample, open_image: OpenImage, settings: ScoreSettings) -> list[Image.Image]:
-    """The sample's pictures; the target's grid cell or the pic-in-pic disturbed by Gaussian noise if the settings say so.
+    """The sample's pictures, with Gaussian noise where the table of formats and the settings want it.
 
     Raises:
         DataError: a picture cannot be opened, or a region does not lie in its picture.

@@ -1,4 +1,4 @@
-"""What makes a preference pair useless or harmful to train on, told from the record alone."""
+"""Find out from the record alone why a preference pair is useless or harmful to train on."""
 
 from __future__ import annotations
 

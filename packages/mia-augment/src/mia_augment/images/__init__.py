@@ -1,4 +1,4 @@
-"""Pictures: opened safely as RGB, told apart by their content, known to be whole without decoding."""
+"""Pictures: open them safely as RGB, compare them by content, find damage without decoding."""
 
 import lazy_loader as lazy
 

@@ -22,7 +22,7 @@ from mia_augment.images.whole import damage
 from mia_augment.settings import PictureSettings
 
 PICTURE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", HEIC)
-"""What is opened at all, judged by content, not by name. Others are refused: some (EPS) run programs."""
+"""Kinds that are opened, judged by content, not by name. Others are refused: some (EPS) run programs."""
 MAX_SCANS = 200
 """A JPEG of a few kilobytes can ask for hours of decoding by repeating scans; real ones have about ten."""
 
@@ -115,7 +115,7 @@ def _readable() -> tuple[str, ...]:
 
 
 def check_file(path: Path | str, limits: PictureSettings, status: os.stat_result | None = None) -> int:
-    """Size in bytes of what must be a plain, non-empty file of bearable size."""
+    """Size in bytes of a file, which must be plain, not empty and within the limits."""
     try:
         status = status or os.stat(path)  # noqa: PTH116
     except (OSError, ValueError) as error:
@@ -145,7 +145,7 @@ def _check_size(image: Image.Image, path: Path, limits: PictureSettings) -> None
 
 
 def _checked(image: Image.Image, path: Path, most_work: float) -> Path | io.BytesIO:
-    """What to decode of a file whose beginning is known: the file itself, or its bytes so that what is missing shows."""
+    """The source to decode: the file itself, or its bytes where only these show that something is missing."""
     data = path.read_bytes() if image.format in _READ_WHOLE else b""
     scans = SLOWNESS.get(image.format or "", 4) if image.format not in _JPEGS else _scans(data)
     if image.format in _JPEGS and scans > MAX_SCANS:

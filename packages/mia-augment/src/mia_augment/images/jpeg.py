@@ -1,4 +1,4 @@
-"""What is left of a JPEG after an interrupted download, told from its markers and tables; no pixel is decoded.
+"""Find out from its markers and tables whether a JPEG is complete; no pixel is decoded.
 
 Libjpeg decodes nearly anything: what is missing becomes grey, and zeros are read as codes. Terms as in ITU-T T.81.
 """

@@ -16,7 +16,7 @@ OpenImage = Callable[[str], Image.Image]
 
 
 def picture_opener(folder: Path) -> OpenImage:
-    """What opens the pictures of the records in a stage's folder, wherever its manifest says that they lie; picklable."""
+    """A function that opens the pictures of a folder's records wherever its manifest says that they lie; picklable."""
     return functools.partial(_opened, image_folders(folder))
 
 

@@ -1,4 +1,4 @@
-"""What a file is that is no readable picture, told by its first bytes; and reading HEIC, which needs an extra."""
+"""Name the kind of a file that is no readable picture by its first bytes; read HEIC, which needs an extra."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def needs_heic(path: Path) -> bool:
 
 
 def what_it_is(path: Path) -> str | None:
-    """What is in a file that Pillow cannot read, in words; None: nothing known."""
+    """The kind of a file that Pillow cannot read, in words; None: unknown."""
     with path.open("rb") as file:
         head = file.read(64)
     return next((what for magic, what in _ELSE.items() if head.lstrip().lower().startswith(magic)), None)

@@ -31,7 +31,7 @@ def child_environment() -> dict[str, str]:
 
 
 def open_in_subprocess(path: Path, limits: PictureSettings, fit_into: tuple[int, int] | None) -> Image.Image:
-    """What `mia_augment.images.decode.open_picture` gives, within `limits.max_seconds`.
+    """Open a picture as `mia_augment.images.decode.open_picture` does, within `limits.max_seconds`.
 
     Raises:
         TooSlow: the time is up.

@@ -1,4 +1,4 @@
-"""Whether the file of a picture is whole, beyond what decoders notice: they take zeros for data and paint what is missing."""
+"""Find damage in picture files that decoders overlook: they take zeros for data and paint what is missing."""
 
 from __future__ import annotations
 

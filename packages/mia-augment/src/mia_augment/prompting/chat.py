@@ -24,7 +24,7 @@ def media_tokens(processor: Any) -> set[str]:
 
 
 def check_prompt(processor: Any, prompt: str) -> None:
-    """Raise DataError where the text of a prompt holds what stands for a picture, besides the placeholders."""
+    """Raise DataError where a prompt's text holds the model's own token for a picture besides the placeholders."""
     for text in prompt.split(IMAGE):
         if found := next((token for token in sorted(media_tokens(processor)) if token in text), None):
             raise DataError(
@@ -112,7 +112,7 @@ def check_template(processor: Any) -> None:
 
 
 def image_placeholder(processor: Any, rendered: str) -> str | None:
-    """What stands for a picture in a prompt: the image token, or for some (Gemma 3) the token that begins an image."""
+    """The token that stands for a picture in a prompt: the image token, or for some (Gemma 3) the one that begins an image."""
     tokens = [getattr(processor, name, None) for name in ("image_token", "boi_token")]
     known = [token for token in tokens if isinstance(token, str)]
     return next((token for token in known if token in rendered), known[0] if known else None)

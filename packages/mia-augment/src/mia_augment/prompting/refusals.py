@@ -6,7 +6,7 @@ from mia_augment.errors import DataError, MiaError, ModelError
 
 _OF_OTHERS = (MiaError, NotImplementedError, RecursionError)
 _OF_THE_RECORD = (ValueError, ArithmeticError, LookupError, AssertionError, RuntimeError, OSError, StopIteration)
-"""What processors raise at pictures and prompts that they cannot use; there is no common class."""
+"""Errors that processors raise at pictures and prompts that they cannot use; there is no common class."""
 LONGEST_EXCERPT = 300
 """Characters of another library's message that are shown."""
 

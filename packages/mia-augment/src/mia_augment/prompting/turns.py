@@ -1,4 +1,4 @@
-"""What a model has to say for an answer: the assistant's turn as the chat template writes it, as token ids. Needs no torch.
+"""The assistant's turn as the chat template writes it, as token ids. Needs no torch.
 
 An answer's tokens are what follows the generation prompt in the rendered conversation, up to and with the token that ends the
 turn: the blank that a template puts after ``Assistant:`` is in, the line break that it puts after ``<|im_end|>`` is not.
@@ -138,7 +138,7 @@ def _after(processor: Any, head: str, whole: str, said: str) -> str:
 
 
 def _behind(head: str, whole: str) -> str | None:
-    """What is left of a text behind another one, wherever both have blanks; None: it begins otherwise."""
+    """The rest of a text behind another one, whatever blanks both have; None: it begins otherwise."""
     place = 0
     for letter in head:
         if not letter.isspace():

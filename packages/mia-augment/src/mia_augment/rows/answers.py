@@ -20,7 +20,7 @@ _OPTION_KEYS = ("choices", "options")
 
 
 def answer_of(row: Mapping[str, Any]) -> Any:
-    """What a row answers to its one question: of several answers the one that most gave.
+    """The answer to a row's one question: of several answers the most frequent.
 
     Raises:
         DataError: several answers are given as a text that is no list.

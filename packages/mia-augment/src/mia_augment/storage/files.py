@@ -102,7 +102,7 @@ def _damage(line: bytes, error: ValidationError) -> str:
 
 
 class Manifest(BaseModel):
-    """From what a stage's folder was made, and what lies in it."""
+    """Record of a stage's folder: its inputs, settings and counts."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -27,7 +27,7 @@ class Journal(Generic[_ResultT]):
     """
 
     def __init__(self, folder: Path, work: str, kind: Any, rank: int = 0) -> None:
-        """Begin the process's own file, or go on with what is sound in it.
+        """Begin the process's own file, or go on with its sound lines.
 
         Args:
             folder: made if it is not there; it should hold nothing else.
@@ -85,7 +85,7 @@ class Journal(Generic[_ResultT]):
         return json.dumps({"work": self._work}).encode() + b"\n"
 
     def _trim(self) -> None:
-        """Start the own file, or cut off what a kill left unfinished at its end, and what is damaged."""
+        """Start the own file, or remove its damaged lines and the unfinished one at its end."""
         old = self._path.read_bytes() if self._path.is_file() else b""
         header, *lines = old.splitlines(keepends=True) or [b""]
         if header != self._header():

@@ -27,7 +27,7 @@ if sys.platform != "win32":
 
 LOCK = ".lock"
 LOCK_PATIENCE = 30.0
-"""Seconds to wait for workers of a killed run, which end with what they are at."""
+"""Seconds to wait for workers of a killed run, which finish their task first."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 _LEFT_OVER = re.compile(r"\..+\.(\d+)\.tmp")
@@ -115,7 +115,7 @@ def clear_left_overs(folder: Path, *also: str) -> None:
 
 
 def clear_left_overs_of(file: Path) -> None:
-    """Remove what killed processes of this machine left of one file, whatever else lies or is being written beside it."""
+    """Remove the unfinished copies of one file that killed processes of this machine left; other files stay."""
     for path in file.parent.glob(f".{file.name}.*.tmp"):
         found = _LEFT_OVER.fullmatch(path.name)
         if found and not _lives(int(found[1])):

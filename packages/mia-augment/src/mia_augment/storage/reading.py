@@ -24,7 +24,7 @@ _RecordT = TypeVar("_RecordT", bound=BaseModel)
 
 
 def summary(error: ValidationError) -> str:
-    """What is wrong, in one line: `field: message` for the first few problems."""
+    """The first few problems in one line: `field: message`."""
     problems = error.errors(include_url=False, include_input=False)
     parts = [f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in problems[:3]]
     rest = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
@@ -54,7 +54,7 @@ def read_text(path: Path, mend: str = "save it as UTF-8") -> str:
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """What a text in another encoding is told."""
+    """The message about a text in another encoding."""
     content = bytes(error.object)
     guess = "; it looks like UTF-16" if content.startswith(_OTHER_BOMS) else ""
     return f"not UTF-8 (byte 0x{content[error.start]:02x}{guess})"

@@ -22,12 +22,12 @@ from mia_augment.storage.lock import only_writer
 SHOWN_CHANGES = 3
 
 Progress = Callable[[int, int | None], None]
-"""Called with what is done and how much there is (None while that is not known)."""
+"""Called with (done, total); the total is None while it is not known."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage makes, from what, and how."""
+    """A stage: its folder, its plan, and how to make it."""
 
     name: str
     folder: Path
@@ -46,7 +46,7 @@ class Stage:
 
 
 class StageOutcome(NamedTuple):
-    """What became of a stage."""
+    """Result of running a stage."""
 
     manifest: Manifest
     made: bool

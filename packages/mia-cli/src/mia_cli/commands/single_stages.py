@@ -100,9 +100,7 @@ def augment_command(
 @click.option("--layer", help=f"A number or one of {', '.join(READOUTS)}.  [default: middle]")
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
-@click.option(
-    "--disturb/--no-disturb", default=None, help="Noise on the model's view of grids and pic-in-pics.  [default: yes]"
-)
+@click.option("--disturb/--no-disturb", default=None, help="Noise on the model's view of composed pictures.  [default: yes]")
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each part alone.")
 @click.option("--own-answer", is_flag=True, default=None, help="Also ask about the target alone (for `select.chosen: own`).")
 @_config("score")

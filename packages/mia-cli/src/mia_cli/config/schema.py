@@ -92,7 +92,7 @@ class ReportSettings(Settings):
     attention: int = Field(default=100, ge=0)
     """How many of the examples get the model's attention laid over their pictures (asks the model once for each)."""
     thumbnail: int = Field(default=160, ge=16, le=1024)
-    """Longest side of a picture in the page, in pixels; twice that for grids and pic-in-pics."""
+    """Longest side of a picture in the page, in pixels; twice that for composed ones."""
 
 
 class PipelineConfig(Settings):
