@@ -42,11 +42,14 @@ def encode(items: Any) -> str:
     ],
 )
 def test_whatever_a_processor_raises_costs_one_record(error: Exception) -> None:
-    usable = encode_usable(["a", error, "b", DataError("no such file")], encode)
+    usable = encode_usable(["a", error, "b", DataError("no such file")], list("abcd"), encode)
     assert (usable.encoded, usable.kept) == ("ab", [0, 2])
-    assert usable.refused == {1: REASON + (str(error) or "StopIteration"), 3: "no such file"}
-    assert encode_usable([error], encode).encoded is None
-    assert encode_usable([error, error], encode) == Usable(None, [], dict.fromkeys([0, 1], refusal(error)))
+    refused = {1: Skipped(id="b", reason=REASON + (str(error) or "StopIteration")), 3: Skipped(id="d", reason="no such file")}
+    assert usable.refused == refused
+    assert usable.in_order(["A", "B"]) == ["A", refused[1], "B", refused[3]]
+    assert encode_usable([error], ["a"], encode).encoded is None
+    both = {index: Skipped(id=name, reason=str(refusal(error))) for index, name in enumerate("ab")}
+    assert encode_usable([error, error], ["a", "b"], encode) == Usable(None, [], both)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_whatever_a_processor_raises_costs_one_record(error: Exception) -> None:
 )
 def test_errors_that_are_no_records_fault_end_the_run(error: Exception) -> None:
     with pytest.raises(type(error)):
-        encode_usable(["a", error], encode)
+        encode_usable(["a", error], ["a", "b"], encode)
 
 
 def test_a_batch_that_fails_only_as_a_whole_is_an_error() -> None:
@@ -75,7 +78,7 @@ def test_a_batch_that_fails_only_as_a_whole_is_an_error() -> None:
         return str(items[0])
 
     with pytest.raises(ModelError, match=r"only one by one: .*shapes differ"):
-        encode_usable(["a", "b"], one_by_one)
+        encode_usable(["a", "b"], ["a", "b"], one_by_one)
 
 
 def test_a_long_message_is_cut() -> None:

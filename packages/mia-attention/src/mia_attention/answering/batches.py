@@ -52,6 +52,27 @@ def plan(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def run_in_order(
+    items: Iterable[ItemT],
+    batch_size: int,
+    prepare: Callable[[Sequence[ItemT]], PreparedT],
+    run: Callable[[PreparedT], list[ResultT]],
+    prompt_of: Callable[[ItemT], Prompt],
+) -> Iterator[ResultT]:
+    """One result for each item, in their order, though they run in batches of like length.
+
+    Args:
+        prepare, run: as for `run_batches`; `run` gives one result for each item of a batch.
+        prompt_of: by what an item's length is told.
+    """
+    for window in windows(items, batch_size):
+        batches = plan([prompt_of(item) for item in window], batch_size)
+        found: dict[int, ResultT] = {}
+        for batch, results in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
+            found.update(zip(batch, results, strict=True))
+        yield from (found[index] for index in range(len(window)))
+
+
 def run_batches(
     batches: Iterable[Sequence[ItemT]],
     prepare: Callable[[Sequence[ItemT]], PreparedT],

@@ -14,7 +14,7 @@ from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, stop_ids
 from torch import Tensor
 
-from mia_attention.answering.batches import Prompt, plan, run_batches, windows
+from mia_attention.answering.batches import Prompt, run_in_order
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.prompt_cache import append_answers, copied, empty_cache, fill, go_on, why_not_shared
 from mia_attention.answering.responses import all_used
@@ -40,7 +40,7 @@ GivenAnswer = str | Sequence[int]
 """A text, or token ids as they are."""
 PromptAndAnswers = tuple[Prompt, Sequence[GivenAnswer]]
 PreparedAnswers = tuple[Usable[tuple[Encoded, list[list[list[int]]]]], list[str]]
-"""What of a batch can be used, with the answers' token ids; and the ids of all of its prompts."""
+"""What of a batch can be used, with the answers' token ids; and the ids of their prompts."""
 
 
 def likelihoods(
@@ -88,12 +88,7 @@ def try_likelihoods(
     entries = list(zip(prompts, answers, strict=True))
     prepare = functools.partial(_prepare, model, processor, open_image)
     run = functools.partial(_run, model)
-    for window in windows(entries, batch_size):
-        batches = plan([prompt for prompt, _ in window], batch_size)
-        found: dict[int, list[Likelihood] | Skipped] = {}
-        for batch, results in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
-            found.update(zip(batch, results, strict=True))
-        yield from (found[index] for index in range(len(window)))
+    yield from run_in_order(entries, batch_size, prepare, run, lambda entry: entry[0])
 
 
 def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[PromptAndAnswers]) -> PreparedAnswers:
@@ -102,10 +97,11 @@ def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[
         images = [[open_image(name) for name in prompt.images] for prompt, _ in asked]
         return encode_prompts(model, processor, [prompt.prompt for prompt, _ in asked], images), said
 
-    usable = encode_usable(batch, encode)
+    ids = [prompt.id for prompt, _ in batch]
+    usable = encode_usable(batch, ids, encode)
     if usable.encoded is not None and "input_ids" not in usable.encoded[0].inputs:
         raise ModelError("given answers can be scored only for models that take input ids")
-    return usable, [prompt.id for prompt, _ in batch]
+    return usable, [ids[index] for index in usable.kept]
 
 
 def _ids(prompt: Prompt, answer: GivenAnswer, model: Any, processor: Any) -> list[int]:
@@ -134,11 +130,9 @@ def said_ids(prompt: Prompt, answer: GivenAnswer, model: Any, processor: Any, *,
 
 def _run(model: Any, prepared: PreparedAnswers) -> list[list[Likelihood] | Skipped]:
     usable, ids = prepared
-    found: dict[int, list[Likelihood] | Skipped] = {i: Skipped(id=ids[i], reason=why) for i, why in usable.refused.items()}
-    if usable.encoded is not None:
-        encoded, said = usable.encoded
-        found.update(zip(usable.kept, _measured(model, encoded, said, [ids[i] for i in usable.kept]), strict=True))
-    return [found[index] for index in range(len(ids))]
+    if usable.encoded is None:
+        return usable.in_order([])
+    return usable.in_order(_measured(model, *usable.encoded, ids))
 
 
 def _measured(

@@ -11,7 +11,7 @@ from typing import Any
 from mia_augment import ConfigError, DataError, Skipped
 from mia_augment.images import OpenImage
 
-from mia_attention.answering.batches import ItemT, Prompt, plan, run_batches, windows
+from mia_attention.answering.batches import ItemT, Prompt, run_in_order
 from mia_attention.answering.end_tokens import end_tokens
 from mia_attention.answering.generate import Answers, check_finite, generate
 from mia_attention.answering.model_view import encode_prompts
@@ -80,12 +80,7 @@ def try_respond(
         raise ConfigError(f"expected batch_size and max_new_tokens of at least 1, got {batch_size} and {max_new_tokens}")
     prepare = functools.partial(_prepare, model, processor, open_image)
     run = functools.partial(_run, model, processor, max_new_tokens)
-    for window in windows(prompts, batch_size):
-        batches = plan(window, batch_size)
-        answered: dict[int, Response | Skipped] = {}
-        for batch, responses in zip(batches, run_batches([[window[i] for i in b] for b in batches], prepare, run), strict=True):
-            answered.update(zip(batch, responses, strict=True))
-        yield from (answered[index] for index in range(len(window)))
+    yield from run_in_order(prompts, batch_size, prepare, run, lambda prompt: prompt)
 
 
 def responses_of(answers: Answers, processor: Any) -> list[Response]:
@@ -118,15 +113,15 @@ def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[
         images = [[open_image(name) for name in prompt.images] for prompt in prompts]
         return encode_prompts(model, processor, [prompt.prompt for prompt in prompts], images)
 
-    return encode_usable(batch, encode), [prompt.id for prompt in batch]
+    ids = [prompt.id for prompt in batch]
+    usable = encode_usable(batch, ids, encode)
+    return usable, [ids[index] for index in usable.kept]
 
 
 def _run(
     model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Usable[Encoded], list[str]]
 ) -> list[Response | Skipped]:
-    (encoded, kept, refused), ids = prepared
-    found: dict[int, Response | Skipped] = {index: Skipped(id=ids[index], reason=why) for index, why in refused.items()}
-    if encoded is not None:
-        answers = answer(model, processor, encoded, [ids[index] for index in kept], max_new_tokens)
-        found.update(zip(kept, responses_of(answers, processor), strict=True))
-    return [found[index] for index in range(len(ids))]
+    usable, ids = prepared
+    if usable.encoded is None:
+        return usable.in_order([])
+    return usable.in_order(responses_of(answer(model, processor, usable.encoded, ids, max_new_tokens), processor))

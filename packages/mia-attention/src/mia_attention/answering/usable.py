@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from mia_augment import ModelError
+from mia_augment import ModelError, Skipped
 from mia_augment.prompting import refusal
 
-ItemT = TypeVar("ItemT")
+from mia_attention.answering.batches import ItemT, ResultT
+
 EncodedT = TypeVar("EncodedT")
 
 
@@ -19,11 +20,18 @@ class Usable(NamedTuple, Generic[EncodedT]):
     """All that can, together; None: nothing."""
     kept: list[int]
     """Their indices in the batch."""
-    refused: dict[int, str]
-    """Why each of the others cannot."""
+    refused: dict[int, Skipped]
+    """Why each of the others cannot, by its index in the batch."""
+
+    def in_order(self, results: Sequence[ResultT]) -> list[ResultT | Skipped]:
+        """One entry for each item of the batch: the results of those that were kept, and why the others cannot be used."""
+        left = iter(results)
+        return [self.refused.get(index) or next(left) for index in range(len(self.kept) + len(self.refused))]
 
 
-def encode_usable(items: Sequence[ItemT], encode: Callable[[Sequence[ItemT]], EncodedT]) -> Usable[EncodedT]:
+def encode_usable(
+    items: Sequence[ItemT], ids: Sequence[str], encode: Callable[[Sequence[ItemT]], EncodedT]
+) -> Usable[EncodedT]:
     """Encode those items of a batch that can be; if the batch fails, they are tried one by one.
 
     Raises:
@@ -36,11 +44,11 @@ def encode_usable(items: Sequence[ItemT], encode: Callable[[Sequence[ItemT]], En
         if (reason := refusal(error)) is None:
             raise
         if len(items) == 1:
-            return Usable(None, [], {0: reason})
+            return Usable(None, [], {0: Skipped(id=ids[0], reason=reason)})
         together = error
-    refused: dict[int, str] = {}
+    refused: dict[int, Skipped] = {}
     for index, item in enumerate(items):
-        alone = encode_usable([item], encode)
+        alone = encode_usable([item], [ids[index]], encode)
         if alone.refused:
             refused[index] = alone.refused[0]
     if not refused:

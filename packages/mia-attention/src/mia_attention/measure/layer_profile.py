@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mia_augment import Attention, Readout, Sample, same_answer
+from mia_augment import Attention, Readout, Sample, Skipped, same_answer
 from mia_augment.images import OpenImage
 
-from mia_attention.answering.batches import plan, run_batches
+from mia_attention.answering.batches import run_in_order
 from mia_attention.measure.layer_choice import LayerChoice, choose_layer
 from mia_attention.models.decoder import decoder_layers, full_layers
 from mia_attention.scoring.scorer import Prepared, Scorer
@@ -33,19 +33,22 @@ def layer_profile(
     readouts: list[Readout] = list(layers)
     scorer = Scorer(model, processor, settings, open_image, readouts=readouts)
 
-    def run(prepared: Prepared) -> list[tuple[Sample, str, dict[int, Attention]]]:
-        return [
-            (sample, response.text, dict(zip(layers, attentions, strict=True)))
-            for sample, (response, attentions) in zip(prepared.samples, scorer.read(prepared), strict=True)
-        ]
+    def run(prepared: Prepared) -> list[tuple[Sample, str, dict[int, Attention]] | Skipped]:
+        return prepared.usable.in_order(
+            [
+                (sample, response.text, dict(zip(layers, attentions, strict=True)))
+                for sample, (response, attentions) in zip(prepared.samples, scorer.read(prepared), strict=True)
+            ]
+        )
 
-    batches = [[samples[index] for index in batch] for batch in plan(samples, settings.batch_size)]
-    found: dict[str, tuple[Sample, str, dict[int, Attention]]] = {}
-    for results in run_batches(batches, scorer.prepare, run):
-        found.update({result[0].id: result for result in results})
+    found: list[tuple[Sample, str, dict[int, Attention]]] = []
+    results = run_in_order(samples, settings.batch_size, scorer.prepare, run, lambda sample: sample)
+    for done, result in enumerate(results, 1):
+        if not isinstance(result, Skipped):
+            found.append(result)
         if progress:
-            progress(len(found), len(samples))
-    return [found[sample.id] for sample in samples if sample.id in found]
+            progress(done, len(samples))
+    return found
 
 
 def find_layer(

@@ -13,7 +13,7 @@ from mia_augment.images import OpenImage
 from numpy.typing import NDArray
 from PIL import Image
 
-from mia_attention.answering.batches import run_batches
+from mia_attention.answering.batches import run_in_order
 from mia_attention.measure.attention_maps import CELLS, cell_masses
 from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.scoring.scorer import Prepared, Scorer, scored_sample
@@ -69,17 +69,14 @@ def look_at_all(
         ModelError: the model family's tokens cannot be mapped, or as `mia_attention.score`.
     """
     scorer = Scorer(model, processor, settings, open_image)
-    size = settings.batch_size
-    batches = [samples[start : start + size] for start in range(0, len(samples), size)]
-    for batch, results in zip(batches, run_batches(batches, scorer.prepare, partial(_looks, scorer, cells)), strict=True):
-        found = {result.id if isinstance(result, Skipped) else result.scored.id: result for result in results}
-        yield from (found[sample.id] for sample in batch)
+    run = partial(_looks, scorer, cells)
+    yield from run_in_order(samples, settings.batch_size, scorer.prepare, run, lambda sample: sample)
 
 
 def _looks(scorer: Scorer, cells: int, prepared: Prepared) -> list[Look | Skipped]:
-    results: list[Look | Skipped] = list(prepared.skipped)
     if prepared.encoded is None:
-        return results
+        return prepared.usable.in_order([])
+    results: list[Look | Skipped] = []
     responses, spreads = scorer.spread(prepared)
     for index, (sample, spread) in enumerate(zip(prepared.samples, spreads[0], strict=True)):
         attention = scorer.attention(index, prepared, spread)
@@ -95,7 +92,7 @@ def _looks(scorer: Scorer, cells: int, prepared: Prepared) -> list[Look | Skippe
             for tokens, picture in zip(places, pictures, strict=True)
         ]
         results.append(Look(scored_sample(sample, responses[index], attention), pictures, maps))
-    return results
+    return prepared.usable.in_order(results)
 
 
 def coverages(coverage: BoxCoverage, tokens: int, several: bool) -> Any:

@@ -51,7 +51,7 @@ def ratio_of(
 
     Whole images (sequences) compare means per visual token; a box compares its mass with the whole picture's.
     """
-    if sample.parts < 2:
+    if len(sample.regions) < 2:
         return None, "a single picture: nothing to compare with"
     if not columns.mapped:
         return None, "boxes cannot be mapped to the visual tokens of this model family"

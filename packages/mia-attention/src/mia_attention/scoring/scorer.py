@@ -11,12 +11,12 @@ from mia_augment.images import OpenImage
 from PIL import Image
 from torch import Tensor
 
-from mia_attention.answering.batches import plan, run_batches, windows
+from mia_attention.answering.batches import run_in_order
 from mia_attention.answering.generate import Answers
 from mia_attention.answering.model_view import encode_prompts, open_view
 from mia_attention.answering.part_answers import AloneAnswers, ask_parts
 from mia_attention.answering.responses import Response, answer, responses_of
-from mia_attention.answering.usable import encode_usable
+from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span
 from mia_attention.capture.readers import Reader, reader_for
@@ -33,7 +33,8 @@ class Prepared:
     """A batch ready to be answered, and what of it could not be read."""
 
     samples: list[Sample]
-    skipped: list[Skipped]
+    """Those that can be read."""
+    usable: Usable[Any]
     encoded: Encoded | None
     columns: list[Columns]
     views: list[list[Image.Image]]
@@ -63,29 +64,16 @@ def score(
         ModelError: the model cannot be read, gives NaN, or does not fit into memory.
     """
     scorer = Scorer(model, processor, settings, open_image)
-    for window in windows(_unique(samples), settings.batch_size):
-        batches = [[window[index] for index in batch] for batch in plan(window, settings.batch_size)]
-        results: dict[str, ScoredSample | Skipped] = {}
-        for batch in run_batches(batches, scorer.prepare, scorer.run):
-            results.update({result.id: result for result in batch})
-        for sample in window:
-            result = results[sample.id]
-            if isinstance(result, ScoredSample):
-                yield result
-            elif on_skip is None:
-                raise DataError(f"sample {result.id}: {result.reason}")
-            else:
-                on_skip(result)
-
-
-def _unique(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """The samples, as long as no id comes again: what is found out is handed on by id."""
     seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            check_unique([sample.id] * 2, f"sample {sample.id}")
-        seen.add(sample.id)
-        yield sample
+    for result in run_in_order(samples, settings.batch_size, scorer.prepare, scorer.run, lambda sample: sample):
+        check_unique([result.id] * (1 + (result.id in seen)), f"sample {result.id}")
+        seen.add(result.id)
+        if isinstance(result, ScoredSample):
+            yield result
+        elif on_skip is None:
+            raise DataError(f"sample {result.id}: {result.reason}")
+        else:
+            on_skip(result)
 
 
 class Scorer:
@@ -113,10 +101,9 @@ class Scorer:
 
     def prepare(self, samples: Sequence[Sample]) -> Prepared:
         """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
-        usable = encode_usable(samples, self._encode)
-        skipped = [Skipped(id=samples[index].id, reason=reason) for index, reason in usable.refused.items()]
+        usable = encode_usable(samples, [sample.id for sample in samples], self._encode)
         encoded, columns, views = usable.encoded or (None, [], [])
-        return Prepared([samples[index] for index in usable.kept], skipped, encoded, columns, views)
+        return Prepared([samples[index] for index in usable.kept], usable, encoded, columns, views)
 
     def _encode(self, samples: Sequence[Sample]) -> tuple[Encoded, list[Columns], list[list[Image.Image]]]:
         views = [open_view(sample, self._open_image, self._settings) for sample in samples]
@@ -144,7 +131,7 @@ class Scorer:
             scored_sample(sample, response, attentions[0], alone.get(sample.id), confusions=settings.confusions)
             for sample, (response, attentions) in zip(prepared.samples, self.read(prepared), strict=True)
         ]
-        return [*scored, *prepared.skipped]
+        return prepared.usable.in_order(scored)
 
     def read(self, prepared: Prepared) -> list[tuple[Response, list[Attention]]]:
         """Each sample's response, and its attention by every readout."""

@@ -61,8 +61,9 @@ def attend(
             continue
         owners = [unique.index(sample) for sample, _ in batch]
         prepared = scorer.prepare(unique)
-        if prepared.skipped or prepared.encoded is None:
-            raise DataError(f"sample {prepared.skipped[0].id}: {prepared.skipped[0].reason}")
+        if prepared.encoded is None or prepared.usable.refused:
+            [refused, *_] = prepared.usable.refused.values()
+            raise DataError(f"sample {refused.id}: {refused.reason}")
         reading = read_answers(
             model,
             prepared.encoded.inputs,
