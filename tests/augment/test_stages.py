@@ -62,6 +62,11 @@ def test_a_file_that_was_cut_is_made_again(numbers):
     assert (numbers.folder / "pairs.jsonl").read_text() == "{}\n" * 3
 
 
+def test_a_stage_that_reads_more_than_its_inputs_tell_is_always_made(numbers):
+    stage = dataclasses.replace(numbers.stage, always=True)
+    assert [run_stage(stage).made, run_stage(stage).made, numbers.made] == [True, True, 2]
+
+
 def test_a_result_that_is_gone_is_made_again(numbers, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("")

@@ -197,6 +197,17 @@ def test_an_imported_export_has_the_same_pairs_and_pictures(folder: Path, tmp_pa
         assert contents[0] == contents[1]
 
 
+def test_a_picture_that_came_later_is_imported_from_the_same_file(folder: Path, tmp_path: Path) -> None:
+    """The file is the same, but what it names is not: an import is never up to date."""
+    file = export_pairs(folder, "trl", tmp_path / "out")
+    picture = tmp_path / "samples" / "images" / "grid.png"
+    data = picture.read_bytes()
+    picture.unlink()
+    assert import_folder(file, tmp_path / "in").counts["pairs"] == 1
+    picture.write_bytes(data)
+    assert import_folder(file, tmp_path / "in").counts["pairs"] == 2
+
+
 def test_two_imports_do_not_write_one_folder_at_once(folder: Path, tmp_path: Path) -> None:
     file = export_pairs(folder, "trl", tmp_path / "out")
     with only_writer(tmp_path / "in"), pytest.raises(ConfigError):
@@ -207,7 +218,7 @@ def test_two_imports_do_not_write_one_folder_at_once(folder: Path, tmp_path: Pat
 def test_an_import_does_not_write_over_another_stage(folder: Path, tmp_path: Path) -> None:
     file = export_pairs(folder, "trl", tmp_path / "out")
     before = (folder / "pairs.jsonl").read_bytes()
-    with pytest.raises(DataError, match="it holds what `mia select` wrote"):
+    with pytest.raises(ConfigError, match="expected a folder of the stage 'import', it holds results of 'select'"):
         import_folder(file, folder)
     assert (folder / "pairs.jsonl").read_bytes() == before
 

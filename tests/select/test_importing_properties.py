@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mia_augment.checks.pair_checks import pair_problem
 from mia_augment.records import PreferencePair
-from mia_select.importing import FORMATS
+from mia_select.importing import IMPORT_FORMATS
 from mia_select.importing.pairs import SkippedRow, to_pair
 from mia_select.importing.written_pictures import NamedPictures
 
@@ -37,7 +37,7 @@ rows = st.one_of(values, st.dictionaries(keys, values, max_size=8), nearly_sound
 
 
 @settings(max_examples=300, deadline=None)
-@given(row=rows, fmt=st.sampled_from(FORMATS))
+@given(row=rows, fmt=st.sampled_from(IMPORT_FORMATS))
 def test_every_row_gives_a_pair_or_a_reason(row: Any, fmt: str) -> None:
     record = to_pair(row, 7, fmt, NamedPictures(lambda _: "stored.png"))
     if isinstance(record, SkippedRow):

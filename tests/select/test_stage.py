@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mia_augment.errors import DataError
+from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import Dropped, PreferencePair, ScoredSample
 from mia_augment.storage.files import Manifest, image_folders, read_jsonl, read_manifest, write_jsonl, write_manifest
 from mia_select import Selector, SelectSettings, select_pairs, stage
@@ -54,6 +54,23 @@ def test_a_finished_selection_is_left_alone_and_other_settings_redo_it(scored: P
     assert select_pairs(scored, out).counts == first.counts
     assert len(list(read_jsonl(out / "pairs.jsonl", PreferencePair))) == 8
     assert select_pairs(scored, out, SelectSettings(attention=False)).counts["pairs"] == 10
+
+
+@pytest.mark.parametrize("lost", ["selection.json", "dropped.jsonl"])
+def test_a_selection_that_lost_a_file_is_made_again(scored: Path, tmp_path: Path, lost: str) -> None:
+    out = tmp_path / "pairs"
+    select_pairs(scored, out)
+    before = (out / lost).read_bytes()
+    (out / lost).unlink()
+    select_pairs(scored, out)
+    assert (out / lost).read_bytes() == before
+
+
+def test_a_folder_of_another_stage_is_refused(scored: Path) -> None:
+    before = (scored / "scored.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="expected a folder of the stage 'select', it holds results of 'score'"):
+        select_pairs(scored, scored)
+    assert (scored / "scored.jsonl").read_bytes() == before
 
 
 def test_a_fast_pass_over_the_file_gives_the_same_thresholds_as_reading_it(scored: Path) -> None:

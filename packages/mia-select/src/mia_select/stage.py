@@ -64,7 +64,7 @@ def select_stage(folder_in: Path, out: Path, settings: SelectSettings) -> Stage:
         report = _write(folder_in / SCORED, out, settings, progress)
         return planned.model_copy(update={"counts": _counts(report)})
 
-    return Stage("select", out, plan, make)
+    return Stage("select", out, plan, make, results=(out / DROPPED, out / SELECTION))
 
 
 def selection_manifest(folder_in: Path, out: Path, settings: dict[str, Any], digest: str | None = None) -> Manifest:

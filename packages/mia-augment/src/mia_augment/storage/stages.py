@@ -41,6 +41,8 @@ class Stage:
     """Folders below its own in which a killed call may have left unfinished files."""
     results: tuple[Path, ...] = ()
     """Files that a finished stage has besides those whose records its manifest counts."""
+    always: bool = False
+    """Made anew each time, because it reads more than its inputs tell."""
     scratch: tuple[Path, ...] = ()
     """Folders that only an unfinished stage needs; they are removed once its manifest is written."""
 
@@ -81,6 +83,8 @@ def standing(stage: Stage) -> Standing:
         )
     if not found.same_work(planned):
         return Standing(planned, None, _redone(found, planned))
+    if stage.always:
+        return Standing(planned, None, "redone: made anew each time")
     missing = what_is_missing(stage.folder) or next(
         (f"{file.name} is gone" for file in stage.results if not file.is_file()), None
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mia_augment import FORMATS
 from mia_select import Difference
-from mia_select.evaluation import MULTI, Accuracy, Evaluation, Mistake, Row
+from mia_select.evaluation import MULTI, Accuracy, AccuracyRow, Evaluation, Mistake
 
 from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.report import svg as figures
@@ -20,10 +20,10 @@ MISTAKE_WORDS: dict[Mistake, str] = {
 }
 
 
-def row_label(row: Row) -> str:
+def row_label(row: AccuracyRow) -> str:
     """Name of a line: ``sequence 3``, ``sequence, all``, ``several images``, ``single``.
 
-    >>> row_label(Row.model_construct(name="multi_image", format=None, parts=None))
+    >>> row_label(AccuracyRow.model_construct(name="multi_image", format=None, parts=None))
     'several images, all'
     """
     if row.name == MULTI:
@@ -44,7 +44,7 @@ def direction(difference: Difference | None) -> Literal["up", "down", ""]:
     return "up" if difference.low > 0 else "down" if difference.high < 0 else ""
 
 
-def shown_rows(evaluation: Evaluation) -> list[Row]:
+def shown_rows(evaluation: Evaluation) -> list[AccuracyRow]:
     """All lines, but not a pool and its only member both."""
     members = {row.name: sum(other.name.startswith(f"{row.name}/") for other in evaluation.rows) for row in evaluation.rows}
     return [row for row in evaluation.rows if "/" not in row.name or members.get(row.name.split("/")[0], 0) > 1]
@@ -70,7 +70,7 @@ def facts(folder: Path) -> list[dict[str, str]]:
     return [_fact(rows[name], words, evaluation) for name, words in shown if name in rows]
 
 
-def _fact(row: Row, words: str, evaluation: Evaluation) -> dict[str, str]:
+def _fact(row: AccuracyRow, words: str, evaluation: Evaluation) -> dict[str, str]:
     before, after = f"{100 * row.before.rate:.1f}", f"{100 * row.after.rate:.1f}" if row.after else None
     warning = ", not held out" if evaluation.seen_in_training else ""
     return {
@@ -81,7 +81,7 @@ def _fact(row: Row, words: str, evaluation: Evaluation) -> dict[str, str]:
     }
 
 
-def _line(row: Row, bound: float) -> dict[str, Any]:
+def _line(row: AccuracyRow, bound: float) -> dict[str, Any]:
     difference = row.difference
     return {
         "label": row_label(row),
@@ -110,7 +110,7 @@ def _split(text: str) -> dict[str, str]:
     return {"rate": number, "interval": interval}
 
 
-def _anatomy(rows: list[Row]) -> dict[str, Any]:
+def _anatomy(rows: list[AccuracyRow]) -> dict[str, Any]:
     """Kinds of mistakes that occurred, before and after."""
     kinds = [
         kind for kind in MISTAKE_WORDS if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)

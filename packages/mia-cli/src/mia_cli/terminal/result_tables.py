@@ -9,7 +9,7 @@ from typing import Any
 
 from mia_select import read_selection
 from mia_select.ablation import Ablation
-from mia_select.evaluation import MULTI, Accuracy, Evaluation, Row, VariantRow
+from mia_select.evaluation import MULTI, Accuracy, AccuracyRow, Evaluation, VariantRow
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -93,7 +93,7 @@ def accuracy_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _pooled(row: Row, rows: Sequence[Row]) -> bool:
+def _pooled(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
     return row.name in (MULTI, "single") or any(other.name.startswith(f"{row.name}/") for other in rows)
 
 

@@ -1,8 +1,8 @@
 from .accuracy import MULTI as MULTI
 from .accuracy import Accuracy as Accuracy
+from .accuracy import AccuracyRow as AccuracyRow
 from .accuracy import Evaluation as Evaluation
 from .accuracy import Prediction as Prediction
-from .accuracy import Row as Row
 from .accuracy import predict as predict
 from .accuracy import summarize as summarize
 from .comparison import Effect as Effect

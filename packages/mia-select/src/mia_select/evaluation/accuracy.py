@@ -46,7 +46,7 @@ class Accuracy(Record):
     high: float
 
 
-class Row(Record):
+class AccuracyRow(Record):
     """One line of the table."""
 
     name: str
@@ -71,7 +71,7 @@ class Evaluation(Record):
     ground truth, or not all of them."""
     seen_in_training: int | None = None
     """Samples of which a picture is among the training data too; None: it is not known what training saw."""
-    rows: list[Row]
+    rows: list[AccuracyRow]
     """Per format: all numbers together, then each number; then `multi_image`; then `single`."""
 
     @property
@@ -90,7 +90,7 @@ class Evaluation(Record):
             )
         return "; ".join(notes) or None
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> AccuracyRow:
         """The line of that name.
 
         Raises:
@@ -182,11 +182,11 @@ def _check(predictions: list[Prediction]) -> None:
         )
 
 
-def _row(name: str, format_: FormatName | None, parts: int | None, predictions: list[Prediction], seed: int) -> Row:
+def _row(name: str, format_: FormatName | None, parts: int | None, predictions: list[Prediction], seed: int) -> AccuracyRow:
     before = [p.correct_before for p in predictions]
     after = [p.correct_after for p in predictions if p.correct_after is not None]
     paired = len(after) == len(before)
-    return Row(
+    return AccuracyRow(
         name=name,
         format=format_,
         parts=parts,

@@ -16,7 +16,7 @@ from mia_augment.prompting import message_parts, without_first_break
 
 from mia_select.export.file_names import EXTRA, FILES
 
-Row = dict[str, Any]
+ExportedRow = dict[str, Any]
 
 
 class Texts(NamedTuple):
@@ -34,14 +34,14 @@ class Layout:
 
     file: str
     """Name of the file in the export folder."""
-    write: Callable[[Texts], Row]
+    write: Callable[[Texts], ExportedRow]
 
 
-def _messages(role: str, content: list[dict[str, str]]) -> list[Row]:
+def _messages(role: str, content: list[dict[str, str]]) -> list[ExportedRow]:
     return [{"role": role, "content": content}]
 
 
-def _write_trl(texts: Texts) -> Row:
+def _write_trl(texts: Texts) -> ExportedRow:
     return {
         "images": texts.images,
         "prompt": _messages("user", without_first_break(message_parts(texts.prompt))),
@@ -50,7 +50,7 @@ def _write_trl(texts: Texts) -> Row:
     }
 
 
-def _write_llama_factory(texts: Texts) -> Row:
+def _write_llama_factory(texts: Texts) -> ExportedRow:
     return {
         "conversations": [{"from": "human", "value": texts.prompt}],
         "chosen": {"from": "gpt", "value": texts.chosen},
@@ -59,7 +59,7 @@ def _write_llama_factory(texts: Texts) -> Row:
     }
 
 
-def _write_ms_swift(texts: Texts) -> Row:
+def _write_ms_swift(texts: Texts) -> ExportedRow:
     return {
         "messages": [{"role": "user", "content": texts.prompt}, {"role": "assistant", "content": texts.chosen}],
         "rejected_response": texts.rejected,
@@ -67,7 +67,7 @@ def _write_ms_swift(texts: Texts) -> Row:
     }
 
 
-def _write_mia_dpo(texts: Texts) -> Row:
+def _write_mia_dpo(texts: Texts) -> ExportedRow:
     return {
         "image": texts.images if len(texts.images) > 1 else texts.images[0],
         "prompt": texts.prompt,
@@ -87,7 +87,7 @@ LAYOUTS: dict[str, Layout] = {
 """`parquet` has TRL's columns, with the pictures inside the file (extra `parquet`)."""
 
 
-def to_row(pair: PreferencePair, images: list[str], layout: Layout) -> Row:
+def to_row(pair: PreferencePair, images: list[str], layout: Layout) -> ExportedRow:
     """A pair as its trainer wants it; `images` are the paths to write."""
     row = layout.write(Texts(pair.prompt, pair.chosen, pair.rejected, images))
     extra = pair.model_dump_json(exclude={"chosen", "rejected"})

@@ -21,7 +21,7 @@ from mia_augment.storage import (
     write_json,
 )
 
-from mia_select.export.layouts import LAYOUTS, Layout, Row, to_row
+from mia_select.export.layouts import LAYOUTS, ExportedRow, Layout, to_row
 
 PAIRS = "pairs.jsonl"
 DATASET_INFO = "dataset_info.json"
@@ -106,7 +106,7 @@ def _image_paths(pair: PreferencePair, folders: list[Path], file: Path, images: 
     return names
 
 
-def _write(file: Path, rows: Iterable[Row]) -> None:
+def _write(file: Path, rows: Iterable[ExportedRow]) -> None:
     lines = file.suffix == ".jsonl"
     clear_left_overs_of(file)
     with atomic_write(file) as stream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -17,12 +16,11 @@ from mia_augment.storage import (
     MANIFEST,
     Manifest,
     Progress,
+    Stage,
     atomic_write,
     content_hash,
     image_folders,
-    only_writer,
-    read_manifest,
-    write_manifest,
+    run_stage,
 )
 
 from mia_select.export.file_names import FILES
@@ -31,8 +29,8 @@ from mia_select.importing.talks import READERS
 from mia_select.importing.written_pictures import NamedPictures, WrittenPictures
 
 PAIRS, SKIPPED = "pairs.jsonl", "skipped.jsonl"
-STEP = 100
-FORMATS = ("auto", *READERS)
+TOLD_EVERY_ROWS = 100
+IMPORT_FORMATS = ("auto", *READERS)
 
 
 def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = None) -> Iterator[PreferencePair | SkippedRow]:
@@ -75,36 +73,43 @@ def import_folder(
         progress: hears how many rows were read.
 
     Raises:
-        ConfigError: unknown format, or another process writes the folder.
-        DataError: no such file, not one pair in it (with the reasons, counted), or a folder of another stage.
+        ConfigError: unknown format, another process writes the folder, or it holds the results of another stage.
+        DataError: no such file, or not one pair in it (with the reasons, counted).
     """
+    stage = import_stage(file, out, fmt, image_root=image_root, drop_system=drop_system)
+    return run_stage(stage, progress).manifest
+
+
+def import_stage(
+    file: Path, out: Path, fmt: str = "auto", *, image_root: Path | None = None, drop_system: bool = False
+) -> Stage:
+    """The import as a stage (see `import_folder`), made anew each time: its manifest does not tell which pictures were read."""
     _known(fmt)
-    started = time.monotonic()
     source = _source(file, fmt)
     if image_root is not None and not image_root.is_dir():
         raise DataError(f"{image_root}: no such folder; expected the one to which the pictures' paths are relative")
     roots = [image_root.resolve()] if image_root else image_folders(source if source.is_dir() else source.parent)
-    planned = Manifest(
-        stage="import",
-        version=version("mia-select"),
-        settings={"format": fmt, "image_roots": [root.as_posix() for root in roots], "drop_system": drop_system},
-        inputs={source.name: content_hash(source)},
-    )
-    before = read_manifest(out)
-    if before is not None and before.stage != planned.stage:
-        raise DataError(f"{out}: expected a new folder, or one of an earlier import; it holds what `mia {before.stage}` wrote")
-    lost = Counter[str]()
-    without_system = (lambda: lost.update(["without_system"])) if drop_system else None
-    with only_writer(out):
-        counts = _write(_records(source, fmt, WrittenPictures(roots, out), without_system), out, file, progress) | lost
-        manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
-        write_manifest(out, manifest)
-    return manifest
+
+    def plan() -> Manifest:
+        return Manifest(
+            stage="import",
+            version=version("mia-select"),
+            settings={"format": fmt, "image_roots": [root.as_posix() for root in roots], "drop_system": drop_system},
+            inputs={source.name: content_hash(source)},
+        )
+
+    def make(planned: Manifest, progress: Progress) -> Manifest:
+        lost = Counter[str]()
+        without_system = (lambda: lost.update(["without_system"])) if drop_system else None
+        counts = _write(_records(source, fmt, WrittenPictures(roots, out), without_system), out, file, progress)
+        return planned.model_copy(update={"counts": counts | lost})
+
+    return Stage("import", out, plan, make, always=True)
 
 
 def _known(fmt: str) -> None:
-    if fmt not in FORMATS:
-        raise ConfigError(f"import format {fmt!r}: expected one of {', '.join(FORMATS)}")
+    if fmt not in IMPORT_FORMATS:
+        raise ConfigError(f"import format {fmt!r}: expected one of {', '.join(IMPORT_FORMATS)}")
 
 
 def _source(file: Path, fmt: str) -> Path:
@@ -127,7 +132,7 @@ def _records(
             yield to_pair(value, number, fmt, name_picture, without_system)
 
 
-def _write(records: Iterator[PreferencePair | SkippedRow], out: Path, file: Path, progress: Progress | None) -> dict[str, int]:
+def _write(records: Iterator[PreferencePair | SkippedRow], out: Path, file: Path, progress: Progress) -> dict[str, int]:
     pairs, reasons, renamed, first = 0, Counter[str](), list[str](), ""
     with contextlib.ExitStack() as files:
         kept: IO[Any] = files.enter_context(atomic_write(out / PAIRS))
@@ -139,7 +144,7 @@ def _write(records: Iterator[PreferencePair | SkippedRow], out: Path, file: Path
             else:
                 pairs += 1
             (skipped if isinstance(record, SkippedRow) else kept).write(record.model_dump_json() + "\n")
-            if progress and rows % STEP == 0:
+            if rows % TOLD_EVERY_ROWS == 0:
                 progress(rows, None)
         if not pairs:
             kinds = ", ".join(f"{count} {kind}" for kind, count in reasons.most_common())

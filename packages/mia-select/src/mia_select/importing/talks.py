@@ -21,7 +21,7 @@ from mia_select.importing.messages import (
 )
 from mia_select.importing.tables import without_text_lists
 
-Row = Mapping[str, Any]
+ForeignRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Talk:
     """Where a plain text names no picture, the tool puts all of them first, followed by this; None: it refuses the row."""
 
 
-def _trl(row: Row) -> Talk:
+def _trl(row: ForeignRow) -> Talk:
     chosen, rejected = _answer(row, "chosen"), _answer(row, "rejected")
     prompt = _filled(row, "prompt")
     if is_conversation(row["chosen"]) and not is_conversation(prompt) and (prompt is None or len(chosen) > 1):
@@ -50,21 +50,21 @@ def _trl(row: Row) -> Talk:
     return Talk(asked, _behind(asked, chosen), _behind(asked, rejected), _images(row), "")
 
 
-def _question(row: Row) -> Talk:
+def _question(row: ForeignRow) -> Talk:
     """MIA-DPO, RLAIF-V, MMPR: question and answers as plain texts (or as conversations), pictures before them."""
     key = "prompt" if _filled(row, "question") is None else "question"
     talk = _trl({**row, "prompt": _filled(row, key)})
     return replace(talk, lead="\n")
 
 
-def _llama_factory(row: Row) -> Talk:
+def _llama_factory(row: ForeignRow) -> Talk:
     key = _first(row, "conversations", "messages", "conversation")
     asked = [*_system(row, messages(row[key], key))] if key else _alpaca(row, "instruction", "input")
     chosen, rejected = _behind(asked, _answer(row, "chosen")), _behind(asked, _answer(row, "rejected"))
     return Talk(asked, chosen, rejected, _images(row), None)
 
 
-def _ms_swift(row: Row) -> Talk:
+def _ms_swift(row: ForeignRow) -> Talk:
     key = _first(row, "messages", "conversations", "conversation")
     if key:
         asked = _system(row, messages(row[key], key))
@@ -88,7 +88,7 @@ def _ms_swift(row: Row) -> Talk:
     return Talk(asked, chosen, rejected, _images(row), "")
 
 
-READERS: dict[str, Callable[[Row], Talk]] = {
+READERS: dict[str, Callable[[ForeignRow], Talk]] = {
     "trl": _trl,
     "parquet": _trl,
     "llama-factory": _llama_factory,
@@ -100,7 +100,7 @@ READERS: dict[str, Callable[[Row], Talk]] = {
 """Format -> its reader."""
 
 
-def detect(row: Row) -> str:
+def detect(row: ForeignRow) -> str:
     """Whose format a row has, by its columns.
 
     Raises:
@@ -141,7 +141,7 @@ def read_talk(row: Any, fmt: str) -> Talk:
     return READERS[detect(row) if fmt == "auto" else fmt](row)
 
 
-def _answer(row: Row, key: str) -> list[Message]:
+def _answer(row: ForeignRow, key: str) -> list[Message]:
     """What stands under a key as messages; a text is one from the assistant."""
     value = row.get(key)
     if value is None:
@@ -159,7 +159,7 @@ def _asked(value: Any, what: str) -> list[Message]:
     return messages(value, what) if is_conversation(value) else [said(USER, value, what)]
 
 
-def _alpaca(row: Row, key: str, more: str) -> list[Message]:
+def _alpaca(row: ForeignRow, key: str, more: str) -> list[Message]:
     """History, instruction and input of Alpaca's columns, the latter on a line of its own."""
     asked = []
     history = row.get("history") or []
@@ -175,7 +175,7 @@ def _alpaca(row: Row, key: str, more: str) -> list[Message]:
     return _system(row, [*asked, said(USER, "\n".join(texts), key)])
 
 
-def _system(row: Row, asked: list[Message]) -> list[Message]:
+def _system(row: ForeignRow, asked: list[Message]) -> list[Message]:
     """With the row's own system message in front, unless the messages begin with one."""
     own = next((row[key] for key in ("system", "system_prompt") if _filled(row, key) not in (None, "")), None)
     if own is None or (asked and asked[0].role == SYSTEM):
@@ -216,14 +216,14 @@ def _behind(asked: list[Message], answer: list[Message]) -> list[Message]:
     return answer[len(asked) :] if same else answer
 
 
-def _same_pictures(row: Row) -> None:
+def _same_pictures(row: ForeignRow) -> None:
     """Refuse a row whose rejected answer is about other pictures: a pair has one prompt."""
     others = _filled(row, "rejected_images")
     if others is not None and _listed(others) != _images(row):
         raise Refused("other pictures: the rejected answer has its own rejected_images; both must be about the same ones")
 
 
-def _images(row: Row) -> list[Any]:
+def _images(row: ForeignRow) -> list[Any]:
     return _listed(next((row[key] for key in ("images", "image", "image_path") if _filled(row, key) is not None), None))
 
 
@@ -238,11 +238,11 @@ def _bare(picture: Any) -> Any:
     return picture
 
 
-def _filled(row: Row, key: str) -> Any:
+def _filled(row: ForeignRow, key: str) -> Any:
     """What stands under a key; None where there is nothing or an empty list, as tables fill missing columns."""
     value = row.get(key)
     return None if isinstance(value, Sequence) and not isinstance(value, str | bytes) and not value else value
 
 
-def _first(row: Row, *keys: str) -> str | None:
+def _first(row: ForeignRow, *keys: str) -> str | None:
     return next((key for key in keys if _filled(row, key) is not None), None)

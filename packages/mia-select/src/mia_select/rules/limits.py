@@ -17,12 +17,12 @@ IN_MEMORY = 1 << 23
 """Bytes of records that wait in memory; more of them wait in a temporary file."""
 PAIR, DROP = b"+", b"-"
 
-Group = tuple[str | int, ...]
+BalanceGroup = tuple[str | int, ...]
 
 
 def limited(records: Iterable[PreferencePair | Dropped], settings: SelectSettings) -> Iterator[PreferencePair | Dropped]:
     """The records in their order, pairs beyond the limits turned into drops. 8 bytes a pair stay in memory."""
-    keys: dict[Group, array[int]] = defaultdict(lambda: array("Q"))
+    keys: dict[BalanceGroup, array[int]] = defaultdict(lambda: array("Q"))
     with SpooledTemporaryFile(IN_MEMORY) as waiting:
         for record in records:
             if isinstance(record, PreferencePair):
@@ -40,7 +40,7 @@ def limited(records: Iterable[PreferencePair | Dropped], settings: SelectSetting
 class _Limits:
     """The largest key that each group, and the whole, may still use; keys are random numbers made of seed and id."""
 
-    def __init__(self, settings: SelectSettings, keys: dict[Group, array[int]]) -> None:
+    def __init__(self, settings: SelectSettings, keys: dict[BalanceGroup, array[int]]) -> None:
         self._settings = settings
         arrays = {group: np.sort(np.frombuffer(values, dtype=np.uint64)) for group, values in keys.items()}
         if settings.balance and arrays:
@@ -65,8 +65,8 @@ class _Limits:
         return Dropped(id=pair.id, format=pair.format, parts=len(pair.regions), rule=rule, value=value)
 
 
-def _group(pair: PreferencePair, settings: SelectSettings) -> Group:
-    values: dict[str, Group] = {
+def _group(pair: PreferencePair, settings: SelectSettings) -> BalanceGroup:
+    values: dict[str, BalanceGroup] = {
         "format": (pair.format,),
         "parts": (pair.format, len(pair.regions)),
         "target": (pair.target,),
