@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from mia_augment.compose.canvas import GRID_ROWS, GridStyle
 from mia_augment.compose.prompts import TEMPLATES
@@ -32,27 +33,35 @@ def _some_share(shares: Mapping[Any, float], what: str) -> None:
         raise ValueError(f"expected at least one {what} with a share above 0, got {dict(shares)}")
 
 
+def _numbers(what: str, least: int, most: float) -> AfterValidator:
+    """Checks numbers of parts with their shares."""
+
+    def check(counts: dict[int, float]) -> dict[int, float]:
+        _some_share(counts, "number of pictures")
+        wrong = [number for number in counts if not least <= number <= most]
+        if wrong:
+            raise ValueError(
+                f"expected {what} of {least} {'or more' if most == inf else f'to {most}'} pictures, got {wrong[0]}"
+            )
+        return counts
+
+    return AfterValidator(check)
+
+
+Counts = Annotated[dict[int, Share], BeforeValidator(_listed)]
+
+
 class SequenceSettings(_Settings):
     """Several image files in one prompt."""
 
-    counts: dict[int, Share] = {2: 20000, 3: 6000, 4: 6000, 5: 4410}
+    counts: Annotated[Counts, _numbers("sequences", 2, inf)] = {2: 20000, 3: 6000, 4: 6000, 5: 4410}
     """Number of images -> share of the sequences (any scale; a list of numbers means equal shares)."""
-
-    _list = field_validator("counts", mode="before")(_listed)
-
-    @field_validator("counts")
-    @classmethod
-    def _numbers(cls, counts: dict[int, float]) -> dict[int, float]:
-        _some_share(counts, "number of images")
-        if min(counts) < 2:
-            raise ValueError(f"expected 2 or more images in a sequence, got {min(counts)}")
-        return counts
 
 
 class GridSettings(_Settings):
     """Several pictures side by side in one, each with its drawn label."""
 
-    counts: dict[int, Share] = dict.fromkeys(GRID_ROWS, 1.0)
+    counts: Annotated[Counts, _numbers("grids", min(GRID_ROWS), max(GRID_ROWS))] = dict.fromkeys(GRID_ROWS, 1.0)
     """Number of cells -> share of the grids (any scale; a list of numbers means equal shares)."""
     rows: int | None = Field(default=None, ge=1, le=9)
     """Rows of the grid; null: 1 for 2 and 3 cells, 2 for 4 to 6, 3 for 7 to 9."""
@@ -63,14 +72,8 @@ class GridSettings(_Settings):
     label: int = Field(default=36, ge=4, le=1024)
     """Type size of the labels in pixels."""
 
-    _list = field_validator("counts", mode="before")(_listed)
-
     @model_validator(mode="after")
-    def _numbers(self) -> GridSettings:
-        _some_share(self.counts, "number of cells")
-        wrong = [number for number in self.counts if number not in GRID_ROWS]
-        if wrong:
-            raise ValueError(f"expected grids of 2 to 9 cells, got {wrong[0]}")
+    def _rows_filled(self) -> GridSettings:
         least = min(number for number, share in self.counts.items() if share > 0)
         if self.rows is not None and self.rows > least:
             raise ValueError(f"expected at most as many rows as cells, got rows {self.rows} for grids of {least}")
@@ -84,23 +87,12 @@ class GridSettings(_Settings):
 class StripSettings(_Settings):
     """Several pictures of one height side by side in one, without labels: the question names the place."""
 
-    counts: dict[int, Share] = dict.fromkeys(range(2, 7), 1.0)
+    counts: Annotated[Counts, _numbers("strips", 2, 6)] = dict.fromkeys(range(2, 7), 1.0)
     """Number of pictures -> share of the strips (any scale; a list of numbers means equal shares)."""
     height: int = Field(default=336, ge=8, le=4096)
     """Height of the strip in pixels."""
     gap: int = Field(default=16, ge=0, le=1024)
     """White pixels between neighbours."""
-
-    _list = field_validator("counts", mode="before")(_listed)
-
-    @field_validator("counts")
-    @classmethod
-    def _numbers(cls, counts: dict[int, float]) -> dict[int, float]:
-        _some_share(counts, "number of pictures")
-        wrong = [number for number in counts if not 2 <= number <= 6]
-        if wrong:
-            raise ValueError(f"expected strips of 2 to 6 pictures, got {wrong[0]}")
-        return counts
 
 
 class PicInPicSettings(_Settings):
