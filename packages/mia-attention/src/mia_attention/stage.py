@@ -1,4 +1,4 @@
-"""The stage `mia score`: from a folder of samples to a folder of scored samples."""
+"""The stage `mia score`: from a folder of samples to a folder of scored samples. Importing and planning it needs no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mia_augment import DataError, Sample, ScoredSample, check_unique
 from mia_augment.contents import pictures_digest
@@ -34,13 +34,13 @@ from mia_augment.storage import (
     write_json,
 )
 
-from mia_attention.answering.batches import plan, run_batches, windows
-from mia_attention.measure.layer_profile import find_layer
 from mia_attention.readouts import readout_kind, readout_of
 from mia_attention.scoring.lines import Line, lines_by_sample
 from mia_attention.scoring.ranks import Ranks
-from mia_attention.scoring.scorer import Scorer
 from mia_attention.settings import ScoreSettings
+
+if TYPE_CHECKING:
+    from mia_attention.scoring.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class _Work(NamedTuple):
 
 def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) -> Manifest:
     """Score this process's batches; rank 0 waits for the others' and writes the files, the others wait for its manifest."""
+    from mia_attention.scoring.scorer import Scorer
+
     folder_in, out, settings, planned, finished = work
     check_whole(folder_in)
     samples = list(read_jsonl(folder_in / SAMPLES, Sample))
@@ -167,6 +169,8 @@ def _with_layer(
     """The settings with `layer: auto` replaced by the layer chosen on the first samples; a resumed run keeps the choice."""
     if not readout_kind(settings.layer).from_samples:
         return settings
+    from mia_attention.measure.layer_profile import find_layer
+
     note = journal / LAYER
     kept = _kept(note)
     if kept.get("work") != _work_key(planned) or not isinstance(kept.get("layer"), int):
@@ -197,6 +201,8 @@ def _score_missing(
     progress: Progress,
 ) -> None:
     """Score this process's batches that no journal holds yet."""
+    from mia_attention.answering.batches import run_batches
+
     finished = journal.batches()
     mine = [number for number in range(len(batches)) if number not in finished and ranks.owns(number)]
     count = sum(len(batches[number]) for number in finished)
@@ -259,6 +265,8 @@ def _work_key(manifest: Manifest) -> str:
 
 def _plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
     """Batches as indices into `samples`, numbered the same on every run and rank."""
+    from mia_attention.answering.batches import plan, windows
+
     batches, start = [], 0
     for window in windows(samples, batch_size):
         batches.extend([[start + index for index in batch] for batch in plan(window, batch_size)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mia_attention import Asking, HeldOutAnswer, Options, answer_all, target_alone
 from mia_augment import DataError, ModelError, Sample, Skipped, check_unique
 from mia_augment.contents import pictures_digest, seen_in_training, training_folders
 from mia_augment.images import picture_opener
@@ -16,26 +17,26 @@ from mia_augment.storage import (
     MANIFEST,
     Manifest,
     Progress,
+    Stage,
     check_whole,
     content_hash,
     image_folders,
-    only_writer,
     read_json,
     read_jsonl,
     read_manifest,
     read_record,
     relative_folders,
-    what_is_missing,
     write_json,
     write_jsonl,
-    write_manifest,
 )
 from mia_select.evaluation import Evaluation, Prediction, alternatives, most_likely, predict, summarize
 
 from mia_cli import __version__
 from mia_cli.config.schema import EvaluateSettings
 from mia_cli.loading.load import SharedModel, load
-from mia_cli.runner import Key, digest, made_from
+
+if TYPE_CHECKING:
+    from mia_attention import Asking, HeldOutAnswer, Options
 
 SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
@@ -60,73 +61,81 @@ def trained_weights(folder: Path) -> Path:
     raise DataError(f"{folder}: no adapter there; expected the folder that `mia train` wrote (with adapter/ or model/)")
 
 
-def evaluation_key(samples: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings) -> Key:
-    """What an evaluation in the folder `out` depends on."""
-    return {
-        "samples": {**made_from(samples, SAMPLES), "contents": pictures_digest(samples, SAMPLES, out)},
-        "model": shared.id,
-        "trained": content_hash(trained) if trained else None,
-        "settings": settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"}),
-    }
-
-
-def evaluate_samples(
-    folder_in: Path, shared: SharedModel, trained: Path | None, out: Path, settings: EvaluateSettings, *, progress: Progress
-) -> Manifest:
-    """Ask the model, and the trained one, every sample of a folder; writes `evaluation.json`, `predictions.jsonl`,
-    `skipped.jsonl` (samples whose pictures or prompt cannot be used, and why) and a manifest.
+def evaluate_stage(
+    folder_in: Path, out: Path, settings: EvaluateSettings, shared: SharedModel, trained: Callable[[], Path | None]
+) -> Stage:
+    """Ask the model, and the trained one, every sample of a folder; makes `evaluation.json`, `predictions.jsonl` and
+    `skipped.jsonl` (samples whose pictures or prompt cannot be used, and why).
 
     The base model's answers are kept apart: another adapter on the same samples asks only the adapter.
 
     Args:
         folder_in: with `samples.jsonl`, as `mia augment` writes it.
         shared: the base model, loaded once for both when an adapter was trained.
-        trained: see `trained_weights`; None: only the base model is asked.
+        trained: gives what was trained (see `trained_weights`); None: only the base model is asked.
 
-    Raises:
-        ConfigError: another process is writing into `out`.
+    Raises (planning and making it):
         DataError: there are no samples, or not as many as their manifest counts, an id comes twice, or none could be asked.
         ModelError: the model or what was trained cannot be loaded.
     """
-    key = evaluation_key(folder_in, shared, trained, out, settings)
-    planned = Manifest(
+
+    def plan() -> Manifest:
+        return _planned(folder_in, out, settings, shared.id, trained())
+
+    def make(planned: Manifest, progress: Progress) -> Manifest:
+        return _evaluate(_Work(folder_in, out, settings, shared, trained(), planned), progress)
+
+    return Stage("evaluate", out, plan, make)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One evaluation; its folder is this process's."""
+
+    folder_in: Path
+    out: Path
+    settings: EvaluateSettings
+    shared: SharedModel
+    trained: Path | None
+    planned: Manifest
+
+    def key(self, *, trained: bool = False, alone: bool = False) -> str:
+        """Hash of what the answers of the base or the trained model depend on; `alone`: answers about the targets alone."""
+        work = self.planned.model_dump(include={"settings", "inputs"})
+        if not trained:
+            work["inputs"]["trained"] = ""
+        return hashlib.sha256(json.dumps({**work, "alone": alone}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _planned(folder_in: Path, out: Path, settings: EvaluateSettings, model_id: str, trained: Path | None) -> Manifest:
+    made = read_manifest(folder_in)
+    if made is None:
+        raise DataError(f"{folder_in}: no {MANIFEST} there; expected the folder of a finished `mia augment`")
+    origin = made.model_dump_json(include={"inputs", "image_folders"})
+    return Manifest(
         stage="evaluate",
         version=__version__,
-        settings=key["settings"],
-        inputs={"model": shared.id, "trained": key["trained"] or "", **key["samples"]},
+        settings=settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"}),
+        inputs={
+            "model": model_id,
+            "trained": content_hash(trained) if trained else "",
+            SAMPLES: content_hash(folder_in / SAMPLES),
+            "samples_made_from": hashlib.sha256(origin.encode()).hexdigest(),
+            "pictures": pictures_digest(folder_in, SAMPLES, out),
+        },
         image_folders=relative_folders(image_folders(folder_in), to=out),
     )
-    if (done := _finished(out, planned)) is not None:
-        return done
+
+
+def _evaluate(work: _Work, progress: Progress) -> Manifest:
+    folder_in, out = work.folder_in, work.out
     check_whole(folder_in)
-    with only_writer(out):
-        return _finished(out, planned) or _evaluate(folder_in, shared, trained, out, settings, key, planned, progress)
-
-
-def _finished(out: Path, planned: Manifest) -> Manifest | None:
-    """The manifest of a folder that holds this very evaluation, with all of its files."""
-    done = read_manifest(out)
-    return done if done is not None and done.same_work(planned) and what_is_missing(out) is None else None
-
-
-def _evaluate(
-    folder_in: Path,
-    shared: SharedModel,
-    trained: Path | None,
-    out: Path,
-    settings: EvaluateSettings,
-    key: Key,
-    planned: Manifest,
-    progress: Progress,
-) -> Manifest:
-    """The work itself; the folder is this process's."""
-    started = time.monotonic()
     samples = list(read_jsonl(folder_in / SAMPLES, Sample))
     if not samples:
         raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
-    samples, refused = _with_truths(samples, folder_in, shared, out, settings, key)
-    predictions, skipped = _predictions(samples, folder_in, shared, trained, out, settings, key, progress)
+    samples, refused = _with_truths(work, samples)
+    predictions, skipped = _predictions(work, samples, progress)
     skipped = [*refused, *skipped]
     if not predictions:
         first = skipped[0]
@@ -134,37 +143,34 @@ def _evaluate(
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     write_jsonl(out / SKIPPED, skipped)
     write_jsonl(out / PREDICTIONS, predictions)
-    seen, agreement = _seen_in_training(folder_in, trained), (out / OWN_ANSWERS).is_file()
+    seen, agreement = _seen_in_training(folder_in, work.trained), (out / OWN_ANSWERS).is_file()
     write_json(out / EVALUATION, summarize(predictions, seen_in_training=seen, agreement=agreement).model_dump(mode="json"))
+    pictures_digest(folder_in, SAMPLES, out, keep=True)
     buckets = Counter(f"{prediction.format}/{prediction.parts}" for prediction in predictions)
     counts = {
         "samples": len(predictions) + len(skipped),
         "skipped": len(skipped),
         **({"by_agreement": len(predictions)} if agreement else {}),
         **({"seen_in_training": seen} if seen else {}),
-        **_by_likelihood(samples, settings),
+        **_by_likelihood(samples, work.settings),
         **dict(sorted(buckets.items())),
     }
-    manifest = planned.model_copy(update={"counts": counts, "seconds": round(time.monotonic() - started, 3)})
-    pictures_digest(folder_in, SAMPLES, out, keep=True)
-    write_manifest(out, manifest)
-    return manifest
+    return work.planned.model_copy(update={"counts": counts})
 
 
-def _with_truths(
-    samples: Sequence[Sample], folder_in: Path, shared: SharedModel, out: Path, settings: EvaluateSettings, key: Key
-) -> tuple[list[Sample], list[Skipped]]:
+def _with_truths(work: _Work, samples: Sequence[Sample]) -> tuple[list[Sample], list[Skipped]]:
     """The samples as they are if all have a ground truth; else with the untrained model's own answer about the target alone.
 
     Some truths beside some own answers would mix accuracy with agreement, so then none of the truths counts.
     """
     if all(sample.answer.strip() for sample in samples):
-        (out / OWN_ANSWERS).unlink(missing_ok=True)
+        (work.out / OWN_ANSWERS).unlink(missing_ok=True)
         return list(samples), []
+    from mia_attention import answer_all, target_alone
+
     asked = [target_alone(sample) for sample in samples]
-    said = _ask(
-        asked, shared.get, out / OWN_ANSWERS, {**key, "trained": None, "alone": True}, settings, folder_in, lambda _: None
-    )
+    asking, key = _asking(work.folder_in, work.settings), work.key(alone=True)
+    said = answer_all(asked, work.shared.get, work.out / OWN_ANSWERS, key, asking, progress=lambda *_: None)
     labelled, refused = [], []
     for sample, own in zip(samples, said, strict=True):
         if own.skipped is None and own.response.strip():
@@ -190,33 +196,50 @@ def _by_likelihood(samples: Sequence[Sample], settings: EvaluateSettings) -> dic
     return {"by_likelihood": count} if count and settings.choices == "likelihood" else {}
 
 
-def _predictions(
-    samples: Sequence[Sample],
-    folder_in: Path,
-    shared: SharedModel,
-    trained: Path | None,
-    out: Path,
-    settings: EvaluateSettings,
-    key: Key,
-    progress: Progress,
-) -> tuple[list[Prediction], list[Skipped]]:
+def _predictions(work: _Work, samples: Sequence[Sample], progress: Progress) -> tuple[list[Prediction], list[Skipped]]:
     """What both models say to every sample, and whether it is right; and the samples that either could not be asked."""
-    count = len(samples)
+    from mia_attention import answer_all  # needs torch, which a plan does not
+
+    count, shared, trained = len(samples), work.shared, work.trained
     total = count * (2 if trained else 1)
-    base_key = {**key, "trained": None}
-    before = _ask(samples, shared.get, out / BASE_ANSWERS[0], base_key, settings, folder_in, lambda n: progress(n, total))
-    after: Sequence[HeldOutAnswer | None] = [None] * count
+    asking = _asking(work.folder_in, work.settings)
+
+    def told(before: int) -> Progress:
+        return lambda done, _: progress(before + done, total)
+
+    base = answer_all(samples, shared.get, work.out / BASE_ANSWERS[0], work.key(), asking, progress=told(0))
+    own: Sequence[HeldOutAnswer | None] = [None] * count
     if trained is not None:
-        load_it = _trained(shared, trained)
-        after = _ask(samples, load_it, out / "trained.jsonl", key, settings, folder_in, lambda n: progress(count + n, total))
+        key, load_it = work.key(trained=True), _trained(shared, trained)
+        own = answer_all(samples, load_it, work.out / "trained.jsonl", key, asking, progress=told(count))
     predictions, skipped = [], []
-    for sample, base, own in zip(samples, before, after, strict=True):
-        reason = base.skipped or (own.skipped if own else None)
+    for sample, before, after in zip(samples, base, own, strict=True):
+        reason = before.skipped or (after.skipped if after else None)
         if reason is None:
-            predictions.append(predict(sample, base.response, own.response if own else None))
+            predictions.append(predict(sample, before.response, after.response if after else None))
         else:
             skipped.append(Skipped(id=sample.id, reason=reason))
     return predictions, skipped
+
+
+def _asking(folder_in: Path, settings: EvaluateSettings) -> Asking:
+    """How the samples of a folder are asked."""
+    from mia_attention import Asking
+
+    options = _options if settings.choices == "likelihood" else lambda _: None
+    return Asking(picture_opener(folder_in), settings.batch_size, settings.max_new_tokens, options)
+
+
+def _options(sample: Sample) -> Options | None:
+    """The options of a multiple-choice question; the likeliest is the answer."""
+    from mia_attention import Options
+
+    found = alternatives(sample.prompt, sample.answer)
+    if found is None:
+        return None
+    return Options(
+        found.texts, lambda all: most_likely([each.logp for each in all], [each.tokens for each in all], by=found.by)
+    )
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -229,34 +252,6 @@ def read_evaluation(folder: Path) -> Evaluation:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected the folder of a finished `mia evaluate`")
     return read_record(path, Evaluation, "run `mia evaluate` again")
-
-
-def _ask(
-    samples: Sequence[Sample],
-    load_model: Callable[[], tuple[Any, Any]],
-    path: Path,
-    key: Key,
-    settings: EvaluateSettings,
-    folder_in: Path,
-    progress: Callable[[int], None],
-) -> list[HeldOutAnswer]:
-    asking = Asking(
-        picture_opener(folder_in),
-        settings.batch_size,
-        settings.max_new_tokens,
-        _options if settings.choices == "likelihood" else lambda _: None,
-    )
-    return answer_all(samples, load_model, path, digest(key), asking, progress=lambda done, _: progress(done))
-
-
-def _options(sample: Sample) -> Options | None:
-    """The options of a multiple-choice question; the likeliest is the answer."""
-    found = alternatives(sample.prompt, sample.answer)
-    if found is None:
-        return None
-    return Options(
-        found.texts, lambda all: most_likely([each.logp for each in all], [each.tokens for each in all], by=found.by)
-    )
 
 
 def _trained(shared: SharedModel, trained: Path) -> Callable[[], tuple[Any, Any]]:

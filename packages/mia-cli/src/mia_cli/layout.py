@@ -51,6 +51,23 @@ class Folders:
     def evaluated(self) -> Path:
         return self.run_dir / "evaluate"
 
+    @property
+    def reported(self) -> Path:
+        """Only the report's manifest; the page itself lies in the run directory."""
+        return self.run_dir / ".report"
+
+    def places(self) -> dict[str, Path]:
+        """Stage -> folder, in the order of a run, for the stages that leave records."""
+        return {
+            "augment": self.samples,
+            "held_out": self.held_out,
+            "score": self.scored,
+            "select": self.pairs,
+            "attention": self.attention,
+            "train": self.trained,
+            "evaluate": self.evaluated,
+        }
+
 
 def saved_settings(run_dir: Path) -> dict[str, Any]:
     """The settings of a run directory's last run, as they were written; empty where there are none."""

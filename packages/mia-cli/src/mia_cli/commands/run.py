@@ -213,14 +213,14 @@ def run_folder(path: Path) -> Path:
     from mia_augment.storage import MANIFEST
 
     from mia_cli.config.schema import load_config
-    from mia_cli.runner import STATE
+    from mia_cli.runner import STATES
 
     if path.is_file():
         return load_config(path).run_dir
     for folder in (path, path / "run"):
-        if (folder / STATE).is_file() or any(folder.glob(f"*/{MANIFEST}")):  # the latter: made stage by stage
+        if (folder / STATES).is_file() or any(folder.glob(f"*/{MANIFEST}")):  # the latter: made stage by stage
             return folder
-    raise DataError(f"{path}: no run there (no {STATE}); expected the run_dir of a `mia run`, or its pipeline.yaml")
+    raise DataError(f"{path}: no run there (no {STATES}); expected the run_dir of a `mia run`, or its pipeline.yaml")
 
 
 def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:

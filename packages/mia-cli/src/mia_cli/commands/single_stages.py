@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,9 +14,10 @@ from mia_augment import FORMATS
 from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from mia_augment.storage import Stage
 
     from mia_cli.loading.load import SharedModel
+    from mia_cli.terminal.display import Display
 
 DTYPES = ["auto", "float32", "bfloat16", "float16"]
 
@@ -77,19 +79,12 @@ def augment_command(
     per_bucket: int | None, unlabelled: bool | None, config: Path | None,
 ) -> None:  # fmt: skip
     """Single-image rows -> multi-image samples."""
-    from mia_augment import AugmentSettings, augment_dataset
-
-    from mia_cli.terminal.display import Display
+    from mia_augment import AugmentSettings, augment_stage
 
     names = [name.strip() for name in formats.split(",")] if formats else None
     options = {"formats": names, "per_bucket": per_bucket, "unlabelled": unlabelled}
     settings = _configured(AugmentSettings, config, "augment", options)
-    display = Display()
-    with display.progress("augment") as progress:
-        manifest = augment_dataset(
-            source, image_root, out, settings, seed=seed, limit=limit, workers=workers, progress=progress
-        )
-    done(display, "augment", manifest.counts, out)
+    _make(augment_stage(source, image_root, out, settings, seed=seed, limit=limit, workers=workers))
 
 
 @click.command("score")
@@ -109,22 +104,14 @@ def score_command(
     layer: str | None, config: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """The model's own answers to the samples, and where it looked meanwhile."""
-    from mia_attention import ScoreSettings
-    from mia_augment import Sample
-
-    from mia_cli.terminal.display import Display
+    from mia_attention import ScoreSettings, score_stage
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
-    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
+    need_stage(samples, "samples.jsonl", "mia augment")
     shared.check()
-    from mia_attention import score_samples  # needs torch, which takes seconds: not before all paths were looked at
-
-    display = Display()
-    with display.progress("score") as progress:
-        manifest = score_samples(samples, *shared.get(), out, settings, model_id=shared.id, progress=progress)
-    done(display, "score", manifest.counts, out)
+    _make(score_stage(samples, out, settings, shared.id, shared.get))
 
 
 @click.command("select")
@@ -133,16 +120,11 @@ def score_command(
 @_config("select")
 def select_command(scored: Path, out: Path, config: Path | None) -> None:
     """Scored samples -> preference pairs, and why each other one was dropped."""
-    from mia_select import SelectSettings, select_pairs
-
-    from mia_cli.terminal.display import Display
+    from mia_select import SelectSettings, select_stage
 
     settings = _configured(SelectSettings, config, "select", {})
     need_stage(scored, "scored.jsonl", "mia score")
-    display = Display()
-    with display.progress("select") as progress:
-        manifest = select_pairs(scored, out, settings, progress=progress)
-    done(display, "select", manifest.counts, out)
+    _make(select_stage(scored, out, settings))
 
 
 @click.command("train")
@@ -154,19 +136,16 @@ def train_command(
     pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None
 ) -> None:
     """DPO on the pairs; writes a PEFT adapter."""
-    from mia_augment import PreferencePair
-    from mia_dpo_train import TrainSettings, check_environment, train_pairs
+    from mia_dpo_train import TrainSettings, check_environment, train_stage
 
-    from mia_cli.terminal.display import Display
+    from mia_cli.runner import depending_on
 
     settings = _configured(TrainSettings, config, "train", {})
     shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
     check_environment(settings)
-    need_stage(pairs, "pairs.jsonl", "mia select", PreferencePair, out)
-    display = Display()
-    with display.progress("train") as progress:
-        manifest = train_pairs(pairs, *shared.get(), out, settings, model_id=shared.place, progress=progress)
-    done(display, "train", manifest.counts, out)
+    need_stage(pairs, "pairs.jsonl", "mia select")
+    shared.check()
+    _make(depending_on(train_stage(pairs, out, settings, shared.place, shared.take), dtype=dtype))
 
 
 @click.command("evaluate")
@@ -190,21 +169,16 @@ def evaluate_command(
     out: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """The same questions to the model with and without the adapter: accuracy with 95 % intervals."""
-    from mia_augment import Sample
-
     from mia_cli.config.schema import EvaluateSettings, build
-    from mia_cli.evaluate import evaluate_samples, read_evaluation, trained_weights
-    from mia_cli.terminal.display import Display, print_json, stdout
+    from mia_cli.evaluate import evaluate_stage, read_evaluation, trained_weights
+    from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import accuracy_table
 
     settings = build(EvaluateSettings, options)
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
     weights = trained_weights(adapter) if adapter else None
-    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
-    display = Display()
-    with display.progress("evaluate") as progress:
-        manifest = evaluate_samples(samples, shared, weights, out, settings, progress=progress)
-    done(display, "evaluate", manifest.counts, out)
+    need_stage(samples, "samples.jsonl", "mia augment")
+    _make(evaluate_stage(samples, out, settings, shared, lambda: weights))
     evaluation = read_evaluation(out)
     if as_json:
         print_json(evaluation.model_dump(mode="json"))
@@ -212,21 +186,28 @@ def evaluate_command(
         stdout().print(accuracy_table(evaluation))
 
 
-def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | None = None, out: Path | None = None) -> None:
-    """Raise DataError unless a stage's folder holds its file; with `kind`, look at all of it before a model is loaded."""
+def need_stage(folder: Path, file: str, command: str) -> None:
+    """Raise DataError unless a stage's folder holds its file."""
     from mia_augment import DataError
-    from mia_augment.storage import read_jsonl, read_manifest
 
     if not (folder / file).is_file():
         raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
-    for place in (folder, out):
-        if place is not None:
-            read_manifest(place)
-    if kind is not None and not sum(1 for _ in read_jsonl(folder / file, kind)):
-        raise DataError(f"{folder / file}: expected at least one {kind.__name__}, it is empty")
 
 
-def done(display: Any, name: str, counts: dict[str, int], out: Path) -> None:
+def _make(stage: Stage) -> None:
+    """Make a stage, with the other processes that a launcher started."""
+    from mia_augment.storage import run_stage
+
+    from mia_cli.terminal.display import Display
+
+    display = Display()
+    with display.progress(stage.name) as progress:
+        manifest, _ = run_stage(stage, progress, rank=int(os.environ.get("RANK", "0")))
+    done(display, stage.name, manifest.counts, stage.folder)
+
+
+def done(display: Display, name: str, counts: dict[str, int], out: Path) -> None:
+    """Say what a command made."""
     from mia_cli.terminal.display import counts_line
 
     display.say(name, f"{counts_line(counts)} -> {out}", "green")

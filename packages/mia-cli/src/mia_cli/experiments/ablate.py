@@ -8,11 +8,11 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mia_augment import ConfigError, DataError
-from mia_augment.storage import clear_left_overs, read_jsonl, read_manifest, write_json, write_jsonl
+from mia_augment.storage import Stage, clear_left_overs, only_writer, read_jsonl, read_manifest, write_json, write_jsonl
 from mia_select.ablation import (
     REFERENCE,
     SHARE,
@@ -34,8 +34,8 @@ from mia_cli.config.schema import PipelineConfig
 from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS, read_evaluation
 from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
 from mia_cli.loading.load import SharedModel
-from mia_cli.pipeline import augment_stage, check_held_out, check_runnable, evaluate_stage, score_stage, stages, train_stage
-from mia_cli.runner import Runner, Stage, exclusive
+from mia_cli.pipeline import check_held_out, check_runnable, evaluated_stage, samples_stage, scored_stage, stages, trained_stage
+from mia_cli.runner import Runner
 from mia_cli.terminal.display import Display
 
 SCORED_STAGES = ("augment", "held_out", "score")
@@ -114,35 +114,18 @@ def run_ablation(
 
     check_runnable(config)
     check_held_out(config)
-    variants = _chosen(names)
     if not config.evaluate.per_bucket:
         raise ConfigError("evaluate.per_bucket: expected held-out samples to compare on, got 0")
-    unscored = [] if config.score.confusions else [v for v in variants if v.select.get("rejected") in ("confusion", "both")]
-    for variant in unscored:
-        needs = f"the variant {variant.name!r} is left out: it needs `score.confusions: true` in the YAML file"
-        display.say("ablate", needs, "yellow")
-    variants = [variant for variant in variants if variant not in unscored]
+    variants = _measurable(_chosen(names), config, display)
     out = ablation_folder(config.run_dir)
-    with exclusive(config.run_dir):
+    with only_writer(config.run_dir):
         shared = SharedModel(config.model)
         clear_left_overs(out, *(f"seed-{seed}" for seed in range(seeds)))
-        runner, arms_runner = Runner(config.run_dir, display), Runner(out, display)
+        runner = Runner(config.run_dir, display)
         for stage in stages(config, shared):
             if stage.name in SCORED_STAGES:
                 runner.run(stage)
-        scored = Folders(config.run_dir).scored
-        pools = {variant.name: read_pool(scored, config.select, variant) for variant in variants}
-        size = _size(list(pools.values()), pairs)
-        sources = dict.fromkeys(pools, scored)
-        for variant in variants:
-            short = len(pools[variant.name].pairs) < size
-            number = _missing(pools[variant.name], scored, size, more) if short and "formats" in variant.select else 0
-            if number:
-                folders = MoreFolders(config.run_dir, variant.name)
-                for stage in _more_stages(config, folders, shared, variant, number):
-                    arms_runner.run(stage)
-                sources[variant.name] = folders.scored
-                pools[variant.name] = read_pool(folders.scored, config.select, variant)
+        pools, sources, size = _pools(config, shared, Runner(out, display), variants, pairs, more)
         summaries = {
             seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
         }
@@ -150,6 +133,46 @@ def run_ablation(
         result = _compared(config.run_dir, summaries)
         write_report(config.run_dir, config.run_dir / REPORT, config.report)
     return result
+
+
+def _measurable(variants: Sequence[Variant], config: PipelineConfig, display: Display) -> list[Variant]:
+    """The variants for which the run's scores hold what they need; the others are named."""
+    kept = []
+    for variant in variants:
+        if variant.select.get("rejected") in ("confusion", "both") and not config.score.confusions:
+            needs = f"the variant {variant.name!r} is left out: it needs `score.confusions: true` in the YAML file"
+            display.say("ablate", needs, "yellow")
+        else:
+            kept.append(variant)
+    return kept
+
+
+def _pools(
+    config: PipelineConfig,
+    shared: SharedModel,
+    runner: Runner,
+    variants: Sequence[Variant],
+    pairs: int | None,
+    more: int | None,
+) -> tuple[dict[str, Pool], dict[str, Path], int]:
+    """Variant -> its pairs, variant -> the folder of their scored samples, and how many pairs an arm gets.
+
+    For a variant whose format is rare in the run more samples are made and scored.
+    """
+    scored = Folders(config.run_dir).scored
+    pools = {variant.name: read_pool(scored, config.select, variant) for variant in variants}
+    size = _size(list(pools.values()), pairs)
+    sources = dict.fromkeys(pools, scored)
+    for variant in variants:
+        short = len(pools[variant.name].pairs) < size
+        number = _missing(pools[variant.name], scored, size, more) if short and "formats" in variant.select else 0
+        if number:
+            folders = MoreFolders(config.run_dir, variant.name)
+            for stage in _more_stages(config, folders, shared, variant, number):
+                runner.run(stage)
+            sources[variant.name] = folders.scored
+            pools[variant.name] = read_pool(folders.scored, config.select, variant)
+    return pools, sources, size
 
 
 def _chosen(names: Sequence[str]) -> list[Variant]:
@@ -191,8 +214,8 @@ def _more_stages(
         how = {"samples_per_row": math.ceil(number / rows)}
     score = config.score.model_copy(update={"confusions": False})
     wanted = config.model_copy(update={"augment": augment.model_copy(update=how), "score": score})
-    yield augment_stage(wanted, folders.samples, "train", name=f"{variant.name}: more samples")
-    yield score_stage(wanted, folders, shared, name=f"{variant.name}: score")
+    yield replace(samples_stage(wanted, folders.samples), name=f"{variant.name}: more samples")
+    yield replace(scored_stage(wanted, folders, shared), name=f"{variant.name}: score")
 
 
 def _make_arms(
@@ -226,9 +249,9 @@ def _make_arm(
     changed = config.train.model_validate({**config.train.model_dump(), **line.train, "seed": seed})
     arm = config.model_copy(update={"train": changed})
     runner = Runner(folders.pairs, display)
-    runner.run(train_stage(arm, folders, shared, name=f"{line.variant}/{seed}"))
+    runner.run(replace(trained_stage(arm, folders, shared), name=f"{line.variant}/{seed}"))
     _copy_base_answers(answered, folders.evaluated)
-    runner.run(evaluate_stage(arm, folders, shared, name=f"{line.variant}/{seed} asked"))
+    runner.run(replace(evaluated_stage(arm, folders, shared), name=f"{line.variant}/{seed} asked"))
 
 
 _worker: tuple[PipelineConfig, SharedModel, Display]

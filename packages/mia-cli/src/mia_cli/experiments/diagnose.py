@@ -10,18 +10,19 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mia_attention import ScoreSettings
 from mia_augment import FORMATS, IMAGE, Bucket, DataError, ModelError, Readout, Rows, Sample
 from mia_augment.compose import single_header
 from mia_augment.images import OpenImage, picture_opener
-from mia_augment.storage import Progress, read_jsonl, write_json
+from mia_augment.storage import Progress, only_writer, read_jsonl, write_json
 from mia_select import stable_key
 from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, diagnose, find_readout
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import Folders
 from mia_cli.loading.load import SharedModel
-from mia_cli.pipeline import augment_stage, check_runnable
-from mia_cli.runner import Runner, exclusive
+from mia_cli.pipeline import check_runnable, samples_stage
+from mia_cli.runner import Runner
 from mia_cli.terminal.display import Display
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ def run_diagnosis(
     """
     check_runnable(config)
     folders = Folders(config.run_dir)
-    with exclusive(config.run_dir):
-        Runner(config.run_dir, display).run(augment_stage(config, folders.samples, "train"))
+    with only_writer(config.run_dir):
+        Runner(config.run_dir, display).run(samples_stage(config, folders.samples))
         chosen = choose_samples(read_jsonl(folders.samples / "samples.jsonl", Sample), samples, config.seed)
         shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
         open_image = picture_opener(folders.samples)
@@ -90,10 +91,8 @@ def ask(
     Samples that cannot be opened are left out. What `score` is set to is always among what is read, unless it is `auto`, which
     is a choice among these (None).
     """
-    from mia_attention import READOUTS, Response, readout_kind, readout_of, try_respond
-    from mia_attention.answering import PartPrompt
+    from mia_attention import READOUTS, readout_kind, readout_of
     from mia_attention.measure import layer_profile
-    from mia_attention.scoring import score
 
     wanted = (config.score.rows, config.score.value_weighted)
     kinds = [(rows, weighted) for weighted in sorted({False, thorough, wanted[1]}) for rows in QUERY_ROWS]
@@ -117,25 +116,38 @@ def ask(
             others.append(configured)  # a mean of several layers, or one that sees only a part of the prompt
         for other in others:
             changed = settings.model_copy(update={"layer": other})
-            try:
-                ratios = [s.attention.ratio for s in score(samples, model, processor, changed, open_image=open_image)]
+            if (ratios := _ratios(samples, model, processor, changed, open_image)) is not None:
                 readouts.append(ReadoutRatios(rows, other, weighted, ratios))
-            except ModelError as error:  # quantized models and adapters give no gradient, some no rollout
-                logger.warning("readout %s is left out: %s", other, error)
             progress(done := done + len(samples), total)
-    prompts = [PartPrompt(sample.id, [sample.source.paths[sample.target]], _alone(sample)) for sample in samples]
-    alone = try_respond(
-        prompts,
-        model,
-        processor,
-        open_image=open_image,
-        batch_size=config.score.batch_size,
-        max_new_tokens=config.score.max_new_tokens,
-    )
+    alone = _answers_alone(samples, model, processor, config, open_image)
     progress(total, total)
-    # Where the picture alone cannot be asked, there is no answer to compare with: an empty one is no right one.
-    texts = [said.text if isinstance(said, Response) else "" for said in alone]
-    return [AnsweredSample(s, answers[s.id], text) for s, text in zip(samples, texts, strict=True)], readouts, configured
+    return [AnsweredSample(s, answers[s.id], text) for s, text in zip(samples, alone, strict=True)], readouts, configured
+
+
+def _ratios(
+    samples: Sequence[Sample], model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage
+) -> list[float | None] | None:
+    """Every sample's ratio; None where the model cannot be read so."""
+    from mia_attention.scoring import score
+
+    try:
+        return [s.attention.ratio for s in score(samples, model, processor, settings, open_image=open_image)]
+    except ModelError as error:  # quantized models and adapters give no gradient, some no rollout
+        logger.warning("readout %s is left out: %s", settings.layer, error)
+        return None
+
+
+def _answers_alone(
+    samples: Sequence[Sample], model: Any, processor: Any, config: PipelineConfig, open_image: OpenImage
+) -> list[str]:
+    """What the model answers about each target's own picture. Where that cannot be asked, nothing, which is no right answer."""
+    from mia_attention import Response, try_respond
+    from mia_attention.answering import PartPrompt
+
+    prompts = [PartPrompt(sample.id, [sample.source.paths[sample.target]], _alone(sample)) for sample in samples]
+    limits = {"batch_size": config.score.batch_size, "max_new_tokens": config.score.max_new_tokens}
+    said = try_respond(prompts, model, processor, open_image=open_image, **limits)
+    return [response.text if isinstance(response, Response) else "" for response in said]
 
 
 def _alone(sample: Sample) -> str:

@@ -26,17 +26,7 @@ class StageStatus(BaseModel):
 
 def read_status(run_dir: Path) -> list[StageStatus]:
     """All stages in order."""
-    folders = Folders(run_dir)
-    places = {
-        "augment": folders.samples,
-        "held_out": folders.held_out,
-        "score": folders.scored,
-        "select": folders.pairs,
-        "attention": folders.attention,
-        "train": folders.trained,
-        "evaluate": folders.evaluated,
-        "report": run_dir / REPORT,
-    }
+    places = {**Folders(run_dir).places(), "report": run_dir / REPORT}
     states = read_states(run_dir)
     busy = is_held(run_dir)
     found = []

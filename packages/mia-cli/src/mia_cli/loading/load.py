@@ -185,6 +185,12 @@ class SharedModel:
             self._loaded = load(s.name, s.dtype, s.device, quantization=s.quantization, trust_remote_code=self._trust)
         return self._loaded
 
+    def take(self) -> tuple[Any, Any]:
+        """(model, processor) for someone who changes the model: the next `get` loads it anew."""
+        loaded = self.get()
+        self.release()
+        return loaded
+
     def release(self) -> None:
         """Forget the model; the next `get` loads it anew."""
         self._loaded = None

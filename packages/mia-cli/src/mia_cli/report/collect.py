@@ -50,15 +50,7 @@ def bucket_name(bucket: Bucket) -> str:
 
 def manifests(folders: Folders) -> dict[str, Manifest]:
     """Manifest of every finished stage, in order."""
-    places = {
-        "augment": folders.samples,
-        "held_out": folders.held_out,
-        "score": folders.scored,
-        "select": folders.pairs,
-        "train": folders.trained,
-        "evaluate": folders.evaluated,
-    }
-    found = {name: read_manifest(place) for name, place in places.items()}
+    found = {name: read_manifest(place) for name, place in folders.places().items() if name != "attention"}
     return {name: manifest for name, manifest in found.items() if manifest is not None}
 
 

@@ -26,8 +26,6 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-Report = Progress
-
 NAME_WIDTH = 12
 LOG_EVERY_SECONDS = 10.0
 PLAIN_WIDTH = 120
