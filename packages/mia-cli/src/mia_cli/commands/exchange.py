@@ -26,13 +26,16 @@ REASONS_SHOWN = 12
     default="auto",
     show_default=True,
     type=click.Choice(IMPORT_LAYOUTS),
-    help="auto: by each row's columns.",
+    help="auto decides by each row's columns.",
 )
 @click.option("--image-root", type=READ_FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
 @click.option("--drop-system", is_flag=True, help="Leave out system messages instead of the rows that have one.")
 @click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to make; `mia train --pairs` takes it.")
 def import_command(file: Path, layout: str, image_root: Path | None, drop_system: bool, out: Path) -> None:
-    """Preference pairs of other tools -> a folder to train on, and why each other row was left out."""
+    """Read preference pairs of other tools.
+
+    Makes a folder for `mia train`; skipped.jsonl says why each other row was left out.
+    """
     from mia_select.importing import import_folder
 
     from mia_cli.terminal.display import Display
@@ -50,7 +53,7 @@ def import_command(file: Path, layout: str, image_root: Path | None, drop_system
 
 @click.command("export")
 @click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select` or `mia import`.")
-@click.option("--format", "layout", type=click.Choice(EXPORT_LAYOUTS), help="Whose format to write.")
+@click.option("--format", "layout", type=click.Choice(EXPORT_LAYOUTS), help="Format to write.")
 @click.option("--model", help="With --merged: the model that was trained.")
 @click.option("--adapter", type=READ_FOLDER, help="With --merged: its adapter.")
 @click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")
@@ -65,7 +68,7 @@ def import_command(file: Path, layout: str, image_root: Path | None, drop_system
 def export_command(
     pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path
 ) -> None:
-    """Pairs for other trainers, or the aligned model as one folder."""
+    """Write pairs for other trainers, or a merged model."""
     from mia_cli.terminal.display import Display
 
     display = Display()

@@ -15,9 +15,12 @@ SHELLS = ["bash", "zsh", "fish"]
 @click.command("inspect")
 @click.argument("run_dir", type=READ)
 @click.argument("record_id")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 def inspect_command(run_dir: Path, record_id: str, as_json: bool) -> None:
-    """One record through all stages: RECORD_ID is a source row's, a sample's or a pair's id."""
+    """Show one record in all stages.
+
+    RECORD_ID is the id of a source row, a sample or a pair.
+    """
     from mia_cli.commands.run import run_folder
     from mia_cli.inspection.one_record import inspect_record
     from mia_cli.terminal.display import print_json, stdout
@@ -32,10 +35,13 @@ def inspect_command(run_dir: Path, record_id: str, as_json: bool) -> None:
 
 @click.command("doctor")
 @click.argument("directory", type=READ, default=Path())
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @click.pass_context
 def doctor_command(context: click.Context, directory: Path, as_json: bool) -> None:
-    """What is installed, which devices there are, which extras are missing. Exit code 1 if something needed is missing."""
+    """Check packages, devices and disk.
+
+    The exit code is 1 if something needed is missing.
+    """
     from mia_cli.inspection.doctor import examine
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import checks_table
@@ -53,7 +59,10 @@ def doctor_command(context: click.Context, directory: Path, as_json: bool) -> No
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @click.pass_context
 def completion_command(context: click.Context, shell: str | None) -> None:
-    """Print what makes the shell complete `mia` commands: `eval "$(mia completion bash)"`."""
+    """Print the shell's completion script.
+
+    Use it with `eval "$(mia completion bash)"`.
+    """
     from click.shell_completion import get_completion_class
 
     name = shell or Path(os.environ.get("SHELL", "bash")).name

@@ -23,9 +23,9 @@ from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 @click.option("--model", default="embedded", show_default=True, help="`embedded`, a folder, or a Hugging Face id.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
-    """Everything with the embedded model: draw data, augment, score, select, train, evaluate, report.
+    """Run everything on the embedded model.
 
-    Takes a few minutes on two CPU cores and needs no network. A second call finds everything done.
+    Draws data, then augments, scores, selects, trains, evaluates and reports. Takes a few minutes on two CPU cores and needs no network. A second call finds everything done.
     """
     from mia_cli.config.schema import load_config
     from mia_cli.drawn.quickstart import prepare
@@ -46,7 +46,10 @@ def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
-    """Run a pipeline.yaml: what is done and unchanged is skipped, what was interrupted goes on."""
+    """Run a pipeline.yaml, or continue it.
+
+    Stages that are done and unchanged are skipped; an interrupted stage continues.
+    """
     from mia_cli.config.schema import load_config
     from mia_cli.pipeline import run_pipeline
     from mia_cli.terminal.display import Display
@@ -63,21 +66,24 @@ def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 @click.option(
     "--more",
     type=click.IntRange(0),
-    help="At most so many more samples to score for a variant of one format.  [default: 3 times the run's]",
+    help="Score at most this many additional samples for a variant of one format.  [default: 3 times the run's]",
 )
-@click.option("--variants", default="", help="Variants to compare with the whole method, by comma.  [default: all]")
+@click.option("--variants", default="", help="Comma-separated variants to compare with the whole method.  [default: all]")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Trainings at the same time, each with its share of the cores and its own copy of the model.",
+    help="Trainings that run at the same time, each with its share of the cores and its own copy of the model.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def ablate_command(
     file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, jobs: int, as_json: bool
 ) -> None:
-    """Which parts of the method help your model? Trains and measures variants of a pipeline.yaml with equal pairs and steps."""
+    """Measure which parts of the method help.
+
+    Trains variants of a pipeline.yaml with equal numbers of pairs and steps, and asks each the same held-out samples.
+    """
     from mia_cli.config.schema import load_config
     from mia_cli.experiments.ablate import run_ablation
     from mia_cli.terminal.display import Display, print_json, stdout
@@ -93,14 +99,15 @@ def ablate_command(
 
 @click.command("diagnose")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
-@click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="How many to ask the model.")
-@click.option("--thorough", is_flag=True, help="Try value-weighted attention too: two thirds more time.")
+@click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="Number of samples to ask the model.")
+@click.option("--thorough", is_flag=True, help="Also try value-weighted attention, which takes two thirds more time.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def diagnose_command(file: Path, samples: int, thorough: bool, trust_remote_code: bool, as_json: bool) -> None:
-    """Is there anything to mend, does attention tell wrong answers from right ones, do the thresholds decide anything?
+    """Examine a model before aligning it.
 
-    Asks the model of a pipeline.yaml some hundred of its samples, before a day is spent on all of them.
+    Does it confuse its images? Does its attention tell wrong answers from right ones? Do the thresholds decide anything?
+    Asks the model of a pipeline.yaml a few hundred of its samples, before a day is spent on all of them.
     """
     from mia_cli.config.schema import load_config
     from mia_cli.experiments.diagnose import run_diagnosis
@@ -120,7 +127,10 @@ def diagnose_command(file: Path, samples: int, thorough: bool, trust_remote_code
 @click.option("--image-root", help="Folder that the rows' pictures are relative to.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def init_command(file: Path, source: str | None, image_root: str | None, force: bool) -> None:
-    """Write a pipeline.yaml with every setting, its default and what it means."""
+    """Write a pipeline.yaml to start from.
+
+    It holds every setting, its default and its meaning.
+    """
     from mia_augment import ConfigError
     from mia_augment.storage import atomic_write, clear_left_overs_of
 
@@ -137,9 +147,12 @@ def init_command(file: Path, source: str | None, image_root: str | None, force: 
 
 @click.command("status")
 @click.argument("run_dir", type=READ)
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 def status_command(run_dir: Path, as_json: bool) -> None:
-    """Which stages of a run are done (RUN_DIR may also be its pipeline.yaml)."""
+    """Show which stages of a run are done.
+
+    RUN_DIR may also be its pipeline.yaml.
+    """
     from mia_cli.inspection.status import read_status
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import status_table
@@ -156,7 +169,10 @@ def status_command(run_dir: Path, as_json: bool) -> None:
 @click.option("--out", type=WRITE_FILE, help="Where to write the page.  [default: report.html in the run directory]")
 @click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
 def report_command(run_dir: Path, out: Path | None, pairs: int | None) -> None:
-    """Write a run's report: one HTML file that needs nothing else (RUN_DIR may also be its pipeline.yaml)."""
+    """Write a run's report as one HTML file.
+
+    The file works offline. RUN_DIR may also be the run's pipeline.yaml.
+    """
     from mia_cli.config.schema import ReportSettings, build
     from mia_cli.layout import REPORT, saved_settings
     from mia_cli.report import write_report

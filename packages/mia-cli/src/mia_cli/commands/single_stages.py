@@ -69,16 +69,18 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @_OUT
 @click.option("--formats", help=f"Comma-separated: {', '.join(FORMATS)}.  [default: the paper's three]")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows.")
+@click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
-@click.option("--per-bucket", type=click.IntRange(1), help="Exactly so many samples for each format and number of images.")
-@click.option("--unlabelled", is_flag=True, default=None, help="Take rows whose questions have no answer, too.")
+@click.option(
+    "--per-bucket", type=click.IntRange(1), help="Compose exactly this many samples for each format and number of images."
+)
+@click.option("--unlabelled", is_flag=True, default=None, help="Also take rows whose questions have no answer.")
 @_config("augment")
 def augment_command(
     source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
     per_bucket: int | None, unlabelled: bool | None, config: Path | None,
 ) -> None:  # fmt: skip
-    """Single-image rows -> multi-image samples."""
+    """Compose multi-image samples from single-image rows."""
     from mia_augment import AugmentSettings, augment_stage
 
     names = [name.strip() for name in formats.split(",")] if formats else None
@@ -93,9 +95,11 @@ def augment_command(
 @QUANTIZATION
 @_OUT
 @click.option("--layer", help=f"A number or one of {', '.join(READOUTS)}.  [default: middle]")
-@click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Rows attention is read from.")
-@click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.")
-@click.option("--disturb/--no-disturb", default=None, help="Noise on the model's view of composed pictures.  [default: yes]")
+@click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Query rows that attention is read from.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples answered in one batch.")
+@click.option(
+    "--disturb/--no-disturb", default=None, help="Add noise to the grids and pic-in-pics that the model sees.  [default: yes]"
+)
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each part alone.")
 @click.option("--own-answer", is_flag=True, default=None, help="Also ask about the target alone (for `select.chosen: own`).")
 @_config("score")
@@ -103,7 +107,7 @@ def score_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
     layer: str | None, config: Path | None, **options: Any,
 ) -> None:  # fmt: skip
-    """The model's own answers to the samples, and where it looked meanwhile."""
+    """Ask a model the samples and measure its attention."""
     from mia_attention import ScoreSettings, score_stage
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
@@ -119,7 +123,10 @@ def score_command(
 @_OUT
 @_config("select")
 def select_command(scored: Path, out: Path, config: Path | None) -> None:
-    """Scored samples -> preference pairs, and why each other one was dropped."""
+    """Choose preference pairs from scored samples.
+
+    dropped.jsonl names the rule that dropped each other sample.
+    """
     from mia_select import SelectSettings, select_stage
 
     settings = _configured(SelectSettings, config, "select", {})
@@ -135,7 +142,7 @@ def select_command(scored: Path, out: Path, config: Path | None) -> None:
 def train_command(
     pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None
 ) -> None:
-    """DPO on the pairs; writes a PEFT adapter."""
+    """Train a PEFT adapter on the pairs with DPO."""
     from mia_dpo_train import TrainSettings, check_environment, train_stage
 
     from mia_cli.runner import depending_on
@@ -156,19 +163,22 @@ def train_command(
 @QUANTIZATION
 @click.option("--adapter", type=READ_FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
 @_OUT
-@click.option("--batch-size", type=click.IntRange(1), help="Samples answered at once.  [default: 8]")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples answered in one batch.  [default: 8]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: 512]")
 @click.option(
     "--choices",
     type=click.Choice(["likelihood", "answer"]),
-    help="Questions with options: the likeliest one counts, or the one its answer names.  [default: likelihood]",
+    help="Answer to a question with options: the likeliest option, or the one that the model's text names.  [default: likelihood]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 def evaluate_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, adapter: Path | None,
     out: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """The same questions to the model with and without the adapter: accuracy with 95 % intervals."""
+    """Measure a model with and without its adapter.
+
+    Both answer the same questions; the accuracies have 95 % intervals.
+    """
     from mia_cli.config.schema import EvaluateSettings, build
     from mia_cli.evaluate import evaluate_stage, read_evaluation, trained_weights
     from mia_cli.terminal.display import print_json, stdout
