@@ -11,9 +11,9 @@ import pytest
 import tiny_models
 from mia_augment.errors import DataError
 from mia_augment.records import Region, Sample, Source
-from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
+from mia_augment.storage import Manifest, run_stage, write_jsonl, write_manifest
 from mia_cli.config.schema import EvaluateSettings
-from mia_cli.evaluate import evaluate_samples, read_evaluation
+from mia_cli.evaluate import evaluate_stage, read_evaluation
 from PIL import Image
 
 SETTINGS = EvaluateSettings(max_new_tokens=2, batch_size=4)
@@ -41,7 +41,7 @@ def evaluate(qwen: Any, tmp_path: Path) -> Any:
         Image.new("RGB", (60, 70), (250, 10, 10)).save(folder / "a.png")
         Image.new("RGB", (600, 1)).save(folder / "thin.png")
         write_manifest(folder, Manifest(stage="augment", version="0", settings={}, inputs={}))
-        return evaluate_samples(folder, qwen, None, tmp_path / name, SETTINGS, progress=lambda done, total: None)
+        return run_stage(evaluate_stage(folder, tmp_path / name, SETTINGS, qwen, lambda: None)).manifest
 
     return evaluate
 

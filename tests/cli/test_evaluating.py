@@ -12,8 +12,9 @@ from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import Region, Sample, Source
 from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 from mia_augment.storage.lock import only_writer
+from mia_augment.storage.stages import run_stage
 from mia_cli.config.schema import EvaluateSettings, ReportSettings
-from mia_cli.evaluate import evaluate_samples, read_evaluation
+from mia_cli.evaluate import evaluate_stage, read_evaluation
 from mia_cli.layout import Folders
 from mia_cli.report import write_report
 from mia_cli.terminal.result_tables import accuracy_table
@@ -47,7 +48,7 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def evaluate(samples: Path, out: Path) -> list[str]:
     shared = SimpleNamespace(id="m", get=lambda: (None, None), settings=None)
-    evaluate_samples(samples, shared, None, out, EvaluateSettings(), progress=lambda *_: None)  # type: ignore[arg-type]
+    run_stage(evaluate_stage(samples, out, EvaluateSettings(), shared, lambda: None))  # type: ignore[arg-type]
     return (out / "predictions.jsonl").read_text().splitlines()
 
 
@@ -76,7 +77,7 @@ def test_samples_with_pictures_of_training_are_counted_wherever_the_figures_are_
         shared = SimpleNamespace(id="m", get=lambda: (None, None), release=lambda: None, settings=None)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("mia_cli.evaluate._trained", lambda *_: shared.get)
-            evaluate_samples(samples, shared, trained / "model", out, EvaluateSettings(), progress=lambda *_: None)
+            run_stage(evaluate_stage(samples, out, EvaluateSettings(), shared, lambda: trained / "model"))
         return read_evaluation(out)
 
     found = asked()
