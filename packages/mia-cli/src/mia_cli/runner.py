@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 
 from mia_cli.terminal.display import Display, counts_line, duration
 
-STATES = "stages.json"
+STAGE_STATES = "stages.json"
 
 
 class StageState(BaseModel):
@@ -81,12 +81,12 @@ class Runner:
 
     def _write(self) -> None:
         states = {name: state.model_dump(exclude_none=True) for name, state in self.states.items()}
-        write_json(self.run_dir / STATES, states)
+        write_json(self.run_dir / STAGE_STATES, states)
 
 
 def read_states(run_dir: Path) -> dict[str, StageState]:
     """The finished stages of a run directory, in the order they were made."""
-    path = run_dir / STATES
+    path = run_dir / STAGE_STATES
     if not path.is_file():
         return {}
     return read_record(path, _States, "delete it to redo all stages").root

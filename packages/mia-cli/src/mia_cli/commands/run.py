@@ -25,7 +25,8 @@ from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
     """Run everything on the embedded model.
 
-    Draws data, then augments, scores, selects, trains, evaluates and reports. Takes a few minutes on two CPU cores and needs no network. A second call finds everything done.
+    Draws data, then augments, scores, selects, trains, evaluates and reports. It takes a few minutes on two CPU cores and
+    needs no network. A second call finds everything done.
     """
     from mia_cli.config.schema import load_config
     from mia_cli.drawn.quickstart import prepare
@@ -229,14 +230,14 @@ def run_folder(path: Path) -> Path:
     from mia_augment.storage import MANIFEST
 
     from mia_cli.config.schema import load_config
-    from mia_cli.runner import STATES
+    from mia_cli.runner import STAGE_STATES
 
     if path.is_file():
         return load_config(path).run_dir
     for folder in (path, path / "run"):
-        if (folder / STATES).is_file() or any(folder.glob(f"*/{MANIFEST}")):  # the latter: made stage by stage
+        if (folder / STAGE_STATES).is_file() or any(folder.glob(f"*/{MANIFEST}")):  # the latter: made stage by stage
             return folder
-    raise DataError(f"{path}: no run there (no {STATES}); expected the run_dir of a `mia run`, or its pipeline.yaml")
+    raise DataError(f"{path}: no run there (no {STAGE_STATES}); expected the run_dir of a `mia run`, or its pipeline.yaml")
 
 
 def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:

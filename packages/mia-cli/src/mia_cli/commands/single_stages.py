@@ -95,7 +95,7 @@ def augment_command(
 @QUANTIZATION
 @_OUT
 @click.option("--layer", help=f"A number or one of {', '.join(READOUTS)}.  [default: middle]")
-@click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Query rows that attention is read from.")
+@click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Query rows to read attention from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered in one batch.")
 @click.option(
     "--disturb/--no-disturb", default=None, help="Add noise to the grids and pic-in-pics that the model sees.  [default: yes]"
@@ -168,7 +168,7 @@ def train_command(
 @click.option(
     "--choices",
     type=click.Choice(["likelihood", "answer"]),
-    help="Answer to a question with options: the likeliest option, or the one that the model's text names.  [default: likelihood]",
+    help="Answer to a question with options: the likeliest one, or the one that the model's text names.  [default: likelihood]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 def evaluate_command(

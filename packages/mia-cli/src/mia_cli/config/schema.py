@@ -25,11 +25,11 @@ EMBEDDED_MODEL = "embedded"
 SettingsT = typing.TypeVar("SettingsT", bound=BaseModel)
 
 
-class Settings(BaseModel):
+class FrozenSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class DataSettings(Settings):
+class DataSettings(FrozenSettings):
     """Your single-image rows."""
 
     source: Path | None = None
@@ -42,7 +42,7 @@ class DataSettings(Settings):
     """Processes that compose pictures; the result does not depend on it."""
 
 
-class ModelSettings(Settings):
+class ModelSettings(FrozenSettings):
     """The model to be aligned."""
 
     name: str = EMBEDDED_MODEL
@@ -60,7 +60,7 @@ class ModelSettings(Settings):
         return {"name": value} if isinstance(value, str) else value
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(FrozenSettings):
     """Questions that training never sees, asked before and after."""
 
     source: Path | None = None
@@ -82,7 +82,7 @@ class EvaluateSettings(Settings):
     model holds most likely, `answer` reads which one its own answer names. Other questions are always answered in words."""
 
 
-class ReportSettings(Settings):
+class ReportSettings(FrozenSettings):
     """The page that shows what happened."""
 
     title: str = "MIA-DPO run"
@@ -95,7 +95,7 @@ class ReportSettings(Settings):
     """Longest side of a picture in the page, in pixels; twice that for composed ones."""
 
 
-class PipelineConfig(Settings):
+class PipelineConfig(FrozenSettings):
     """Everything `mia run` needs."""
 
     run_dir: Path = Path("run")
