@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from mia_attention import READOUTS
-from mia_augment import FORMATS
 
+from mia_cli.commands.listing import Listing
 from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
 
 if TYPE_CHECKING:
@@ -67,7 +66,9 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
 @_OUT
-@click.option("--formats", help=f"Comma-separated: {', '.join(FORMATS)}.  [default: the paper's three]")
+@click.option(
+    "--formats", cls=Listing, table="mia_augment:FORMATS", help="Comma-separated: {names}.  [default: the paper's three]"
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
@@ -94,7 +95,7 @@ def augment_command(
 @_model_options
 @QUANTIZATION
 @_OUT
-@click.option("--layer", help=f"A number or one of {', '.join(READOUTS)}.  [default: middle]")
+@click.option("--layer", cls=Listing, table="mia_attention:READOUTS", help="A number or one of {names}.  [default: middle]")
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Query rows to read attention from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered in one batch.")
 @click.option(
