@@ -99,7 +99,7 @@ def augment_command(
 @click.option("--rows", type=click.Choice(["generated", "predicting", "question"]), help="Query rows to read attention from.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples answered in one batch.")
 @click.option(
-    "--disturb/--no-disturb", default=None, help="Add noise to the grids and pic-in-pics that the model sees.  [default: yes]"
+    "--disturb/--no-disturb", default=None, help="Add noise to the composed pictures that the model sees.  [default: yes]"
 )
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each part alone.")
 @click.option("--own-answer", is_flag=True, default=None, help="Also ask about the target alone (for `select.chosen: own`).")
