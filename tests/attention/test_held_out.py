@@ -81,7 +81,7 @@ def test_a_killed_model_goes_on_in_the_same_batches(tmp_path, torn):
     with pytest.raises(Killed):
         ask(Model("m", dies_at=1), path)
     assert not path.exists()
-    with (tmp_path / "base.part").open("a") as journal:
+    with (tmp_path / "base.journal" / "0.jsonl").open("a") as journal:
         journal.write(torn)
     second = Model("m")
     ask(second, path)

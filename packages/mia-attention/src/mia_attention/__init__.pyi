@@ -14,7 +14,7 @@ from .capture.layer_rows import capture_attention as capture_attention
 from .capture.rollouts import capture_rollout as capture_rollout
 from .capture.rollouts import rollout as rollout
 from .hallucinations import Analysis as Analysis
-from .hallucinations import Report as Report
+from .hallucinations import HallucinationReport as HallucinationReport
 from .hallucinations import analyze as analyze
 from .hallucinations import analyze_one as analyze_one
 from .measure.attention_maps import MAPS as MAPS

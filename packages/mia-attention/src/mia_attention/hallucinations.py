@@ -40,7 +40,7 @@ class Analysis(Record):
     reason: str | None = None
 
 
-class Group(Record):
+class AnalysisGroup(Record):
     """Several responses together."""
 
     by: str
@@ -55,13 +55,13 @@ class Group(Record):
     mean_ratio: float | None
 
 
-class Report(Record):
+class HallucinationReport(Record):
     """Analyses of single responses and their sums by format, number of images, position of the target and layer."""
 
     analyses: list[Analysis]
-    groups: list[Group]
+    groups: list[AnalysisGroup]
 
-    def group(self, by: str, key: str) -> Group | None:
+    def group(self, by: str, key: str) -> AnalysisGroup | None:
         return next((group for group in self.groups if (group.by, group.key) == (by, key)), None)
 
 
@@ -73,7 +73,7 @@ KEYS: dict[str, Callable[[Analysis], str]] = {
 }
 
 
-def analyze(scored: Iterable[ScoredSample], *, scatter: float = SCATTER) -> Report:
+def analyze(scored: Iterable[ScoredSample], *, scatter: float = SCATTER) -> HallucinationReport:
     """Sort responses by kind of hallucination.
 
     Args:
@@ -90,7 +90,7 @@ def analyze(scored: Iterable[ScoredSample], *, scatter: float = SCATTER) -> Repo
     for by, key_of in KEYS.items():
         for key in dict.fromkeys(key_of(analysis) for analysis in analyses):
             groups.append(_group(by, key, [analysis for analysis in analyses if key_of(analysis) == key]))
-    return Report(analyses=analyses, groups=groups)
+    return HallucinationReport(analyses=analyses, groups=groups)
 
 
 def analyze_one(sample: ScoredSample, scatter: float = SCATTER) -> Analysis:
@@ -181,10 +181,10 @@ def _holds(outer: Box, inner: Box) -> bool:
     return outer != inner and left <= inner[0] and top <= inner[1] and right >= inner[2] and bottom >= inner[3]
 
 
-def _group(by: str, key: str, analyses: Sequence[Analysis]) -> Group:
+def _group(by: str, key: str, analyses: Sequence[Analysis]) -> AnalysisGroup:
     kinds = Counter(analysis.kind for analysis in analyses)
     ratios = [analysis.ratio for analysis in analyses if analysis.ratio is not None]
-    return Group(
+    return AnalysisGroup(
         by=by,
         key=key,
         count=len(analyses),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mia_augment import Record, Sample, Skipped
 from mia_augment.images import OpenImage
-from mia_augment.storage import Progress, atomic_write, naming, read_jsonl
+from mia_augment.storage import Journal, Progress, atomic_write, read_jsonl
 
 from mia_attention.answering.likelihood import Likelihood, try_likelihoods
 from mia_attention.answering.responses import try_respond
@@ -72,21 +71,25 @@ def answer_all(
     mark = path.with_suffix(".key")
     if path.is_file() and mark.is_file() and mark.read_bytes().strip() == key.encode():
         return list(read_jsonl(path, HeldOutAnswer))
-    path.parent.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
-    journal = path.with_suffix(".part")
-    chunk = asking.batch_size * BATCHES_PER_SAVE
-    lines = _resume(journal, key, chunk)
-    model, processor = load() if len(lines) < len(samples) else (None, None)
-    while len(lines) < len(samples):
-        part = samples[len(lines) : len(lines) + chunk]
-        lines += _appended(journal, _answers(part, model, processor, asking))
-        progress(len(lines), len(samples))
+    size = asking.batch_size * BATCHES_PER_SAVE
+    chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
+    kept = path.with_suffix(".journal")
+    journal = Journal[list[HeldOutAnswer]](kept, key, list[HeldOutAnswer])
+    answers = journal.results()
+    model, processor = load() if len(answers) < len(chunks) else (None, None)
+    with journal.writing() as note:
+        for number, chunk in enumerate(chunks):
+            if number not in answers:
+                answers[number] = _answers(chunk, model, processor, asking)
+                note(number, answers[number])
+            progress(min((number + 1) * size, len(samples)), len(samples))
     with atomic_write(path) as file:
-        file.write("".join(f"{line}\n" for line in lines))
+        for number in range(len(chunks)):
+            file.writelines(f"{answer.model_dump_json(exclude_defaults=True)}\n" for answer in answers[number])
     with atomic_write(mark) as file:
         file.write(f"{key}\n")
-    journal.unlink(missing_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)
     return list(read_jsonl(path, HeldOutAnswer))
 
 
@@ -132,39 +135,3 @@ def _by_likelihood(asked: Sequence[tuple[Sample, Options]], model: Any, processo
 
 def _not_asked(skipped: Skipped) -> HeldOutAnswer:
     return HeldOutAnswer(id=skipped.id, response="", perplexity=None, skipped=skipped.reason)
-
-
-def _appended(journal: Path, answers: Sequence[HeldOutAnswer]) -> list[str]:
-    """The answers as lines, which are safe in the journal now."""
-    lines = [answer.model_dump_json(exclude_defaults=True) for answer in answers]
-    with naming(journal), journal.open("a", encoding="utf-8", newline="\n") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    return lines
-
-
-def _resume(journal: Path, key: str, chunk: int) -> list[str]:
-    """Answers already given, in whole chunks (so that the batches stay the same); the journal is cut down to them."""
-    head = json.dumps({"answers": key})
-    lines: list[str] = []
-    if journal.is_file():
-        first, *rest = journal.read_bytes().split(b"\n")
-        if first == head.encode():
-            lines = _sound(rest[:-1])  # what follows the last line break is torn
-    lines = lines[: len(lines) // chunk * chunk]
-    with atomic_write(journal) as file:
-        file.write("".join(f"{line}\n" for line in [head, *lines]))
-    return lines
-
-
-def _sound(lines: Sequence[bytes]) -> list[str]:
-    """The lines before the first that is no answer."""
-    sound: list[str] = []
-    for line in lines:
-        try:
-            HeldOutAnswer.model_validate_json(line)
-        except ValueError:
-            break
-        sound.append(line.decode("utf-8"))
-    return sound

@@ -51,15 +51,13 @@ def attend(
     told: set[str] = set()
     pairs = zip(samples, responses, strict=True)
     while batch := list(islice(pairs, settings.batch_size)):
-        unique: list[Sample] = []
-        for sample, _ in batch:
-            if sample not in unique:
-                unique.append(sample)
+        asked = [sample for sample, _ in batch]
         answers = [_ids(sample, response, model, processor) for sample, response in batch]
         if (measure_answers := readout_kind(readout).measure) is not None:
-            yield from measure_answers(scorer.answered([sample for sample, _ in batch], answers))
+            yield from measure_answers(scorer.answered(asked, answers))
             continue
-        owners = [unique.index(sample) for sample, _ in batch]
+        unique = [sample for index, sample in enumerate(asked) if sample not in asked[:index]]
+        owners = [unique.index(sample) for sample in asked]
         prepared = scorer.prepare(unique)
         if prepared.encoded is None or prepared.usable.refused:
             [refused, *_] = prepared.usable.refused.values()
