@@ -65,7 +65,7 @@ def asked(names: list[str], question: str, about: int) -> Sample:
 def drawn(number: int) -> dict[str, Image.Image]:
     """Pictures of shapes and letters, as the embedded model knows them."""
     rng = random.Random(3)
-    return {f"drawn {index}": drawing.draw(rng.choice(drawing.scenes("test")), rng)[0] for index in range(number)}
+    return {f"drawn {index}": drawing.draw_scene(rng.choice(drawing.scenes("test")), rng)[0] for index in range(number)}
 
 
 if __name__ == "__main__":

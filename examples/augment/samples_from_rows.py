@@ -40,10 +40,10 @@ def main() -> None:
 
 def drawn(folder: Path, pictures: int) -> Path:
     """Rows over drawn pictures."""
-    from mia_cli.drawn.drawn_data import ROWS, write_rows
+    from mia_cli.drawn.drawn_data import ROWS_FILE, write_rows
 
     write_rows(folder, "train", pictures)
-    return folder / ROWS
+    return folder / ROWS_FILE
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mia_cli.config.commented_yaml import commented_yaml
 from mia_cli.config.schema import load_config
-from mia_cli.drawn.drawn_data import ROWS, write_rows
+from mia_cli.drawn.drawn_data import ROWS_FILE, write_rows
 from mia_cli.pipeline import run_pipeline
 from mia_cli.terminal.display import Display
 from mia_cli.terminal.result_tables import results
@@ -26,7 +26,7 @@ def main() -> None:
 
     write_rows(options.work / "data", "train", options.pictures, questions="one")
     settings = {
-        "data": {"source": f"data/{ROWS}"},
+        "data": {"source": f"data/{ROWS_FILE}"},
         "augment": {"formats": ["sequence"], "sequence": {"counts": [2, 3]}},
         "score": {"max_new_tokens": 12, "batch_size": 16},
         "select": {"attention": False, "min_perplexity": None},

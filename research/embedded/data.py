@@ -74,7 +74,7 @@ def other_answer(scene: drawing.Scene, attribute: str) -> str:
     return OTHER_WORDING[attribute].format(scene[attribute])
 
 
-def ask(scene: drawing.Scene, attribute: str, lead: str = "", answer: Answer = drawing.answer) -> Question:
+def ask(scene: drawing.Scene, attribute: str, lead: str = "", answer: Answer = drawing.true_answer) -> Question:
     """The question as `mia_augment` words it, with its answer."""
     question = drawing.QUESTIONS[attribute]
     question = f"{lead}, {question[0].lower()}{question[1:]}" if lead else question
@@ -87,11 +87,11 @@ def make_example(
     rng: random.Random,
     split: drawing.Split,
     questions: int = QUESTIONS_PER_PROMPT,
-    answer: Answer = drawing.answer,
+    answer: Answer = drawing.true_answer,
 ) -> Example:
     """One prompt of a format (`single`, `sequence`, `grid`, `pic_in_pic`) over `count` pictures."""
     scenes = [rng.choice(drawing.scenes(split)) for _ in range(count)]
-    pictures = [drawing.draw(scene, rng)[0] for scene in scenes]
+    pictures = [drawing.draw_scene(scene, rng)[0] for scene in scenes]
     asked = [(target, name) for target in range(count) for name in drawing.ATTRIBUTES]
     if kind == "pic_in_pic":
         asked = [(1, name) for name in drawing.ATTRIBUTES]
@@ -183,7 +183,7 @@ def placed(
 ) -> tuple[Image.Image, drawing.Scene, np.ndarray]:
     """A picture, often shrunk somewhere onto a plain frame, with its scene and dense labels."""
     scene = rng.choice(drawing.scenes(split))
-    picture, contents = drawing.draw(scene, rng)
+    picture, contents = drawing.draw_scene(scene, rng)
     if rng.random() < 0.4:
         return picture, scene, dense_labels(contents, (0, 0, drawing.SIZE, drawing.SIZE), patch)
     width, height = (round(drawing.SIZE * rng.uniform(smallest, 1)) for _ in range(2))

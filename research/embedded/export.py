@@ -34,8 +34,8 @@ def draw_rows(folder: Path, split: drawing.Split, pictures: int, seed: int) -> P
     for index in range(pictures):
         scene = rng.choice(drawing.scenes(split))
         name = rng.choice(list(drawing.ATTRIBUTES))
-        drawing.draw(scene, rng)[0].save(folder / f"{index:05}.png")
-        turns = [("human", f"<image>\n{drawing.QUESTIONS[name]}"), ("gpt", drawing.answer(scene, name))]
+        drawing.draw_scene(scene, rng)[0].save(folder / f"{index:05}.png")
+        turns = [("human", f"<image>\n{drawing.QUESTIONS[name]}"), ("gpt", drawing.true_answer(scene, name))]
         conversations = [{"from": who, "value": value} for who, value in turns]
         rows.append({"id": str(index), "image": f"{index:05}.png", "conversations": conversations})
     (folder / "rows.json").write_text(json.dumps(rows))

@@ -192,7 +192,7 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
         kind = rng.choices(list(shares), list(shares.values()))[0]
         most = 3 if step < recipe.easy else {"grid": 4}.get(kind, 5)
         number = {"single": 1, "pic_in_pic": 2}.get(kind) or rng.randint(2, most)
-        answer = data.other_answer if recipe.other and rng.random() < recipe.other else drawing.answer
+        answer = data.other_answer if recipe.other and rng.random() < recipe.other else drawing.true_answer
         if kind == "single":
             examples = [single_example(rng, patch, answer) for _ in range(2 * size)]
         else:
@@ -210,7 +210,7 @@ def train_language(model: torch.nn.Module, tokenizer: object, recipe: Recipe, si
     optimise([*model.parameters(), *tag.parameters()], loss_of, recipe.steps, recipe.lr, 60)
 
 
-def single_example(rng: random.Random, patch: int, answer: data.Answer = drawing.answer) -> data.Example:
+def single_example(rng: random.Random, patch: int, answer: data.Answer = drawing.true_answer) -> data.Example:
     """One picture, at times shrunk onto a frame, and all questions about it."""
     picture, scene, _ = data.placed(rng, "train", patch)
     return data.Example([picture], "<image>\n", [data.ask(scene, name, answer=answer) for name in drawing.ATTRIBUTES])

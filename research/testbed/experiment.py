@@ -27,7 +27,7 @@ from mia_augment import PreferencePair, ScoredSample
 from mia_augment.storage import read_jsonl, write_json, write_jsonl
 from mia_cli.config.schema import load_config
 from mia_cli.drawn import drawing
-from mia_cli.drawn.drawn_data import ROWS, write_rows
+from mia_cli.drawn.drawn_data import ROWS_FILE, write_rows
 from mia_cli.drawn.quickstart import prepare
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import stages
@@ -63,7 +63,7 @@ def reword(text: str, key: str, share: float) -> str:
 
 def reworded_rows(folder: Path, share: float) -> Path:
     """The rows of a folder with this share of their answers in the other wording."""
-    rows = json.loads((folder / ROWS).read_text())
+    rows = json.loads((folder / ROWS_FILE).read_text())
     for row in rows:
         turn = row["conversations"][1]
         turn["value"] = reword(turn["value"], row["id"], share)
@@ -101,7 +101,7 @@ def pipeline(folder: Path, args: argparse.Namespace) -> Path:
     settings = yaml.safe_load(file.read_text())
     if args.split != "test":
         write_rows(folder / "data" / args.split, args.split, 300, seed=args.seed)
-        settings["evaluate"]["source"] = f"data/{args.split}/{ROWS}"
+        settings["evaluate"]["source"] = f"data/{args.split}/{ROWS_FILE}"
     settings["report"] = {**settings.get("report", {}), "pairs": 0}
     settings["score"] = {**settings["score"], "layer": args.layer, "rows": args.rows}
     if args.style != "own":

@@ -20,7 +20,7 @@ from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_
 from mia_cli.config.schema import load_config
 from mia_cli.diagnose import ask, choose_samples
 from mia_cli.diagnosis import diagnose
-from mia_cli.drawn.drawn_data import ROWS
+from mia_cli.drawn.drawn_data import ROWS_FILE
 from mia_cli.drawn.quickstart import prepare
 from mia_cli.loading.load import load
 from mia_cli.terminal.display import Display
@@ -35,7 +35,7 @@ def main() -> None:
     folder = HERE / "work" / "readouts"
     file = prepare(folder, Display(), pictures=10, test_pictures=300, per_bucket=1, seed=11, model="embedded")
     config = load_config(file)
-    augment_dataset(folder / "data/test" / ROWS, folder / "data/test", folder / "samples", config.augment, seed=11)
+    augment_dataset(folder / "data/test" / ROWS_FILE, folder / "data/test", folder / "samples", config.augment, seed=11)
     samples = choose_samples(read_jsonl(folder / "samples" / "samples.jsonl", Sample), args.samples, 0)
     folders = image_folders(folder / "samples")
 

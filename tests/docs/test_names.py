@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ DOCUMENTS = [
 ]  # fmt: skip
 OF_OTHER_PROJECTS = {"docs/comparison.md", "examples/harnesses/README.md"}
 """Documents that name files of other projects: their files are not looked for."""
+PROGRAMS = [path for folder in ("examples", "benchmarks", "docs", "research") for path in (ROOT / folder).rglob("*.py")]
+"""Programs that no test runs as a whole, or only slow ones."""
 FILE = re.compile(r"`([\w.-]+/[\w./-]*\w\.(?:py|sh|pyi))`")
 MODULE = re.compile(r"`(mia_(?:augment|attention|select|dpo_train|cli)(?:\.\w+)+)`")
 IMPORT = re.compile(r"^ *(?:from (mia_[\w.]+) import \(?([\w, ]+)|import (mia_[\w.]+))", re.MULTILINE)
@@ -59,6 +63,31 @@ def test_named_files_and_modules_are_there(document: Path) -> None:
                 else [f"{module}.{name.split(' as ')[0].strip()}" for name in imported.split(",") if name.strip()]
             )
     assert wrong + [name for name in dict.fromkeys(names) if not resolves(name)] == []
+
+
+def used(program: Path) -> list[str]:
+    """Dotted names that a program uses of the packages: imported, or attributes of modules that are imported by name."""
+    tree = ast.parse(program.read_text("utf-8"))
+    names, local = [], {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names if alias.name.startswith("mia_")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mia_"):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+            local |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_module(local.get(node.value.id, "")):
+            names.append(f"{local[node.value.id]}.{node.attr}")
+    return list(dict.fromkeys(names))
+
+
+def is_module(dotted: str) -> bool:
+    return dotted in sys.modules or any((ROOT / "packages").glob(f"*/src/{dotted.replace('.', '/')}.py"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_programs_use_names_that_are_there(program: Path) -> None:
+    assert [name for name in used(program) if not resolves(name)] == []
 
 
 @pytest.mark.parametrize(
