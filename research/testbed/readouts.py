@@ -18,12 +18,12 @@ from mia_augment import Sample, augment_dataset
 from mia_augment.images import open_picture
 from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
 from mia_cli.config.schema import load_config
-from mia_cli.diagnose import ask, choose_samples
-from mia_cli.diagnosis import diagnose
 from mia_cli.drawn.drawn_data import ROWS_FILE
 from mia_cli.drawn.quickstart import prepare
+from mia_cli.experiments.diagnose import ask, choose_samples
 from mia_cli.loading.load import load
 from mia_cli.terminal.display import Display
+from mia_select.diagnosis import diagnose, find_readout
 from PIL import Image
 
 
@@ -44,8 +44,9 @@ def main() -> None:
 
     for name in args.models:
         model, processor = load(name)
-        asked, readings = ask(samples, model, processor, config, open_image, thorough=True, progress=lambda done, total: None)
-        found = diagnose(asked, readings, config, model=Path(name).name)
+        asked, readings, layer = ask(samples, model, processor, config, open_image, thorough=True, progress=lambda *_: None)
+        configured = find_readout(readings, layer, config.score.rows, config.score.value_weighted)
+        found = diagnose(asked, readings, config.select.thresholds, model=Path(name).name, configured=configured)
         per_bucket = {
             f"{reading.rows}/{reading.layer}/{'weighted' if reading.value_weighted else 'raw'}": _by_bucket(
                 reading.ratios, asked
