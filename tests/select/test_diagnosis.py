@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mia_augment.records import Region, Sample, Source
 from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, diagnose, find_readout
-from mia_select.settings import Thresholds
+from mia_select.settings import SelectSettings, Thresholds
 from sklearn.metrics import roc_auc_score
 
 
@@ -156,3 +156,22 @@ def test_the_best_readout_is_measured_on_samples_it_was_not_chosen_on() -> None:
     assert found.readouts[0].auroc > 0.6
     assert found.best.low < 0.5
     assert found.best.samples == 40
+
+
+def test_the_share_under_each_picture_alone_is_advised_where_it_tells() -> None:
+    entries = [*asked(30, 30), *asked(30, 30, parts=4)]
+    told = ReadoutRatios("generated", "alone", False, [0.9 if entry.right else 0.1 for entry in entries])
+    found = diagnosed(entries, [*readings([0.5] * 120), told])
+    assert found.best is not None
+    assert (found.best.name, found.best.auroc) == ("alone", 1.0)
+    assert found.advice["score"]["layer"] == "alone"
+    assert "rows" not in found.advice["score"]
+
+
+def test_free_answers_are_judged_by_the_model_itself_where_that_can_be_measured() -> None:
+    free = asked(0, 60, said="it looks blue to me", alone="it looks red to me")
+    found = diagnosed(free, [*readings([0.5] * 60), ReadoutRatios("generated", "alone", False, [0.5] * 60)])
+    assert found.advice["score"] == {"layer": "alone", "own_answer": True}
+    select = SelectSettings.model_validate(found.advice["select"])
+    assert (select.chosen, select.correct) == ("own", "likely")
+    assert diagnosed(free, readings([0.5] * 60)).advice.get("score") is None

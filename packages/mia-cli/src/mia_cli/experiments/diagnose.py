@@ -96,21 +96,28 @@ def ask(
 
     wanted = (config.score.rows, config.score.value_weighted)
     kinds = [(rows, weighted) for weighted in sorted({False, thorough, wanted[1]}) for rows in QUERY_ROWS]
-    beside = {name: kind for name, kind in READOUTS.items() if kind.resolve is None}
-    passes = sum(1 + sum(kind.weighable or not weighted for kind in beside.values()) for _, weighted in kinds)
+
+    def beside(rows: Rows, weighted: bool) -> list[Readout]:
+        """What is read besides the layers; what rows or weights do not change is read once."""
+        named = [(name, kind) for name, kind in READOUTS.items() if kind.resolve is None]
+        return [name for name, kind in named if (kind.weighable or not weighted) and (kind.rowed or rows == wanted[0])]
+
+    passes = sum(1 + len(beside(*kind)) for kind in kinds)
     total, done = (passes + 1) * len(samples), 0
     configured = None if readout_kind(config.score.layer).from_samples else readout_of(model, config.score)
     readouts: list[ReadoutRatios] = []
     answers: dict[str, str] = {}
     for rows, weighted in kinds:
-        settings = config.score.model_copy(update={"rows": rows, "value_weighted": weighted, "confusions": False})
+        settings = config.score.model_copy(
+            update={"rows": rows, "value_weighted": weighted, "confusions": False, "own_answer": False}
+        )
         profile = layer_profile(samples, model, processor, settings, open_image=open_image)
         answers = {sample.id: response for sample, response, _ in profile}
         samples = [sample for sample in samples if sample.id in answers]
         for layer in profile[0][2] if profile else ():
             readouts.append(ReadoutRatios(rows, layer, weighted, [attentions[layer].ratio for _, _, attentions in profile]))
         progress(done := done + len(samples), total)
-        others: list[Readout] = [name for name, kind in beside.items() if kind.weighable or not weighted]
+        others = beside(rows, weighted)
         read = [*others, *(readout.layer for readout in readouts)]
         if (rows, weighted) == wanted and configured is not None and configured not in read:
             others.append(configured)  # a mean of several layers, or one that sees only a part of the prompt

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mia_augment import Bucket, Readout, Rows, Sample, same_answer
 from mia_augment.statistics import grouped_auroc_interval, scored_groups
 
-from mia_select.diagnosis.findings import BucketFindings, Diagnosis, ReadoutScore, advice, findings
+from mia_select.diagnosis.findings import ALONE, BucketFindings, Diagnosis, ReadoutScore, advice, findings
 from mia_select.rules.attention import threshold_for
 from mia_select.selection.calibration import ENOUGH, Ratios, is_inert, ratio_auroc, share_passed
 from mia_select.selection.one_sided import AnswerCounts
@@ -74,7 +74,7 @@ def diagnose(
         best=best,
         readouts=sorted(every, key=lambda score: -score.auroc),
         findings=findings(buckets, score, best, one_sided),
-        advice=advice(buckets, score, best, one_sided),
+        advice=advice(buckets, score, best, one_sided, label_free=_label_free(readouts)),
     )
 
 
@@ -109,6 +109,11 @@ def _best(readouts: Sequence[ReadoutRatios], answered: Sequence[AnsweredSample])
     even, odd = range(0, len(answered), 2), range(1, len(answered), 2)
     chosen = [(score.auroc, index) for index, each in enumerate(readouts) if (score := _score(each, answered, even))]
     return _score(readouts[max(chosen)[1]], answered, odd) if chosen else None
+
+
+def _label_free(readouts: Sequence[ReadoutRatios]) -> bool:
+    """Whether the model's likelihoods under each picture alone could be measured: they need no ground truth."""
+    return any(readout.layer == ALONE and any(ratio is not None for ratio in readout.ratios) for readout in readouts)
 
 
 def _one_sided(answered: Sequence[AnsweredSample]) -> str | None:

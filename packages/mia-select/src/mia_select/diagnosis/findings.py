@@ -17,6 +17,14 @@ TELLS = 0.6
 MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
 
+ALONE = "alone"
+"""The readout of no attention, so of no rows."""
+LABEL_FREE: dict[str, dict[str, Any]] = {
+    "score": {"layer": ALONE, "own_answer": True},
+    "select": {"chosen": "own", "correct": "likely", "calibrate": {"by": "groups"}},
+}
+"""Where there is no ground truth, or equality with it tells nothing: the model's single-image view as judge and as teacher."""
+
 
 class ReadoutScore(Record):
     """How well one way of reading attention tells wrong answers from right ones, within each format and number of images."""
@@ -32,6 +40,8 @@ class ReadoutScore(Record):
     @property
     def name(self) -> str:
         """``layer 3, rows question, value-weighted``."""
+        if self.layer == ALONE:
+            return ALONE
         layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
         if isinstance(layer, list):
             layer = f"layers {', '.join(map(str, layer))}"
@@ -195,20 +205,28 @@ def _where(some: Sequence[BucketFindings], of: Sequence[BucketFindings]) -> str:
 
 
 def advice(
-    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None
+    buckets: Sequence[BucketFindings],
+    configured: ReadoutScore | None,
+    best: ReadoutScore | None,
+    one_sided: str | None,
+    *,
+    label_free: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Settings that follow from the findings; empty: keep what is set.
 
-    Nothing follows from answers that equality does not judge, but where the thresholds are inert; and what was not measured is
-    no reason to turn the attention rule off.
+    Answers that equality does not judge are judged by the model's own likelihoods, if these can be measured (`label_free`);
+    else nothing follows from them but where the thresholds are inert. What was not measured is no reason to turn the attention
+    rule off.
     """
+    if _unmatched(buckets) and label_free:
+        return {name: dict(settings) for name, settings in LABEL_FREE.items()}
     if _unmatched(buckets):
         return {"select": {"calibrate": "auto"}} if any(bucket.inert for bucket in buckets) else {}
     score: dict[str, Any] = {}
     select: dict[str, Any] = {}
     told = best is not None and best.low > 0.5
     if best is not None and told and _tells_more(best, configured):
-        score = {"layer": best.layer, "rows": best.rows}
+        score = {"layer": best.layer, **({} if best.layer == ALONE else {"rows": best.rows})}
         if best.value_weighted:
             score["value_weighted"] = True
     if any(bucket.inert for bucket in buckets):
