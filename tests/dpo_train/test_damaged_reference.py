@@ -6,9 +6,12 @@ import json
 import math
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mia_dpo_train.logps.reference import _append, _read, _read_journal
+from mia_dpo_train.data.encode import PairEncoder
+from mia_dpo_train.data.pair_set import Measured, PairSet
+from mia_dpo_train.logps.reference import _read, stored_logps
 from mia_dpo_train.training.checkpoints import PROGRESS, read_state
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -44,29 +47,50 @@ def test_whatever_stands_in_the_store_it_is_read_or_made_again(tmp_path, content
     assert found is None or all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in found.values())
 
 
-@QUICK
-@given(data=st.data())
-def test_whatever_stands_in_the_journal_it_goes_on(tmp_path, data):
-    path = tmp_path / ".reference.journal"
-    path.unlink(missing_ok=True)
-    assert _read_journal(path, KEY) == []
-    for logps in ({"a": (-1.0, -2.0)}, {"b": (-3.0, -4.0)}, {"c": (-5.0, -6.0)}):
-        _append(path, logps)
-    content = path.read_bytes()
-    place, added = data.draw(st.integers(0, len(content))), data.draw(st.binary(max_size=5))
-    path.write_bytes(content[:place] + added + content[place + data.draw(st.integers(0, 9)) :])
-    done = _read_journal(path, KEY)
-    _append(path, {"d": (-7.0, -8.0)})
-    assert _read_journal(path, KEY) == [*done, {"d": (-7.0, -8.0)}]
+class OneProcess:
+    """The accelerator of a process that is alone."""
+
+    device, process_index, num_processes, is_main_process = torch.device("cpu"), 0, 1, True
+
+    def reduce(self, tensor, how):
+        return tensor
+
+    def wait_for_everyone(self):
+        pass
 
 
-@pytest.mark.parametrize("line", [b"{}x", b"[" * 9999, b"caf\xe9", b'{"a": [1]}', b'{"a": ["x", 1]}'])
-def test_a_damaged_line_is_where_the_journal_ends(tmp_path, line):
-    path = tmp_path / ".reference.journal"
-    assert _read_journal(path, KEY) == []
-    _append(path, {"a": (-1.0, -2.0)})
-    path.write_bytes(path.read_bytes() + line + b"\n" + b'{"b": [-3.0, -4.0]}\n')
-    assert _read_journal(path, KEY) == [{"a": (-1.0, -2.0)}]
+class Killed(Exception):
+    """As if the process had been killed."""
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"batch": 1, "result": {}}', b'{"batch": 1, "result": {"x": [0, 0]}}', b'{"batch": 1, "re']
+)
+def test_a_damaged_batch_is_computed_again(build, pairs, open_picture, tmp_path, damage):
+    _, processor = build("llava")
+    made = PairSet(pairs[:6], PairEncoder(processor, open_picture))
+    made.measured = [Measured(each.length, len(each.chosen), each.digest) for each in (made[index] for index in range(6))]
+    computed = []
+
+    def compute(batch, last=99):
+        computed.append(batch.ids)
+        if len(computed) > last:
+            raise Killed
+        return torch.arange(4.0).view(2, 2) - len(computed)
+
+    def stored(compute):
+        options = {"size": 2, "accelerator": OneProcess(), "pad": 0, "progress": lambda done: None}
+        return stored_logps(tmp_path / "reference.json", KEY, made, compute, **options)
+
+    with pytest.raises(Killed):
+        stored(lambda batch: compute(batch, last=2))
+    journal = tmp_path / ".reference.journal" / "0.jsonl"
+    lines = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([*lines[:2], damage]) + b"\n")
+    found = stored(compute)
+    assert computed[1:3] == computed[3:]  # the second batch, which was damaged, and the third; the first stays
+    assert sorted(found) == sorted(each.digest for each in made.measured)
+    assert not journal.parent.exists()
 
 
 @QUICK

@@ -83,20 +83,20 @@ def test_an_id_may_stand_on_both_sides_of_the_division(run, pairs, tmp_path):
 
 
 def test_interrupted_with_repeated_ids_it_ends_with_the_same_bytes(run, pairs, tmp_path, monkeypatch):
-    from mia_dpo_train.logps import reference
+    from mia_dpo_train.logps.reference import ReferenceSource
     from mia_dpo_train.training import loop
 
     expected = run(tmp_path / "whole", pairs)
-    append, step, done = reference._append, loop.optimizer_step, []
+    compute, step, done = ReferenceSource.compute, loop.optimizer_step, []
 
     def dying(original, *arguments):
         result = original(*arguments)
         done.append(arguments)
-        if len(done) in (2, 6):  # the second batch of the reference, then after the other one, a step
+        if len(done) in (2, 6):  # in the second batch of the reference, then after the others, a step
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(reference, "_append", lambda *arguments: dying(append, *arguments))
+    monkeypatch.setattr(ReferenceSource, "compute", lambda *arguments: dying(compute, *arguments))
     monkeypatch.setattr(loop, "optimizer_step", lambda *arguments: dying(step, *arguments))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):

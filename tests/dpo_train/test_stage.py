@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import tiny_models
@@ -128,27 +127,29 @@ def test_killed_in_the_middle_it_ends_with_the_same_bytes(stage, tmp_path, pairs
 
 
 def test_killed_while_the_reference_is_computed(stage, tmp_path, monkeypatch):
-    from mia_dpo_train.logps import reference
+    from mia_dpo_train.logps.reference import ReferenceSource
 
     stage("whole")
-    append, calls = reference._append, []
+    compute, batches = ReferenceSource.compute, []
 
-    def dying(path: Path, values: object) -> None:
-        append(path, values)
-        calls.append(path)
-        if len(calls) == 2:
-            with path.open("ab") as file:
-                file.write(b'{"pair-0')  # a line that was cut off
+    def dying(self, batch):
+        batches.append(batch.ids)
+        if len(batches) == 3:
+            with next((tmp_path / "killed").glob(".reference.journal/*")).open("ab") as file:
+                file.write(b'{"batch": 2')  # a line that was cut off
             raise KeyboardInterrupt
+        return compute(self, batch)
 
-    monkeypatch.setattr(reference, "_append", dying)
+    monkeypatch.setattr(ReferenceSource, "compute", dying)
     with pytest.raises(KeyboardInterrupt):
         stage("killed")
     stage("killed")
-    assert len(calls) == 5  # 9 pairs in batches of 2: the two finished batches were not computed again
+    assert batches[2] == batches[3]
+    assert len(batches) == 6  # 9 pairs in batches of 2: the two finished batches were not computed again
     first, second = ((tmp_path / name / "reference.json").read_bytes() for name in ("whole", "killed"))
     assert first == second
     assert adapter_bytes(tmp_path / "killed") == adapter_bytes(tmp_path / "whole")
+    assert not (tmp_path / "killed" / ".reference.journal").exists()
 
 
 def test_pairs_of_one_picture_are_held_out_together(make_pair):

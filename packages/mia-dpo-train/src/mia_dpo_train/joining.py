@@ -6,8 +6,6 @@ the batch, though (Molmo2's `image_token_pooling` numbers the patches of all pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from mia_augment.prompting import refusal
 from torch import Tensor
@@ -57,6 +55,3 @@ def _same(joined: Tensor, together: object) -> bool:
     if not joined.is_floating_point():
         return torch.equal(joined, together)
     return torch.allclose(joined, together, rtol=0, atol=PIXEL_TOLERANCE, equal_nan=True)
-
-
-__all__: Sequence[str] = ["different_pairs", "joining_problem"]

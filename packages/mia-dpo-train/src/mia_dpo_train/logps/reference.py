@@ -9,31 +9,28 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from mia_augment import DataError
-from mia_augment.storage import naming, summary, write_json
-from pydantic import BaseModel, FiniteFloat, TypeAdapter, ValidationError
+from mia_augment.storage import Journal, summary, write_json
+from pydantic import BaseModel, FiniteFloat, ValidationError
 from torch import Tensor
 
 from mia_dpo_train.data.encode import PairBatch
 from mia_dpo_train.data.pair_set import PairSet, batches
 from mia_dpo_train.models.trainable import Trained, text_hash
 from mia_dpo_train.settings import TrainSettings
-from mia_dpo_train.training.step_plan import Batch, length_batches
+from mia_dpo_train.training.step_plan import length_batches
 
 logger = logging.getLogger(__name__)
 
 Logps = dict[str, tuple[float, float]]
 """Digest of a pair (its tokens and pictures; ids may repeat) -> log-probs of (chosen, rejected), nats."""
-
-
-_LINE = TypeAdapter(Logps)
 
 
 class _Store(BaseModel):
@@ -149,47 +146,40 @@ def stored_logps(
         size: pairs in a batch.
     """
     digests = [measured.digest for measured in pairs.measured]
-    found = _read(path, key, digests)
-    if found is not None:
-        return found
+    stored = _read(path, key, digests)
+    if stored is not None:
+        return stored
     order = length_batches(pairs.lengths, size)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    journal = path.with_name(f".{path.stem}.{rank}-of-{world}.journal")
-    done = _read_journal(journal, {**key, "batch": str(size)})
-    mine = _mine(order, rank, world)
-    for number, batch in enumerate(mine):
-        missing = number >= len(done)
-        # All processes take part in every forward pass that any of them still needs.
-        if bool(accelerator.reduce(torch.tensor(int(missing), device=accelerator.device), "sum")):
-            made = batches(pairs, [batch], workers=0, pad=pad)
-            values = compute(next(made).to(accelerator.device)).float().cpu()
-            if missing:
-                names = [digests[index] for index in batch]
-                done.append({name: (float(c), float(r)) for name, c, r in zip(names, *values.tolist(), strict=False)})
-                _append(journal, done[-1])
-        progress(number + 1)
+    world = accelerator.num_processes
+    folder = path.with_name(f".{path.stem}.journal")
+    journal: Journal[Logps] = Journal(folder, json.dumps({**key, "batch": size}), Logps, accelerator.process_index)
+    wanted = [{digests[index] for index in batch} for batch in order]
+    done = {n: found for n, found in journal.results().items() if n < len(order) and found.keys() == wanted[n]}
+    with journal.writing() as note:
+        for start in range(0, len(order), world):
+            number = start + accelerator.process_index
+            missing = number < len(order) and number not in done
+            # All processes take part in every forward pass that any of them still needs; one without a batch gets a stand-in.
+            if bool(accelerator.reduce(torch.tensor(int(missing), device=accelerator.device), "sum")):
+                batch = order[number] if number < len(order) else ()
+                values = compute(next(batches(pairs, [batch], workers=0, pad=pad)).to(accelerator.device)).float().cpu()
+                if missing:
+                    done[number] = {digests[index]: (c, r) for index, (c, r) in zip(batch, values.T.tolist(), strict=True)}
+                    note(number, done[number])
+            progress(start // world + 1)
     logps = _merge(done, accelerator)
     _check_finite(logps, {digest: pair.id for digest, pair in zip(digests, pairs.pairs, strict=True)})
     if accelerator.is_main_process:
-        ordered = {digest: list(logps[digest]) for digest in digests}
-        write_json(path, {"key": key, "logps": ordered})
-        for old in path.parent.glob(f".{path.stem}.*.journal"):  # also of a crash under another number of processes
-            old.unlink()
+        write_json(path, {"key": key, "logps": {digest: list(logps[digest]) for digest in digests}})
+        shutil.rmtree(folder)
     accelerator.wait_for_everyone()
     return logps
 
 
-def _mine(order: list[Batch], rank: int, world: int) -> list[Batch]:
-    """This process's batches; every process has as many, the last ones may be empty."""
-    rounds = -(-len(order) // world)
-    padded = order + [()] * (rounds * world - len(order))
-    return padded[rank::world]
-
-
-def _merge(done: list[Logps], accelerator: Any) -> Logps:
+def _merge(done: dict[int, Logps], accelerator: Any) -> Logps:
     from accelerate.utils import gather_object
 
-    return {digest: values for part in gather_object(done) for digest, values in part.items()}
+    return {digest: values for part in gather_object(list(done.values())) for digest, values in part.items()}
 
 
 def _check_finite(logps: Logps, ids: dict[str, str]) -> None:
@@ -217,34 +207,3 @@ def _read(path: Path, key: dict[str, str], digests: list[str]) -> Logps | None:
         logger.warning("%s is stale (changed: %s); computing the reference log-probs again", path, ", ".join(changed))
         return None
     return logps
-
-
-def _read_journal(path: Path, key: dict[str, str]) -> list[Logps]:
-    """Finished batches; a line cut off by a crash is dropped from the file, and a journal of other work is begun anew."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    if not lines or lines[0] != json.dumps(key).encode():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(path), path.open("wb") as file:
-            _write_line(file, key)
-        return []
-    done: list[Logps] = []
-    for line in lines[1:]:
-        try:
-            done.append(_LINE.validate_json(line))
-        except ValidationError as error:
-            logger.warning("%s is damaged in line %d (%s); going on from there", path, len(done) + 2, summary(error))
-            break
-    with path.open("rb+") as file:
-        file.truncate(sum(len(line) + 1 for line in lines[: 1 + len(done)]))
-    return done
-
-
-def _append(path: Path, values: Any) -> None:
-    with naming(path), path.open("ab") as file:
-        _write_line(file, values)
-
-
-def _write_line(file: IO[bytes], values: Any) -> None:
-    file.write(json.dumps(values).encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,30 +57,14 @@ def export_merged(
         ModelError: the folder is no vision-language model, or what was written does not compute what the adapter did.
         DataError: no adapter in `adapter`.
     """
-    from peft import PeftModel
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
+    name = str(model_folder_or_id)
     if not (adapter / "adapter_config.json").is_file():
         raise DataError(f"{adapter}: no adapter_config.json; expected the adapter/ folder that training wrote")
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(str(model_folder_or_id), dtype=dtype).eval()
-        processor = AutoProcessor.from_pretrained(str(model_folder_or_id))
-    except MemoryError:
-        raise
-    except Exception as error:  # transformers raises anything at damaged files
-        said = f"{type(error).__name__}: {error}"
-        raise ModelError(f"{model_folder_or_id}: not a vision-language model with a processor: {said}") from error
-    probe = pair or _plain_pair()
-    opener = open_image or _plain_picture
-    base, tokens = _chosen_logp(model, processor, probe, opener)
-    try:
-        adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
-    except MemoryError:
-        raise
-    except Exception as error:  # peft and safetensors raise anything at damaged files
-        said = f"{type(error).__name__}: {error}"
-        raise ModelError(f"{adapter}: this adapter does not fit the model {model_folder_or_id}: {said}") from error
-    with_adapter, _ = _chosen_logp(adapted, processor, probe, opener)
+    pair, open_image = pair or _plain_pair(), open_image or _plain_picture
+    model, processor = _loaded(name, dtype)
+    base, tokens = _chosen_logp(model, processor, pair, open_image)
+    adapted = _adapted(model, adapter, name)
+    with_adapter, _ = _chosen_logp(adapted, processor, pair, open_image)
     merged = adapted.merge_and_unload(safe_merge=True)
 
     def write(folder: Path) -> None:
@@ -88,8 +72,7 @@ def export_merged(
         processor.save_pretrained(str(folder))
 
     whole_folder(out, write)
-    read_back = AutoModelForImageTextToText.from_pretrained(str(out), dtype=dtype).eval()
-    after, _ = _chosen_logp(read_back, AutoProcessor.from_pretrained(str(out)), probe, opener)
+    after, _ = _chosen_logp(*_loaded(str(out), dtype), pair, open_image)
     report = MergeReport(out, base, with_adapter, after, tokens)
     if report.difference > MERGE_TOLERANCE * tokens:
         raise ModelError(
@@ -97,6 +80,33 @@ def export_merged(
             "merge in a wider type: dtype='float32'"
         )
     return report
+
+
+def _loaded(name: str, dtype: str) -> tuple[Any, Any]:
+    """Model and processor, by plain transformers."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype).eval()
+        return model, AutoProcessor.from_pretrained(name)
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers raises anything at damaged files
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{name}: not a vision-language model with a processor: {said}") from error
+
+
+def _adapted(model: Any, adapter: Path, name: str) -> Any:
+    """The model with the adapter beside it."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
+    except MemoryError:
+        raise
+    except Exception as error:  # peft and safetensors raise anything at damaged files
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{adapter}: this adapter does not fit the model {name}: {said}") from error
 
 
 @torch.no_grad()
@@ -122,6 +132,3 @@ def _plain_pair() -> PreferencePair:
 
 def _plain_picture(name: str) -> Image.Image:
     return Image.new("RGB", (224, 224), (128, 128, 128))
-
-
-__all__: Sequence[str] = ["MergeReport", "export_merged"]
