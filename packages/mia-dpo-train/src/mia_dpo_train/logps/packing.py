@@ -85,8 +85,8 @@ def prefix_mask(parts: Tensor, block: Tensor | None = None, window: int | None =
 
     A token sees itself and earlier tokens of the prompt and of its own answer. Padding is seen by padding alone.
     """
-    # The rejected answer stands behind the chosen one, and a causal mask alone would let it see that: only keys of the prompt and
-    # of the query's own part stay. Padding is a part that sees itself, since a softmax over no key at all would give NaN.
+    # The rejected answer stands behind the chosen one, and a causal mask alone would let it see that: only keys of the prompt
+    # and of the query's own part stay. Padding is a part that sees itself, since a softmax over no key at all would give NaN.
     order = torch.arange(parts.shape[1], device=parts.device)
     visible = (order[:, None] >= order[None, :])[None]
     if window is not None and place is not None:
