@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from mia_augment import FORMATS, Rows, per_format
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from mia_augment import FORMATS, Rows, Settings, per_format
+from pydantic import Field, model_validator
 
 from mia_attention.readouts import MEANING, ReadoutName
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
 
 _SIGMAS = {
     name: (float, Field(default=row.sigma, ge=0, description=f"On the {row.disturbed}." if row.sigma else None))

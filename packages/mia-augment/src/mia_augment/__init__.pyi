@@ -42,6 +42,7 @@ from .rows.row import Row as Row
 from .seeds import seed_from as seed_from
 from .settings import AugmentSettings as AugmentSettings
 from .settings import PictureSettings as PictureSettings
+from .settings import Settings as Settings
 from .stage import augment_dataset as augment_dataset
 from .stage import augment_stage as augment_stage
 from .text import normalize_answer as normalize_answer

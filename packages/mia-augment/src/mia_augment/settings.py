@@ -17,7 +17,9 @@ MAX_PILLOW_PIXELS = 178_956_970
 """Above this Pillow itself refuses to open a picture."""
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Settings of any package: frozen, with no unknown names; the text below a field tells what it does."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
 
@@ -51,14 +53,14 @@ def _numbers(what: str, least: int, most: float) -> AfterValidator:
 Counts = Annotated[dict[int, Share], BeforeValidator(_listed)]
 
 
-class SequenceSettings(_Settings):
+class SequenceSettings(Settings):
     """Several image files in one prompt."""
 
     counts: Annotated[Counts, _numbers("sequences", 2, inf)] = {2: 20000, 3: 6000, 4: 6000, 5: 4410}
     """Number of images -> share of the sequences (any scale; a list of numbers means equal shares)."""
 
 
-class GridSettings(_Settings):
+class GridSettings(Settings):
     """Several pictures side by side in one, each with its drawn label."""
 
     counts: Annotated[Counts, _numbers("grids", min(GRID_ROWS), max(GRID_ROWS))] = dict.fromkeys(GRID_ROWS, 1.0)
@@ -84,7 +86,7 @@ class GridSettings(_Settings):
         return GridStyle(cell=self.cell, gap=self.gap, label=self.label)
 
 
-class StripSettings(_Settings):
+class StripSettings(Settings):
     """Several pictures of one height side by side in one, without labels: the question names the place."""
 
     counts: Annotated[Counts, _numbers("strips", 2, 6)] = dict.fromkeys(range(2, 7), 1.0)
@@ -95,7 +97,7 @@ class StripSettings(_Settings):
     """White pixels between neighbours."""
 
 
-class PicInPicSettings(_Settings):
+class PicInPicSettings(Settings):
     """One picture shrunk and pasted onto another."""
 
     scale: float = Field(default=0.7, gt=0, lt=1)
@@ -105,7 +107,7 @@ class PicInPicSettings(_Settings):
     speak of the middle: bring your own templates with another position."""
 
 
-class TemplateSettings(_Settings):
+class TemplateSettings(Settings):
     """The words that name the picture a question is about; one template is drawn per turn."""
 
     named: tuple[str, ...] = TEMPLATES["named"]
@@ -136,7 +138,7 @@ def _once(template: str, *placeholders: str) -> None:
         raise ValueError(f"template {template!r}: expected no <image>, the images are placed before the question")
 
 
-class PictureSettings(_Settings):
+class PictureSettings(Settings):
     """Limits of what is read, and how composed pictures are written."""
 
     max_pixels: int = Field(default=64_000_000, ge=1, le=MAX_PILLOW_PIXELS)
@@ -161,7 +163,7 @@ class PictureSettings(_Settings):
     fine_pixels: int = Field(default=160_000, ge=0)
 
 
-class AugmentSettings(_Settings):
+class AugmentSettings(Settings):
     """Formats, numbers and companions of the samples made of each single-image row."""
 
     formats: dict[FormatName, Share] = {name: row.share for name, row in FORMATS.items() if row.share}

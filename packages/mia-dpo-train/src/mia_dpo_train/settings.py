@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from mia_augment import Settings
+from pydantic import Field, field_validator, model_validator
 
 from mia_dpo_train.losses import PREFERENCE_LOSSES, takes
 
 Route = Literal["packed", "kv", "plain"]
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class LoraSettings(Settings):

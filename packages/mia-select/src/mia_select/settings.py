@@ -13,7 +13,7 @@ ADVISED: dict[str, object] = {"calibrate": "auto", "min_perplexity": None}
 BalanceKey = Literal["format", "parts", "target"]
 
 
-class Settings(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
@@ -27,7 +27,7 @@ _TABLES = {
 }
 
 
-class Thresholds(per_format(Settings, _TABLES)):  # type: ignore[misc]
+class Thresholds(per_format(_Settings, _TABLES)):  # type: ignore[misc]
     """Largest share of attention on the target with which an answer counts as looking elsewhere.
 
     One value per number of images, or one number for all. A number that is missing is interpolated linearly between its
@@ -51,7 +51,7 @@ class Thresholds(per_format(Settings, _TABLES)):  # type: ignore[misc]
         return value
 
 
-class Calibrate(Settings):
+class Calibrate(_Settings):
     """Thresholds from the data instead of a table, for each format and number of images by itself."""
 
     by: Literal["keep", "auroc", "groups"] = "keep"
@@ -64,7 +64,7 @@ class Calibrate(Settings):
     """Where fewer samples than this are wrong (or, for `auroc`, right), the table's threshold stays."""
 
 
-class SelectSettings(Settings):
+class SelectSettings(_Settings):
     """Which answers of the model become the rejected side of a pair."""
 
     formats: list[FormatName] = [name for name, row in FORMATS.items() if row.paper]
