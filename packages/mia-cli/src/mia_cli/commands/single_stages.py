@@ -14,6 +14,7 @@ from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
 
 if TYPE_CHECKING:
     from mia_augment.storage import Stage
+    from pydantic import BaseModel
 
     from mia_cli.loading.load import SharedModel
     from mia_cli.terminal.display import Display
@@ -110,11 +111,12 @@ def score_command(
 ) -> None:  # fmt: skip
     """Ask a model the samples and measure its attention."""
     from mia_attention import ScoreSettings, score_stage
+    from mia_augment import Sample
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
-    need_stage(samples, "samples.jsonl", "mia augment")
+    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     shared.check()
     _make(score_stage(samples, out, settings, shared.id, shared.get))
 
@@ -144,6 +146,7 @@ def train_command(
     pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None
 ) -> None:
     """Train a PEFT adapter on the pairs with DPO."""
+    from mia_augment import PreferencePair
     from mia_dpo_train import TrainSettings, check_environment, train_stage
 
     from mia_cli.runner import depending_on
@@ -151,7 +154,7 @@ def train_command(
     settings = _configured(TrainSettings, config, "train", {})
     shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
     check_environment(settings)
-    need_stage(pairs, "pairs.jsonl", "mia select")
+    need_stage(pairs, "pairs.jsonl", "mia select", PreferencePair, out)
     shared.check()
     _make(depending_on(train_stage(pairs, out, settings, shared.place, shared.take), dtype=dtype))
 
@@ -180,6 +183,8 @@ def evaluate_command(
 
     Both answer the same questions; the accuracies have 95 % intervals.
     """
+    from mia_augment import Sample
+
     from mia_cli.config.schema import EvaluateSettings, build
     from mia_cli.evaluate import evaluate_stage, read_evaluation, trained_weights
     from mia_cli.terminal.display import print_json, stdout
@@ -188,7 +193,7 @@ def evaluate_command(
     settings = build(EvaluateSettings, options)
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
     weights = trained_weights(adapter) if adapter else None
-    need_stage(samples, "samples.jsonl", "mia augment")
+    need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     _make(evaluate_stage(samples, out, settings, shared, lambda: weights))
     evaluation = read_evaluation(out)
     if as_json:
@@ -197,12 +202,18 @@ def evaluate_command(
         stdout().print(accuracy_table(evaluation))
 
 
-def need_stage(folder: Path, file: str, command: str) -> None:
-    """Raise DataError unless a stage's folder holds its file."""
+def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | None = None, out: Path | None = None) -> None:
+    """Raise DataError unless a stage's folder holds its file; with `kind`, look at all of it before a model is looked for."""
     from mia_augment import DataError
+    from mia_augment.storage import read_jsonl, read_manifest
 
     if not (folder / file).is_file():
         raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
+    for place in (folder, out):
+        if place is not None:
+            read_manifest(place)
+    if kind is not None and not sum(1 for _ in read_jsonl(folder / file, kind)):
+        raise DataError(f"{folder / file}: expected at least one {kind.__name__}, it is empty")
 
 
 def _make(stage: Stage) -> None:

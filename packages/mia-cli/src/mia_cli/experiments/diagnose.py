@@ -88,8 +88,7 @@ def ask(
 ) -> tuple[list[AnsweredSample], list[ReadoutRatios], Readout | None]:
     """The model's answers, together and alone, every readout's ratios, and which layer of these `score` would read.
 
-    Samples that cannot be opened are left out. What `score` is set to is always among what is read, unless it is `auto`, which
-    is a choice among these (None).
+    Samples that cannot be opened are left out. What `score` is set to is always read, unless it is a choice among these (None).
     """
     from mia_attention import READOUTS, readout_kind, readout_of
     from mia_attention.measure import layer_profile
