@@ -108,6 +108,14 @@ def sound(folder: Path) -> bytes:
     return (folder / "sound.parquet").read_bytes()
 
 
+def test_a_damaged_name_of_a_column_refuses_the_file(tmp_path):
+    content = sound(tmp_path)
+    footer = content.rindex(b"PAR1") - int.from_bytes(content[-8:-4], "little") - 4
+    (tmp_path / "rows.parquet").write_bytes(content[:footer] + content[footer:].replace(b"text", b"\x80ext"))
+    with pytest.raises(DataError, match=r"rows.parquet: not a valid parquet file"):
+        list(read_parquet(tmp_path / "rows.parquet"))
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_bytes_are_damaged_it_is_read_or_refused(tmp_path, data):

@@ -261,7 +261,7 @@ def test_a_picture_that_took_too_long_is_not_tried_again(data, monkeypatch):
         raise TooSlow(f"picture too slow: {path}")
 
     data.picture("plain/red.png", data.colors["red"], size=(3000, 3000))
-    monkeypatch.setattr("mia_augment.images.decode.open_apart", slow)
+    monkeypatch.setattr("mia_augment.images.decode.open_in_subprocess", slow)
     samples, skipped, _ = run(
         data, formats=["grid"], grid={**GRID, "counts": [9]}, samples_per_row=2, pictures={"max_seconds": 1}
     )

@@ -54,7 +54,7 @@ def read_parquet(source: Path) -> Iterator[dict[str, Any] | Damaged]:
                         raise _folded(source, unfolded)
                     yield from _rows(part.cast(schema), source.name, before)
                     before += part.num_rows
-    except (pyarrow.ArrowException, OSError, OverflowError) as error:
+    except (pyarrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:  # the last: a damaged column name
         if isinstance(error, OSError) and error.filename is not None:  # arrow's own have none, and may be of any kind
             raise
         raise DataError(f"{source}: not a valid parquet file: {error}") from error
