@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mia_augment.errors import DataError
-from mia_augment.rows.placeholders import one_placeholder
+from mia_augment.rows.placeholders import foreign_placeholder, one_placeholder
 from mia_augment.rows.row import Row, parse_row
 
 
@@ -103,3 +103,23 @@ def test_a_numbered_placeholder_within_a_sentence_becomes_words():
 @pytest.mark.parametrize("text", ["Is 3 < 4?", "<b>bold</b>", "What is <X> here?", "An <img src='a.png'> tag", "[1] and [img]"])
 def test_other_signs_stay(text):
     assert one_placeholder(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<image>What is it?", None),
+        ("Is a < b and b > c in <image>?", None),
+        ("<image>Then <video> and <audio>", "<video>"),
+        ("<image><image_2> What?", "<image_2>"),
+        ("<ImageHere>What?", "<ImageHere>"),
+        ("<IMAGE>What?", "<IMAGE>"),
+        ("<img>a.png</img>What?", "<img>a.png</img>"),
+        ("<|vision_start|><|image_pad|><|vision_end|>What?", "<|vision_start|>"),
+        ("<|image|>What?", "<|image|>"),
+        ("<image>[IMG]What?", "[IMG]"),
+        ("<start_of_image>What?", "<start_of_image>"),
+    ],
+)
+def test_the_first_placeholder_that_is_not_ours_is_found(text: str, found: str | None) -> None:
+    assert foreign_placeholder(text) == found

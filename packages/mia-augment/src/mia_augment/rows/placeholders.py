@@ -34,6 +34,7 @@ _CLOSE = (
     r"|<\|media_end\|>|</image>|\[IMG_END\])"
 )
 _FRAMED = re.compile(rf"{_OPEN}(?:\s?{IMAGE})?(?:\s?{_CLOSE})*|{IMAGE}(?:\s?{_CLOSE})+|{_CLOSE}", re.IGNORECASE)
+_FOREIGN = (_ELSEWHERE, _NUMBERED, _PADS, _PICTURES, re.compile(_OPEN, re.IGNORECASE))
 _END = re.compile(_CLOSE, re.IGNORECASE)
 _FIRST = re.compile(rf"\(?\b(?:picture|image|img)[ _#]?1\s?:\s?{IMAGE}\)?", re.IGNORECASE)
 """A picture that is introduced by its number."""
@@ -64,6 +65,17 @@ def one_placeholder(text: str) -> str:
         )
     text = _PICTURES.sub(IMAGE, _PADS.sub(IMAGE, _without_numbers(text)))
     return _FIRST.sub(IMAGE, _FRAMED.sub(_framed, text))
+
+
+def foreign_placeholder(text: str) -> str | None:
+    """The first placeholder of a text that is not `<image>`: of a video, of a sound, or the one of a single model.
+
+    >>> foreign_placeholder("<image>What is left of it in <image_2>?")
+    '<image_2>'
+    """
+    found = (match for pattern in _FOREIGN for match in pattern.finditer(text) if match.group() != IMAGE)
+    first = min(found, key=lambda match: match.start(), default=None)
+    return None if first is None else first.group()
 
 
 def _framed(frame: re.Match[str]) -> str:

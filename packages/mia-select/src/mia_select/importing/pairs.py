@@ -13,6 +13,7 @@ from mia_augment import IMAGE, DataError, PreferencePair, Region, Skipped, free_
 from mia_augment.compose import label
 from mia_augment.images import excerpt
 from mia_augment.prompting import message_parts, without_first_break
+from mia_augment.rows import foreign_placeholder
 from mia_augment.storage import summary
 from pydantic import ValidationError
 
@@ -30,10 +31,6 @@ _MARKUP = re.compile(
     r"\b(?:ASSISTANT|Assistant|GPT):\s*$"
 )
 """What chat templates write around a question."""
-_FOREIGN = re.compile(
-    r"<(?:video|audio|ImageHere|Image|IMAGE|image_\d+)>|<img>[^<]*</img>|<\|(?:vision_start|image_pad|image_\d+|image)\|>"
-)
-"""Placeholders other than `<image>`: of videos, of sounds, and those of single models."""
 
 
 class SkippedRow(Skipped):
@@ -136,8 +133,8 @@ def _prompt(talk: Talk) -> tuple[str, list[Any]]:
     message = asked[0]
     if not message.text.replace(IMAGE, "").strip():
         raise Refused("no question: the prompt is empty")
-    if foreign := _FOREIGN.search(message.text):
-        raise Refused(f"placeholder: the prompt holds {foreign.group()}; expected {IMAGE} where a picture stands")
+    if foreign := foreign_placeholder(message.text):
+        raise Refused(f"placeholder: the prompt holds {foreign}; expected {IMAGE} where a picture stands")
     if markup := _MARKUP.search(message.text):
         raise Refused(
             f"chat markup: the prompt holds {excerpt(markup.group().strip())}, as if a chat template had been applied; "
