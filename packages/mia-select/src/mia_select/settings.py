@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mia_augment import FORMATS, FormatName, per_format
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from mia_augment import FORMATS, FormatName, Settings, per_format
+from pydantic import Field, field_validator, model_validator
 
 ADVISED: dict[str, object] = {"calibrate": "auto", "min_perplexity": None}
 """What to start from with a model other than LLaVA-1.5, or with short answers: `SelectSettings.model_validate(ADVISED)`."""
 
 BalanceKey = Literal["format", "parts", "target"]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 _TABLES = {
@@ -27,7 +23,7 @@ _TABLES = {
 }
 
 
-class Thresholds(per_format(_Settings, _TABLES)):  # type: ignore[misc]
+class Thresholds(per_format(Settings, _TABLES)):  # type: ignore[misc]
     """Largest share of attention on the target with which an answer counts as looking elsewhere.
 
     One value per number of images, or one number for all. A number that is missing is interpolated linearly between its
@@ -51,7 +47,7 @@ class Thresholds(per_format(_Settings, _TABLES)):  # type: ignore[misc]
         return value
 
 
-class Calibrate(_Settings):
+class Calibrate(Settings):
     """Thresholds from the data instead of a table, for each format and number of images by itself."""
 
     by: Literal["keep", "auroc", "groups"] = "keep"
@@ -64,10 +60,10 @@ class Calibrate(_Settings):
     """Where fewer samples than this are wrong (or, for `auroc`, right), the table's threshold stays."""
 
 
-class SelectSettings(_Settings):
+class SelectSettings(Settings):
     """Which answers of the model become the rejected side of a pair."""
 
-    formats: list[FormatName] = [name for name, row in FORMATS.items() if row.paper]
+    formats: list[FormatName] = Field(default=[name for name, row in FORMATS.items() if row.paper])
     """Formats to take pairs from; the paper's three."""
     attention: bool | Literal["reversed"] = True
     """Keep only answers given while looking away from the target; false: every wrong answer that passes the other rules;
@@ -102,17 +98,19 @@ class SelectSettings(_Settings):
     asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind."""
     confusions_per_sample: int = Field(default=1, ge=1)
     """At most so many companions' answers per sample become pairs."""
-    image_tokens: list[str] = [
-        "<image>",
-        "<|image|>",
-        "<image_soft_token>",
-        "<|image_pad|>",
-        "<IMG_CONTEXT>",
-        "[IMG]",
-        "<|vision_start|>",
-    ]
+    image_tokens: list[str] = Field(
+        default=[
+            "<image>",
+            "<|image|>",
+            "<image_soft_token>",
+            "<|image_pad|>",
+            "<IMG_CONTEXT>",
+            "[IMG]",
+            "<|vision_start|>",
+        ]
+    )
     """Texts that stand for an image: an answer that holds one is degenerate and would break training."""
-    balance: list[BalanceKey] = []
+    balance: list[BalanceKey] = Field(default=[])
     """Make all groups as large as the smallest: by `format`, `parts` (format and number of images), `target` (its position)."""
     per_image: int | None = Field(default=None, ge=1)
     """At most so many pairs about one source picture, the first ones."""

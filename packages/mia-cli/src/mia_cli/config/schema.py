@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mia_attention import ScoreSettings
-from mia_augment import AugmentSettings, ConfigError, FormatName
+from mia_augment import AugmentSettings, ConfigError, FormatName, Settings
 from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mia_cli.config.renamed_keys import with_present_names
 from mia_cli.config.yaml_errors import child, explain
@@ -25,11 +25,7 @@ EMBEDDED_MODEL = "embedded"
 SettingsT = typing.TypeVar("SettingsT", bound=BaseModel)
 
 
-class FrozenSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class DataSettings(FrozenSettings):
+class DataSettings(Settings):
     """Your single-image rows."""
 
     source: Path | None = None
@@ -42,7 +38,7 @@ class DataSettings(FrozenSettings):
     """Processes that compose pictures; the result does not depend on it."""
 
 
-class ModelSettings(FrozenSettings):
+class ModelSettings(Settings):
     """The model to be aligned."""
 
     name: str = EMBEDDED_MODEL
@@ -60,7 +56,7 @@ class ModelSettings(FrozenSettings):
         return {"name": value} if isinstance(value, str) else value
 
 
-class EvaluateSettings(FrozenSettings):
+class EvaluateSettings(Settings):
     """Questions that training never sees, asked before and after."""
 
     source: Path | None = None
@@ -82,7 +78,7 @@ class EvaluateSettings(FrozenSettings):
     model holds most likely, `answer` reads which one its own answer names. Other questions are always answered in words."""
 
 
-class ReportSettings(FrozenSettings):
+class ReportSettings(Settings):
     """The page that shows what happened."""
 
     title: str = "MIA-DPO run"
@@ -95,7 +91,7 @@ class ReportSettings(FrozenSettings):
     """Longest side of a picture in the page, in pixels; twice that for composed ones."""
 
 
-class PipelineConfig(FrozenSettings):
+class PipelineConfig(Settings):
     """Everything `mia run` needs."""
 
     run_dir: Path = Path("run")

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from mia_augment import PreferencePair
 from mia_augment.prompting import message_parts, without_first_break
 
-from mia_select.export.file_names import EXTRA, FILES
+EXTRA = "mia"
+"""Column with what other trainers have no place for, as a JSON string."""
 
 ExportedRow = dict[str, Any]
 
@@ -33,7 +34,7 @@ class Layout:
     """One trainer's format."""
 
     file: str
-    """Name of the file in the export folder."""
+    """Name of the file in the export folder; `.jsonl` has a row a line, `.json` is one array."""
     write: Callable[[Texts], ExportedRow]
 
 
@@ -78,11 +79,11 @@ def _write_mia_dpo(texts: Texts) -> ExportedRow:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "trl": Layout(FILES["trl"], _write_trl),
-    "llama-factory": Layout(FILES["llama-factory"], _write_llama_factory),
-    "ms-swift": Layout(FILES["ms-swift"], _write_ms_swift),
-    "mia-dpo": Layout(FILES["mia-dpo"], _write_mia_dpo),
-    "parquet": Layout(FILES["parquet"], _write_trl),
+    "trl": Layout("train.jsonl", _write_trl),
+    "llama-factory": Layout("mia_pairs.json", _write_llama_factory),
+    "ms-swift": Layout("train.jsonl", _write_ms_swift),
+    "mia-dpo": Layout("mia_dpo.json", _write_mia_dpo),
+    "parquet": Layout("train.parquet", _write_trl),
 }
 """`parquet` has TRL's columns, with the pictures inside the file (extra `parquet`)."""
 

@@ -12,8 +12,7 @@ from typing import Any
 from mia_augment import ConfigError, PreferencePair
 from mia_augment.storage import atomic_write, clear_left_overs_of, resolve_image
 
-from mia_select.export.file_names import EXTRA
-from mia_select.export.layouts import LAYOUTS, to_row
+from mia_select.export.layouts import EXTRA, LAYOUTS, to_row
 
 ROW_GROUP = 64
 """Pairs held in memory at a time."""

@@ -10,8 +10,7 @@ from mia_augment import PreferencePair
 from mia_augment.images import picture_opener
 from mia_augment.storage import read_jsonl
 
-from mia_select.export.file_names import EXTRA
-from mia_select.export.layouts import LAYOUTS, to_row
+from mia_select.export.layouts import EXTRA, LAYOUTS, to_row
 
 
 def trl_rows(folder: Path) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from mia_augment.rows import foreign_placeholder
 from mia_augment.storage import summary
 from pydantic import ValidationError
 
-from mia_select.export.file_names import EXTRA
+from mia_select.export.layouts import EXTRA
 from mia_select.importing.messages import ASSISTANT, SYSTEM, USER, Message, Refused
 from mia_select.importing.talks import Talk, read_talk
 

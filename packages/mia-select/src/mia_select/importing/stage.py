@@ -23,7 +23,7 @@ from mia_augment.storage import (
     run_stage,
 )
 
-from mia_select.export.file_names import FILES
+from mia_select.export.layouts import LAYOUTS
 from mia_select.importing.pairs import NamePicture, SkippedRow, own_ids, to_pair
 from mia_select.importing.talks import READERS
 from mia_select.importing.written_pictures import NamedPictures, WrittenPictures
@@ -115,7 +115,7 @@ def _known(fmt: str) -> None:
 def _source(file: Path, fmt: str) -> Path:
     """The file, or what `export_pairs` wrote into a folder."""
     if file.is_dir():
-        names = [FILES[fmt]] if fmt in FILES else [*FILES.values(), PAIRS]
+        names = [LAYOUTS[fmt].file] if fmt in LAYOUTS else [*(layout.file for layout in LAYOUTS.values()), PAIRS]
         file = next((file / name for name in names if (file / name).is_file()), file)
     if not file.exists():
         raise DataError(f"{file}: no such file; expected preference pairs as JSON, JSONL or parquet")
