@@ -66,7 +66,7 @@ def encode(
         tails: what the chat template puts after each question; given, `Encoded.question` is filled.
 
     Raises:
-        ModelError: the processor says not which tokens belong to which image.
+        ModelError: the processor does not report which tokens belong to which image.
     """
     bos = getattr(processor.tokenizer, "bos_token", None)
     has_bos = bos is not None and all(text.startswith(bos) for text in texts)
