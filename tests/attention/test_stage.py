@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import tiny_models
-from mia_attention import MAPS, ScoreSettings, maps_stage, read_maps, score_samples, score_stage, stage
+from mia_attention import MAPS, ScoreSettings, maps_stage, read_maps, score_samples, score_stage
 from mia_attention.measure.layer_choice import LayerChoice, LayerScore
 from mia_attention.scoring.ranks import Ranks
 from mia_augment.errors import ConfigError, DataError
@@ -24,6 +25,7 @@ from mia_augment.storage import run_stage, stages, standing
 from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 
 SETTINGS = ScoreSettings(batch_size=2, max_new_tokens=4)
+PROFILE = importlib.import_module("mia_attention.measure.layer_profile")  # the door's name is the function
 FILES = ["scored.jsonl", "skipped.jsonl"]
 
 
@@ -168,7 +170,7 @@ def test_the_layer_that_was_chosen_outlives_a_kill_at_the_end(
 ) -> None:
     out, build, asked = tmp_path / "scored", tiny.build("llava"), SETTINGS.model_copy(update={"layer": "auto"})
     scores = (LayerScore(1, 0.75, 0.5, 0.9, 7), LayerScore(2, 0.5, 0.4, 0.6, 7))
-    monkeypatch.setattr(stage, "find_layer", lambda *_, **__: LayerChoice(1, scores))
+    monkeypatch.setattr(PROFILE, "find_layer", lambda *_, **__: LayerChoice(1, scores))
 
     def killed(*arguments: Any, **_: object) -> None:
         if step == "after the manifest":
@@ -179,7 +181,7 @@ def test_the_layer_that_was_chosen_outlives_a_kill_at_the_end(
         patch.setattr(*((stages.shutil, "rmtree") if "clearing" in step else (stages, "write_manifest")), killed)
         with pytest.raises(KeyboardInterrupt):
             run(folder, out, build, asked)
-    monkeypatch.setattr(stage, "find_layer", None)  # it is not to be looked for again
+    monkeypatch.setattr(PROFILE, "find_layer", None)  # it is not to be looked for again
     run(folder, out, build, asked)
     kept = json.loads((out / "layer.json").read_text())
     assert (kept["layer"], [score["auroc"] for score in kept["scores"]]) == (1, [0.75, 0.5])
