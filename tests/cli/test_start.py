@@ -35,6 +35,19 @@ print(*(name for name in ("torch", "transformers", "numpy", "PIL", "pydantic", "
     assert heavy.split() == []
 
 
+def test_a_run_that_finds_everything_done_imports_no_torch(python: Callable[[str], str]):
+    """What is asked of a pipeline before a stage has to be made: its stages, their plans and the report's figures."""
+    code = """
+import sys
+import mia_cli.main, mia_cli.pipeline, mia_cli.evaluate, mia_cli.report.page, mia_cli.terminal.result_tables
+from mia_attention import READOUTS, ScoreSettings, answer_all, maps_stage, score_stage
+from mia_dpo_train import train_pairs
+from mia_select import select_pairs
+print("torch" in sys.modules)
+"""
+    assert python(code) == "False\n"
+
+
 def test_settings_of_all_stages_are_read_without_torch(python: Callable[[str], str]):
     loaded = python("""
 import sys

@@ -1,4 +1,4 @@
-"""The answers of one model to held-out samples, kept in a file and resumable."""
+"""The answers of one model to held-out samples, kept in a file and resumable. Importing this needs no torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mia_augment import Record, Sample, Skipped
 from mia_augment.images import OpenImage
 from mia_augment.storage import Journal, Progress, atomic_write, read_jsonl
 
-from mia_attention.answering.likelihood import Likelihood, try_likelihoods
-from mia_attention.answering.responses import try_respond
+if TYPE_CHECKING:
+    from mia_attention.answering.likelihood import Likelihood
 
 BATCHES_PER_SAVE = 8
 
@@ -104,6 +104,8 @@ def _answers(samples: Sequence[Sample], model: Any, processor: Any, asking: Aski
 
 
 def _in_words(samples: Sequence[Sample], model: Any, processor: Any, asking: Asking) -> list[HeldOutAnswer]:
+    from mia_attention.answering.responses import try_respond
+
     said = try_respond(
         samples,
         model,
@@ -121,6 +123,8 @@ def _in_words(samples: Sequence[Sample], model: Any, processor: Any, asking: Ask
 
 
 def _by_likelihood(asked: Sequence[tuple[Sample, Options]], model: Any, processor: Any, asking: Asking) -> list[HeldOutAnswer]:
+    from mia_attention.answering.likelihood import try_likelihoods
+
     samples, texts = [sample for sample, _ in asked], [options.texts for _, options in asked]
     found = try_likelihoods(samples, texts, model, processor, open_image=asking.open_image, batch_size=asking.batch_size)
     answers = []
