@@ -49,7 +49,7 @@ def respond(prompts, model: Model, processor, *, open_image, batch_size, max_new
 
 @pytest.fixture(autouse=True)
 def _fake_generation(monkeypatch):
-    monkeypatch.setattr("mia_attention.scoring.held_out.try_respond", respond)
+    monkeypatch.setattr("mia_attention.answering.responses.try_respond", respond)
 
 
 def ask(model: Model, path: Path, key: str = "k", count: int = 3 * CHUNK + 1) -> list[str]:
@@ -108,7 +108,7 @@ def test_what_cannot_be_asked_is_kept_with_its_reason(tmp_path, monkeypatch):
             Skipped(id=p.id, reason="odd") if p.id == "1" else SimpleNamespace(text="x", perplexity=1.5) for p in prompts
         )
 
-    monkeypatch.setattr("mia_attention.scoring.held_out.try_respond", respond)
+    monkeypatch.setattr("mia_attention.answering.responses.try_respond", respond)
     assert ask(Model("m"), tmp_path / "base.jsonl", count=3) == ["x", "", "x"]
     lines = [json.loads(line) for line in (tmp_path / "base.jsonl").read_text().splitlines()]
     assert lines[1] == {"id": "1", "response": "", "perplexity": None, "skipped": "odd"}
@@ -123,7 +123,7 @@ def test_of_a_question_with_options_the_likeliest_is_the_answer(tmp_path, monkey
         for prompt, texts in zip(prompts, answers, strict=True):
             yield [SimpleNamespace(logp=logps[prompt.id][text], tokens=1) for text in texts]
 
-    monkeypatch.setattr("mia_attention.scoring.held_out.try_likelihoods", likelihoods)
+    monkeypatch.setattr("mia_attention.answering.likelihood.try_likelihoods", likelihoods)
 
     def options(asked: Sample) -> Options | None:
         return Options("ABC", likeliest) if asked.id in logps else None

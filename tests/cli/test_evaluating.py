@@ -30,7 +30,7 @@ def respond(prompts, model, processor, *, open_image, batch_size, max_new_tokens
 
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("mia_attention.scoring.held_out.try_respond", respond, raising=False)
+    monkeypatch.setattr("mia_attention.answering.responses.try_respond", respond)
     folder = tmp_path / "held_out"
     records = [
         Sample(
