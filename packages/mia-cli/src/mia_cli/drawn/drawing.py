@@ -11,7 +11,6 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Iterator
 from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
@@ -78,11 +77,6 @@ def scenes(split: Split) -> tuple[Scene, ...]:
     """All combinations of one split."""
     every = (dict(zip(ATTRIBUTES, values, strict=True)) for values in itertools.product(*ATTRIBUTES.values()))
     return tuple(scene for scene in every if split_of(scene) == split)
-
-
-def random_scenes(rng: random.Random, split: Split) -> Iterator[Scene]:
-    while True:
-        yield rng.choice(scenes(split))
 
 
 def draw_scene(scene: Scene, rng: random.Random) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int, int]]]]:
