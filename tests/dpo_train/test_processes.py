@@ -134,9 +134,11 @@ def test_two_processes_train_as_one_and_go_on_when_interrupted(kind, build, pair
         assert first == pytest.approx(second, abs=1e-6, rel=1e-6)
     first, second = (load_file(path / "adapter" / "adapter_model.safetensors") for path in (tmp_path / "one", out))
     assert first.keys() == second.keys()
-    for name, weights in first.items():
-        # AdamW divides every gradient by its own size: of the smallest ones the rounding of the sums over processes shows.
-        assert (weights - second[name]).abs().max() < 5e-6, name
+    differences = {name: (weights - second[name]).abs() for name, weights in first.items()}
+    # AdamW divides every gradient by its own size: of the few smallest ones the rounding of the sums over processes shows.
+    assert max(float(difference.max()) for difference in differences.values()) < 5e-6
+    beyond = sum(int((difference >= 1e-6).sum()) for difference in differences.values())
+    assert beyond <= 1e-4 * sum(difference.numel() for difference in differences.values())
     assert (out / "checkpoints" / "step-00000004" / "accelerate").exists() == (kind != "ddp")
     before, after = (path / "adapter_model.safetensors" for path in (out / "before", out / "adapter"))
     assert before.read_bytes() == after.read_bytes()
