@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_models
+from mia_augment.errors import DataError
 from mia_augment.records import Region, Sample, Source
 from PIL import Image
 
@@ -75,6 +77,17 @@ def single(name: str) -> Sample:
     return sample(name, ["a.png"], "<image>\nwhat is on the left ?", [Region(image=0, label="Image1")], 0, "single")
 
 
+def open_without(missing: str) -> Callable[[str], Image.Image]:
+    """Opens every picture but one, which is not there."""
+
+    def opened(name: str) -> Image.Image:
+        if name == missing:
+            raise DataError(f"{name}: no such file")
+        return open_image(name)
+
+    return opened
+
+
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """Builders of models, pictures and samples."""
@@ -83,6 +96,7 @@ def tiny() -> SimpleNamespace:
         families=list(tiny_models.BUILDERS),
         picture=picture,
         open_image=open_image,
+        open_without=open_without,
         sequence=sequence,
         grid=grid,
         pic_in_pic=pic_in_pic,

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 from mia_attention import ScoreSettings, analyze_one, attend, look, score, under_each_picture
 from mia_attention.scoring.alone import share_of_target
-from mia_augment.errors import DataError, ModelError
+from mia_augment.errors import ModelError
 from mia_augment.records import LogpAlone, Sample, ScoredSample
-from PIL import Image
 
 ALONE = ScoreSettings(layer="alone", batch_size=3, max_new_tokens=4)
 
@@ -73,13 +72,7 @@ def test_given_answers_get_the_same_shares(tiny: SimpleNamespace) -> None:
 def test_an_original_that_is_gone_costs_the_ratio_not_the_sample(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
 
-    def open_image(name: str) -> Image.Image:
-        if name == "b.png":
-            raise DataError("b.png: no such file")
-        picture: Image.Image = tiny.open_image(name)
-        return picture
-
-    (one,) = score([tiny.grid("g")], build.model, build.processor, ALONE, open_image=open_image)
+    (one,) = score([tiny.grid("g")], build.model, build.processor, ALONE, open_image=tiny.open_without("b.png"))
     assert one.attention.ratio is None
     assert one.attention.reason == "the original picture of Image2 cannot be used"
     assert one.attention.logp_alone is not None

@@ -11,9 +11,8 @@ from mia_attention import ScoreSettings, respond, score
 from mia_attention.measure.masses import find_sinks, measure
 from mia_attention.measure.token_weights import Columns
 from mia_attention.models.families import FAMILIES
-from mia_augment.errors import ConfigError, DataError
+from mia_augment.errors import ConfigError
 from mia_augment.records import Region
-from PIL import Image
 from pydantic import ValidationError
 
 CLEAN = ScoreSettings(max_new_tokens=5, disturb=False)
@@ -58,16 +57,9 @@ def test_a_box_is_compared_with_its_own_picture_among_several(tiny: SimpleNamesp
 
 def test_confusions_are_the_answers_about_the_other_parts_alone(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
-
-    def open_image(name: str) -> Image.Image:
-        if name == "c.png":
-            raise DataError("c.png: gone")
-        picture: Image.Image = tiny.open_image(name)
-        return picture
-
     samples = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g"), tiny.sequence("s3", ["b.png", "a.png", "b.png"], 0)]
     asked = CLEAN.model_copy(update={"confusions": True})
-    scored = list(score(samples, build.model, build.processor, asked, open_image=open_image))
+    scored = list(score(samples, build.model, build.processor, asked, open_image=tiny.open_without("c.png")))
     alone = tiny.single("x")  # the same question about a.png
     answers = {}
     for name in ("a.png", "b.png"):

@@ -81,16 +81,9 @@ def test_a_view_that_samples_share_is_opened_once(tiny: SimpleNamespace) -> None
 
 def test_a_part_that_cannot_be_opened_costs_itself_alone(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
-
-    def open_image(name: str) -> Image.Image:
-        if name == "b.png":
-            raise DataError("b.png: no such file")
-        picture: Image.Image = tiny.open_image(name)
-        return picture
-
     sample = tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0)
     (whole,) = under_each_picture([sample], ["a cat"], build.model, build.processor, open_image=tiny.open_image)
-    (found,) = under_each_picture([sample], ["a cat"], build.model, build.processor, open_image=open_image)
+    (found,) = under_each_picture([sample], ["a cat"], build.model, build.processor, open_image=tiny.open_without("b.png"))
     assert found.summed[1] is None
     assert found.per_token[1] is None
     assert found.summed[::2] == pytest.approx(whole.summed[::2], abs=1e-5)

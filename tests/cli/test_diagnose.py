@@ -12,31 +12,16 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
+from colour_samples import sample
 from mia_attention import readout_of
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ModelError
-from mia_augment.records import Region, Sample, Source
 from mia_cli.drawn.quickstart import prepare
 from mia_cli.experiments.diagnose import choose_samples
 from mia_cli.terminal.diagnosis_tables import show_diagnosis
 from mia_cli.terminal.display import Display
 from mia_select.diagnosis import Diagnosis, ReadoutRatios, find_readout
 from rich.console import Console
-
-
-def sample(number: int, parts: int, answer: str = "red") -> Sample:
-    return Sample(
-        id=f"s{number}",
-        format="sequence",
-        images=[f"{i}.png" for i in range(parts)],
-        prompt="<image>" * parts + "What colour?",
-        answer=answer,
-        regions=[Region(image=i, label=f"Image{i + 1}") for i in range(parts)],
-        target=0,
-        source=Source(
-            ids=["x"] * parts, paths=["p"] * parts, question="What colour?", answers=[answer] + ["blue"] * (parts - 1)
-        ),
-    )
 
 
 class _Layers(SimpleNamespace):

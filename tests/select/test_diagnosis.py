@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from mia_augment.records import Region, Sample, Source
+from colour_samples import sample
 from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, diagnose, find_readout
 from mia_select.settings import SelectSettings, Thresholds
 from sklearn.metrics import roc_auc_score
@@ -16,21 +16,6 @@ def diagnosed(answered: Sequence[AnsweredSample], readouts: Sequence[ReadoutRati
     """With the paper's thresholds, and scoring set to a layer (None: it is yet to be chosen)."""
     configured = find_readout(readouts, layer, "generated", False)
     return diagnose(answered, readouts, Thresholds(), model="m", configured=configured)
-
-
-def sample(number: int, parts: int, answer: str = "red") -> Sample:
-    return Sample(
-        id=f"s{number}",
-        format="sequence",
-        images=[f"{i}.png" for i in range(parts)],
-        prompt="<image>" * parts + "What colour?",
-        answer=answer,
-        regions=[Region(image=i, label=f"Image{i + 1}") for i in range(parts)],
-        target=0,
-        source=Source(
-            ids=["x"] * parts, paths=["p"] * parts, question="What colour?", answers=[answer] + ["blue"] * (parts - 1)
-        ),
-    )
 
 
 def asked(right: int, wrong: int, *, parts: int = 3, said: str = "blue", alone: str = "red") -> list[AnsweredSample]:
