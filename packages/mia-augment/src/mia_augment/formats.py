@@ -1,4 +1,5 @@
-"""The formats of multi-image samples, one row each. Whatever depends on a format reads its row; nothing asks for its name.
+"""The formats of samples, one row each. Whatever depends on a format reads its row; only `single`, the row of the data as it
+is, is asked for by name.
 
 To add a format: a row here, a function that composes its picture, its words in `mia_augment.compose.prompts`, its settings.
 """
