@@ -24,10 +24,10 @@ from mia_augment.images.decode import open_picture
 from mia_augment.records import Sample, ScoredSample
 from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
 from mia_augment.text import same_answer
-from mia_cli.evaluate import trained_weights
 from mia_cli.layout import Folders, saved_settings
 from mia_cli.loading.load import load
 from mia_cli.report.collect import thresholds
+from mia_dpo_train import trained_weights
 from mia_select.evaluation.accuracy import FORMATS, Prediction
 from PIL import Image, ImageDraw, ImageFont
 

@@ -10,7 +10,7 @@ import pytest
 from bad_inputs import CONTENTS
 from mia_augment.errors import ModelError
 from mia_cli.config.schema import ModelSettings
-from mia_cli.evaluate import _trained
+from mia_cli.evaluate import load_trained
 from mia_cli.loading import template_check as templates
 from mia_cli.loading.load import EMBEDDED_FOLDER, SharedModel, load
 
@@ -107,4 +107,4 @@ def test_a_damaged_adapter(tmp_path, file):
         (tmp_path / "adapter" / file).write_bytes(content)
         shared.release()
         with pytest.raises(ModelError, match="adapter"):
-            _trained(shared, tmp_path / "adapter")()
+            load_trained(shared, tmp_path / "adapter")

@@ -13,7 +13,8 @@ from mia_augment.errors import DataError
 from mia_augment.records import Region, Sample, Source
 from mia_augment.storage import Manifest, run_stage, write_jsonl, write_manifest
 from mia_cli.config.schema import EvaluateSettings
-from mia_cli.evaluate import evaluate_stage, read_evaluation
+from mia_cli.evaluate import evaluate_stage
+from mia_select.evaluation import read_evaluation
 from PIL import Image
 
 SETTINGS = EvaluateSettings(max_new_tokens=2, batch_size=4)

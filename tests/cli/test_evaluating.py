@@ -14,11 +14,11 @@ from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_m
 from mia_augment.storage.lock import only_writer
 from mia_augment.storage.stages import run_stage
 from mia_cli.config.schema import EvaluateSettings, ReportSettings
-from mia_cli.evaluate import evaluate_stage, read_evaluation
+from mia_cli.evaluate import evaluate_stage
 from mia_cli.layout import Folders
 from mia_cli.report import write_report
 from mia_cli.terminal.result_tables import accuracy_table
-from mia_select.evaluation.accuracy import Evaluation
+from mia_select.evaluation import Evaluation, read_evaluation
 from PIL import Image
 from rich.console import Console
 
@@ -76,7 +76,7 @@ def test_samples_with_pictures_of_training_are_counted_wherever_the_figures_are_
     def asked() -> Evaluation:
         shared = SimpleNamespace(id="m", get=lambda: (None, None), release=lambda: None, settings=None)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mia_cli.evaluate._trained", lambda *_: shared.get)
+            patch.setattr("mia_cli.evaluate.load_trained", lambda *_: shared.get())
             run_stage(evaluate_stage(samples, out, EvaluateSettings(), shared, lambda: trained / "model"))
         return read_evaluation(out)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from mia_attention import maps_stage, score_stage
 from mia_augment import AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
 from mia_augment.storage import Stage, only_writer, write_json
-from mia_dpo_train import check_environment, train_stage
+from mia_dpo_train import check_environment, train_stage, trained_weights
 from mia_select import select_stage
 
 from mia_cli.config.schema import DataSettings, EvaluateSettings, PipelineConfig
-from mia_cli.evaluate import evaluate_stage, trained_weights
+from mia_cli.evaluate import evaluate_stage
 from mia_cli.layout import CONFIG, Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.report.gallery import examples

@@ -8,6 +8,9 @@ from .losses import training_loss as training_loss
 from .models.merge import MergeReport as MergeReport
 from .models.merge import export_merged as export_merged
 from .models.quantize import four_bit_config as four_bit_config
+from .models.trained_folder import is_adapter as is_adapter
+from .models.trained_folder import trained_weights as trained_weights
+from .models.trained_folder import with_adapter as with_adapter
 from .settings import LoraSettings as LoraSettings
 from .settings import TrainSettings as TrainSettings
 from .stage import split_pairs as split_pairs

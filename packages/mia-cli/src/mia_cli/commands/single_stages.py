@@ -184,9 +184,11 @@ def evaluate_command(
     Both answer the same questions; the accuracies have 95 % intervals.
     """
     from mia_augment import Sample
+    from mia_dpo_train import trained_weights
+    from mia_select.evaluation import read_evaluation
 
     from mia_cli.config.schema import EvaluateSettings, build
-    from mia_cli.evaluate import evaluate_stage, read_evaluation, trained_weights
+    from mia_cli.evaluate import evaluate_stage
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import accuracy_table
 

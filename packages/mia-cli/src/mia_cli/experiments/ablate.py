@@ -27,11 +27,10 @@ from mia_select.ablation import (
     read_pool,
     write_arms,
 )
-from mia_select.evaluation import Prediction, compare, outcomes
+from mia_select.evaluation import BASE_ANSWERS, PREDICTIONS, Prediction, compare, outcomes, read_evaluation
 from rich.console import Console
 
 from mia_cli.config.schema import PipelineConfig
-from mia_cli.evaluate import BASE_ANSWERS, PREDICTIONS, read_evaluation
 from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import check_held_out, check_runnable, evaluated_stage, samples_stage, scored_stage, stages, trained_stage

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from mia_augment import FORMATS
 from mia_select import Difference
-from mia_select.evaluation import MULTI, Accuracy, AccuracyRow, Evaluation, Mistake
+from mia_select.evaluation import EVALUATION, MULTI, Accuracy, AccuracyRow, Evaluation, Mistake, read_evaluation
 
-from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.report import svg as figures
 
 MISTAKE_WORDS: dict[Mistake, str] = {

@@ -9,13 +9,12 @@ from typing import Any
 
 from mia_select import read_selection
 from mia_select.ablation import Ablation
-from mia_select.evaluation import MULTI, Accuracy, AccuracyRow, Evaluation, VariantRow
+from mia_select.evaluation import EVALUATION, MULTI, Accuracy, AccuracyRow, Evaluation, VariantRow, read_evaluation
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mia_cli.evaluate import EVALUATION, read_evaluation
 from mia_cli.inspection.doctor import Check
 from mia_cli.inspection.status import StageStatus
 from mia_cli.layout import REPORT, Folders

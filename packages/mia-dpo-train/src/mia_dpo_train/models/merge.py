@@ -14,6 +14,7 @@ from PIL import Image
 from mia_dpo_train.data.encode import PairEncoder, collate
 from mia_dpo_train.logps.routes import plain_logps
 from mia_dpo_train.models.facts import model_facts
+from mia_dpo_train.models.trained_folder import ADAPTER_CONFIG, with_adapter
 from mia_dpo_train.training.checkpoints import whole_folder
 
 MERGE_TOLERANCE = 0.05
@@ -58,13 +59,13 @@ def export_merged(
         DataError: no adapter in `adapter`.
     """
     name = str(model_folder_or_id)
-    if not (adapter / "adapter_config.json").is_file():
-        raise DataError(f"{adapter}: no adapter_config.json; expected the adapter/ folder that training wrote")
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        raise DataError(f"{adapter}: no {ADAPTER_CONFIG}; expected the adapter/ folder that training wrote")
     pair, open_image = pair or _plain_pair(), open_image or _plain_picture
     model, processor = _loaded(name, dtype)
     base, tokens = _chosen_logp(model, processor, pair, open_image)
-    adapted = _adapted(model, adapter, name)
-    with_adapter, _ = _chosen_logp(adapted, processor, pair, open_image)
+    adapted = with_adapter(model, adapter, name)
+    beside, _ = _chosen_logp(adapted, processor, pair, open_image)
     merged = adapted.merge_and_unload(safe_merge=True)
 
     def write(folder: Path) -> None:
@@ -73,10 +74,10 @@ def export_merged(
 
     whole_folder(out, write)
     after, _ = _chosen_logp(*_loaded(str(out), dtype), pair, open_image)
-    report = MergeReport(out, base, with_adapter, after, tokens)
+    report = MergeReport(out, base, beside, after, tokens)
     if report.difference > MERGE_TOLERANCE * tokens:
         raise ModelError(
-            f"{out}: the merged model gives log-prob {after:.4f}, the adapter gave {with_adapter:.4f} (without: {base:.4f}); "
+            f"{out}: the merged model gives log-prob {after:.4f}, the adapter gave {beside:.4f} (without: {base:.4f}); "
             "merge in a wider type: dtype='float32'"
         )
     return report
@@ -94,19 +95,6 @@ def _loaded(name: str, dtype: str) -> tuple[Any, Any]:
     except Exception as error:  # transformers raises anything at damaged files
         said = f"{type(error).__name__}: {error}"
         raise ModelError(f"{name}: not a vision-language model with a processor: {said}") from error
-
-
-def _adapted(model: Any, adapter: Path, name: str) -> Any:
-    """The model with the adapter beside it."""
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, str(adapter)).eval()
-    except MemoryError:
-        raise
-    except Exception as error:  # peft and safetensors raise anything at damaged files
-        said = f"{type(error).__name__}: {error}"
-        raise ModelError(f"{adapter}: this adapter does not fit the model {name}: {said}") from error
 
 
 @torch.no_grad()

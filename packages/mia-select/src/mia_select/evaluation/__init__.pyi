@@ -13,3 +13,9 @@ from .mistakes import Mistake as Mistake
 from .multiple_choice import Alternatives as Alternatives
 from .multiple_choice import alternatives as alternatives
 from .multiple_choice import most_likely as most_likely
+from .stage import BASE_ANSWERS as BASE_ANSWERS
+from .stage import EVALUATION as EVALUATION
+from .stage import PREDICTIONS as PREDICTIONS
+from .stage import AskedModels as AskedModels
+from .stage import evaluation_stage as evaluation_stage
+from .stage import read_evaluation as read_evaluation

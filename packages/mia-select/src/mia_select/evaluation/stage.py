@@ -1,0 +1,238 @@
+"""The stage `evaluate`: the same held-out samples, asked before and after training, and what came of it.
+
+How a model is asked is handed in, so that this needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from mia_augment import DataError, Sample, Skipped, check_unique
+from mia_augment.contents import pictures_digest, seen_in_training, training_folders
+from mia_augment.storage import (
+    MANIFEST,
+    Manifest,
+    Progress,
+    Stage,
+    check_whole,
+    content_hash,
+    image_folders,
+    read_jsonl,
+    read_manifest,
+    read_record,
+    relative_folders,
+    write_json,
+    write_jsonl,
+)
+
+from mia_select.evaluation.accuracy import Evaluation, Prediction, predict, summarize
+from mia_select.evaluation.multiple_choice import alternatives
+
+SAMPLES = "samples.jsonl"
+EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
+BASE_ANSWERS = ("base.jsonl", "base.key")
+"""The base model's answers and what they depend on; another evaluation of the same samples may start from copies."""
+OWN_ANSWERS = "alone.jsonl"
+"""The base model's answers about the targets alone, where rows have no ground truth."""
+
+
+class Reply(Protocol):
+    """What a model said to a sample."""
+
+    @property
+    def response(self) -> str: ...
+    @property
+    def skipped(self) -> str | None:
+        """Why the sample could not be asked; None: it was."""
+
+
+class Ask(Protocol):
+    """Asks a model samples, and keeps the replies in a file until `key` changes."""
+
+    def __call__(
+        self, samples: Sequence[Sample], file: Path, key: str, progress: Progress, *, trained: Path | None, alone: bool
+    ) -> Sequence[Reply]:
+        """`trained`: ask what was trained there; None: the base model. `alone`: ask about the target's own picture alone."""
+
+
+@dataclass(frozen=True)
+class AskedModels:
+    """The models to compare.
+
+    Attributes:
+        id: tells the base model from another.
+        trained: gives the folder of what was trained (see `mia_dpo_train.trained_weights`); None: only the base model is asked.
+    """
+
+    id: str
+    trained: Callable[[], Path | None]
+    ask: Ask
+
+
+def evaluation_stage(folder_in: Path, out: Path, decoding: dict[str, Any], models: AskedModels) -> Stage:
+    """Ask the model, and the trained one, every sample of a folder; makes `evaluation.json`, `predictions.jsonl` and
+    `skipped.jsonl` (samples whose pictures or prompt cannot be used, and why).
+
+    The base model's answers are kept apart: another adapter on the same samples asks only the adapter.
+
+    Args:
+        folder_in: with `samples.jsonl`, as `mia augment` writes it.
+        decoding: settings that the answers depend on; with `choices: likelihood`, questions with options count as judged so.
+
+    Raises (planning and making it):
+        DataError: there are no samples, or not as many as their manifest counts, an id comes twice, or none could be asked.
+        ModelError: the model or what was trained cannot be loaded.
+    """
+
+    def plan() -> Manifest:
+        return _planned(folder_in, out, decoding, models)
+
+    def make(planned: Manifest, progress: Progress) -> Manifest:
+        return _evaluate(_Work(folder_in, out, models.ask, models.trained(), planned), progress)
+
+    return Stage("evaluate", out, plan, make)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One evaluation; its folder is this process's."""
+
+    folder_in: Path
+    out: Path
+    ask: Ask
+    trained: Path | None
+    planned: Manifest
+
+    def key(self, *, trained: bool = False, alone: bool = False) -> str:
+        """Hash of what the answers of the base or the trained model depend on; `alone`: answers about the targets alone."""
+        work = self.planned.model_dump(include={"settings", "inputs"})
+        if not trained:
+            work["inputs"]["trained"] = ""
+        return hashlib.sha256(json.dumps({**work, "alone": alone}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _planned(folder_in: Path, out: Path, decoding: dict[str, Any], models: AskedModels) -> Manifest:
+    made, trained = read_manifest(folder_in), models.trained()
+    if made is None:
+        raise DataError(f"{folder_in}: no {MANIFEST} there; expected the folder of a finished `mia augment`")
+    origin = made.model_dump_json(include={"inputs", "image_folders"})
+    return Manifest(
+        stage="evaluate",
+        version=version("mia-select"),
+        settings=decoding,
+        inputs={
+            "model": models.id,
+            "trained": content_hash(trained) if trained else "",
+            SAMPLES: content_hash(folder_in / SAMPLES),
+            "samples_made_from": hashlib.sha256(origin.encode()).hexdigest(),
+            "pictures": pictures_digest(folder_in, SAMPLES, out),
+        },
+        image_folders=relative_folders(image_folders(folder_in), to=out),
+    )
+
+
+def _evaluate(work: _Work, progress: Progress) -> Manifest:
+    folder_in, out = work.folder_in, work.out
+    check_whole(folder_in)
+    samples = list(read_jsonl(folder_in / SAMPLES, Sample))
+    if not samples:
+        raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
+    check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
+    samples, refused = _with_truths(work, samples)
+    predictions, skipped = _predictions(work, samples, progress)
+    skipped = [*refused, *skipped]
+    if not predictions:
+        first = skipped[0]
+        raise DataError(f"{folder_in}: none of {len(skipped)} samples could be asked; the first, {first.id}: {first.reason}")
+    (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
+    write_jsonl(out / SKIPPED, skipped)
+    write_jsonl(out / PREDICTIONS, predictions)
+    seen, agreement = _seen_in_training(folder_in, work.trained), (out / OWN_ANSWERS).is_file()
+    write_json(out / EVALUATION, summarize(predictions, seen_in_training=seen, agreement=agreement).model_dump(mode="json"))
+    pictures_digest(folder_in, SAMPLES, out, keep=True)
+    buckets = Counter(f"{prediction.format}/{prediction.parts}" for prediction in predictions)
+    counts = {
+        "samples": len(predictions) + len(skipped),
+        "skipped": len(skipped),
+        **({"by_agreement": len(predictions)} if agreement else {}),
+        **({"seen_in_training": seen} if seen else {}),
+        **_by_likelihood(samples, work.planned.settings),
+        **dict(sorted(buckets.items())),
+    }
+    return work.planned.model_copy(update={"counts": counts})
+
+
+def _with_truths(work: _Work, samples: Sequence[Sample]) -> tuple[list[Sample], list[Skipped]]:
+    """The samples as they are if all have a ground truth; else with the untrained model's own answer about the target alone.
+
+    Some truths beside some own answers would mix accuracy with agreement, so then none of the truths counts.
+    """
+    file = work.out / OWN_ANSWERS
+    if all(sample.answer.strip() for sample in samples):
+        file.unlink(missing_ok=True)
+        return list(samples), []
+    said = work.ask(samples, file, work.key(alone=True), lambda *_: None, trained=None, alone=True)
+    labelled, refused = [], []
+    for sample, own in zip(samples, said, strict=True):
+        if own.skipped is None and own.response.strip():
+            labelled.append(sample.model_copy(update={"answer": own.response}))
+        else:
+            reason = own.skipped or "nothing was said"
+            refused.append(Skipped(id=sample.id, reason=f"no ground truth, and no own answer about the target alone: {reason}"))
+    return labelled, refused
+
+
+def _seen_in_training(folder_in: Path, trained: Path | None) -> int | None:
+    """How many held-out samples show pictures that training saw; None where it is not known what it saw."""
+    if trained is None:
+        return None
+    folder = next((place for place in (trained, trained.parent) if (place / MANIFEST).is_file()), None)
+    training = training_folders(folder) if folder else []
+    return len(seen_in_training(folder_in, training)) if training else None
+
+
+def _by_likelihood(samples: Sequence[Sample], decoding: dict[str, Any]) -> dict[str, int]:
+    """How many questions have options that are judged by their likelihood; nothing where none has."""
+    count = sum(alternatives(sample.prompt, sample.answer) is not None for sample in samples)
+    return {"by_likelihood": count} if count and decoding.get("choices") == "likelihood" else {}
+
+
+def _predictions(work: _Work, samples: Sequence[Sample], progress: Progress) -> tuple[list[Prediction], list[Skipped]]:
+    """What both models say to every sample, and whether it is right; and the samples that either could not be asked."""
+    count, trained = len(samples), work.trained
+    total = count * (2 if trained else 1)
+
+    def replies(name: str, weights: Path | None, before: int) -> Sequence[Reply]:
+        key = work.key(trained=weights is not None)
+        file = work.out / name
+        return work.ask(samples, file, key, lambda done, _: progress(before + done, total), trained=weights, alone=False)
+
+    base = replies(BASE_ANSWERS[0], None, 0)
+    own: Sequence[Reply | None] = replies("trained.jsonl", trained, count) if trained else [None] * count
+    predictions, skipped = [], []
+    for sample, before, after in zip(samples, base, own, strict=True):
+        reason = before.skipped or (after.skipped if after else None)
+        if reason is None:
+            predictions.append(predict(sample, before.response, after.response if after else None))
+        else:
+            skipped.append(Skipped(id=sample.id, reason=reason))
+    return predictions, skipped
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The result of an evaluation.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = folder / EVALUATION
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected the folder of a finished `mia evaluate`")
+    return read_record(path, Evaluation, "run `mia evaluate` again")
