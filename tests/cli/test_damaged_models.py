@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from bad_inputs import CONTENTS
 from mia_augment.errors import ModelError
+from mia_augment.prompting import template_check as templates
 from mia_cli.config.schema import ModelSettings
 from mia_cli.evaluate import load_trained
-from mia_cli.loading import template_check as templates
 from mia_cli.loading.load import EMBEDDED_FOLDER, SharedModel, load
 
 KINDS = ("empty", "junk", "list", "object", "cut", "latin-1", "deep", "zip", "lfs pointer", "web page")

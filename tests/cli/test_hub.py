@@ -9,8 +9,8 @@ import huggingface_hub
 import pytest
 import transformers
 from huggingface_hub.errors import HfHubHTTPError
+from mia_attention.models.hub import only_stored
 from mia_augment.errors import ModelError
-from mia_cli.loading.hub import only_stored
 from mia_cli.loading.load import load
 
 

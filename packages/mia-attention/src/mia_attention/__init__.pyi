@@ -33,6 +33,7 @@ from .models.box_coverage import BoxCoverage as BoxCoverage
 from .models.families import register_adapter as register_adapter
 from .models.inputs import Encoded as Encoded
 from .models.layer_call import Call as Call
+from .models.loading import load_model as load_model
 from .readouts import READOUTS as READOUTS
 from .readouts import AnsweredBatch as AnsweredBatch
 from .readouts import ReadoutKind as ReadoutKind

@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from mia_augment.errors import DataError, ModelError
+from mia_augment.storage.reading import read_json
+
 WHOLE_FILE_BYTES = 16 * 2**20
 """Larger files, such as weights, are told apart by their size, first and last megabyte."""
 _PART = 2**20
@@ -34,3 +37,16 @@ def text_config(model: Any) -> Any:
     """The configuration of a model's language decoder; the model's own where it is of text alone."""
     config = model.config
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def check_model_folder(folder: Path, name: str) -> None:
+    """Raise ModelError unless a folder looks like a Hugging Face model's; needs no torch."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"model {name}: {folder} has no config.json; expected a Hugging Face model folder")
+    try:
+        value = read_json(config, "download the model again")
+    except DataError as error:
+        raise ModelError(f"model {name}: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"model {name}: {config}: expected an object with keys and values; download the model again")

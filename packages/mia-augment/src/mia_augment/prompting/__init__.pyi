@@ -3,6 +3,7 @@ from .chat import render_prompt as render_prompt
 from .chat import without_first_break as without_first_break
 from .refusals import WrongTokens as WrongTokens
 from .refusals import refusal as refusal
+from .template_check import check_chat_template as check_chat_template
 from .turns import answer_ids as answer_ids
 from .turns import emitted_ids as emitted_ids
 from .turns import render_turn as render_turn

@@ -75,13 +75,14 @@ def export_command(
     if merged:
         if model is None or adapter is None:
             raise click.UsageError("--merged needs --model and --adapter")
+        from mia_augment import check_model_folder
         from mia_dpo_train import export_merged, trained_weights
 
-        from mia_cli.loading.load import check_folder, model_folder
+        from mia_cli.loading.load import model_folder
 
         folder, weights = model_folder(model), trained_weights(adapter)
         if folder is not None:
-            check_folder(folder, model)
+            check_model_folder(folder, model)
         made = export_merged(str(folder or model), weights, out)
         display.say(
             "export",

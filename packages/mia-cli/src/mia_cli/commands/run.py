@@ -28,14 +28,16 @@ def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
     Draws data, then augments, scores, selects, trains, evaluates and reports. It takes a few minutes on two CPU cores and
     needs no network. A second call finds everything done.
     """
+    from mia_augment import check_model_folder
+
     from mia_cli.config.schema import load_config
     from mia_cli.drawn.quickstart import prepare
-    from mia_cli.loading.load import check_folder, model_folder
+    from mia_cli.loading.load import model_folder
     from mia_cli.pipeline import run_pipeline
     from mia_cli.terminal.display import Display
 
     if (folder := model_folder(options["model"])) is not None:
-        check_folder(folder, options["model"])
+        check_model_folder(folder, options["model"])
     display = Display()
     config = load_config(prepare(directory, display, **options))
     runner = run_pipeline(config, display)

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mia_augment import IMAGE, MiaError, ModelError
-from mia_augment.prompting import render_prompt
+from mia_augment.compose.prompts import IMAGE
+from mia_augment.errors import MiaError, ModelError
+from mia_augment.prompting.chat import render_prompt
 
 SECONDS = 10.0
 """Longest time that rendering a question may take; templates take a thousandth of a second."""
