@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from experiment import HERE
-from mia_attention.measure import score_layer
+from mia_attention.measure import every_readout, score_layer
 from mia_augment import Sample, augment_dataset
 from mia_augment.images import open_picture
 from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json
 from mia_cli.config.schema import load_config
 from mia_cli.drawn.drawn_data import ROWS_FILE
 from mia_cli.drawn.quickstart import prepare
-from mia_cli.experiments.diagnose import ask, choose_samples
 from mia_cli.loading.load import load
 from mia_cli.terminal.display import Display
-from mia_select.diagnosis import diagnose, find_readout
+from mia_select.diagnosis import AnsweredSample, ReadoutRatios, choose_samples, diagnose, find_readout
 from PIL import Image
 
 
@@ -44,8 +43,12 @@ def main() -> None:
 
     for name in args.models:
         model, processor = load(name)
-        asked, readings, layer = ask(samples, model, processor, config, open_image, thorough=True, progress=lambda *_: None)
-        configured = find_readout(readings, layer, config.score.rows, config.score.value_weighted)
+        read = every_readout(
+            samples, model, processor, config.score, open_image=open_image, thorough=True, progress=lambda *_: None
+        )
+        asked = [AnsweredSample(s, read.responses[s.id], own) for s, own in zip(read.samples, read.alone, strict=True)]
+        readings = [ReadoutRatios(*readout) for readout in read.readouts]
+        configured = find_readout(readings, read.configured, config.score.rows, config.score.value_weighted)
         found = diagnose(asked, readings, config.select.thresholds, model=Path(name).name, configured=configured)
         per_bucket = {
             f"{reading.rows}/{reading.layer}/{'weighted' if reading.value_weighted else 'raw'}": _by_bucket(

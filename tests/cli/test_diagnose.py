@@ -17,10 +17,9 @@ from mia_attention import readout_of
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ModelError
 from mia_cli.drawn.quickstart import prepare
-from mia_cli.experiments.diagnose import choose_samples
 from mia_cli.terminal.diagnosis_tables import show_diagnosis
 from mia_cli.terminal.display import Display
-from mia_select.diagnosis import Diagnosis, ReadoutRatios, find_readout
+from mia_select.diagnosis import Diagnosis, ReadoutRatios, choose_samples, find_readout
 from rich.console import Console
 
 

@@ -1,5 +1,1 @@
 """What a model answers, and how likely it holds given answers."""
-
-import lazy_loader as lazy
-
-__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

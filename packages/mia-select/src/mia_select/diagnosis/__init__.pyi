@@ -8,3 +8,4 @@ from .findings import Finding as Finding
 from .findings import ReadoutScore as ReadoutScore
 from .findings import advice as advice
 from .findings import findings as findings
+from .sampling import choose_samples as choose_samples

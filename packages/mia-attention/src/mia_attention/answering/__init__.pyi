@@ -1,1 +1,0 @@
-from .part_answers import PartPrompt as PartPrompt

@@ -1,0 +1,122 @@
+"""Every readout's ratio of the same samples, with the model's answers: what `mia diagnose` compares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mia_augment import ModelError, Readout, Rows, Sample
+from mia_augment.images import OpenImage
+from mia_augment.storage import Progress
+
+from mia_attention.answering.part_answers import ask_parts
+from mia_attention.measure.layer_profile import layer_profile
+from mia_attention.readouts import READOUTS, readout_kind, readout_of
+from mia_attention.scoring.scorer import score
+from mia_attention.settings import ScoreSettings
+
+logger = logging.getLogger(__name__)
+
+QUERY_ROWS: tuple[Rows, ...] = ("generated", "predicting", "question")
+
+
+class ReadoutOfSamples(NamedTuple):
+    """One readout, and its ratio of every sample (None: not measured)."""
+
+    rows: Rows
+    layer: Readout
+    value_weighted: bool
+    ratios: list[float | None]
+
+
+@dataclass
+class EveryReadout:
+    """Samples that could be opened, what the model answered, and all its readouts."""
+
+    samples: list[Sample]
+    responses: dict[str, str] = field(default_factory=dict)
+    """By sample id."""
+    alone: list[str] = field(default_factory=list)
+    """For each sample, the answer about the target's own picture alone; empty where that cannot be asked."""
+    readouts: list[ReadoutOfSamples] = field(default_factory=list)
+    configured: Readout | None = None
+    """The layer that `score` reads; None: it is to be chosen among these."""
+
+
+def every_readout(
+    samples: Sequence[Sample],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    *,
+    open_image: OpenImage,
+    thorough: bool,
+    progress: Progress,
+) -> EveryReadout:
+    """Ask the model every sample, together and about the target alone, and read its attention in every way.
+
+    Samples that cannot be opened are left out. What `settings` names is always read, unless it is a choice among these.
+
+    Args:
+        thorough: value-weighted attention too: two thirds more time.
+    """
+    kinds = [(rows, weighted) for weighted in sorted({False, thorough, settings.value_weighted}) for rows in QUERY_ROWS]
+    passes = sum(1 + len(_beside_layers(*kind, settings)) for kind in kinds)
+    total, done = (passes + 1) * len(samples), 0
+    found = EveryReadout(list(samples))
+    if not readout_kind(settings.layer).from_samples:
+        found.configured = readout_of(model, settings)
+    for rows, weighted in kinds:
+        changed = settings.model_copy(
+            update={"rows": rows, "value_weighted": weighted, "confusions": False, "own_answer": False}
+        )
+        _read_layers(found, model, processor, changed, open_image)
+        progress(done := done + len(found.samples), total)
+        for other in _others(found, rows, weighted, settings):
+            ratios = _ratios(found.samples, model, processor, changed.model_copy(update={"layer": other}), open_image)
+            if ratios is not None:
+                found.readouts.append(ReadoutOfSamples(rows, other, weighted, ratios))
+            progress(done := done + len(found.samples), total)
+    limits = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
+    said = ask_parts(found.samples, model, processor, open_image=open_image, companions=False, **limits)
+    about_target = [said[sample.id][sample.target] for sample in found.samples]
+    found.alone = [response.text if response else "" for response in about_target]
+    progress(total, total)
+    return found
+
+
+def _beside_layers(rows: Rows, weighted: bool, settings: ScoreSettings) -> list[Readout]:
+    """What is read besides the layers; what rows or weights do not change is read once."""
+    named = [(name, kind) for name, kind in READOUTS.items() if kind.resolve is None]
+    return [name for name, kind in named if (kind.weighable or not weighted) and (kind.rowed or rows == settings.rows)]
+
+
+def _others(found: EveryReadout, rows: Rows, weighted: bool, settings: ScoreSettings) -> list[Readout]:
+    """These, and the configured one where it is none of the layers: a mean of several, or one that sees part of the prompt."""
+    others = _beside_layers(rows, weighted, settings)
+    read = [*others, *(readout.layer for readout in found.readouts)]
+    wanted = (rows, weighted) == (settings.rows, settings.value_weighted)
+    return [*others, found.configured] if wanted and found.configured is not None and found.configured not in read else others
+
+
+def _read_layers(found: EveryReadout, model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage) -> None:
+    """Adds every layer's ratios; keeps the samples that could be opened, with their responses."""
+    profile = layer_profile(found.samples, model, processor, settings, open_image=open_image)
+    found.responses = {sample.id: response for sample, response, _ in profile}
+    found.samples = [sample for sample in found.samples if sample.id in found.responses]
+    for layer in profile[0][2] if profile else ():
+        ratios = [attentions[layer].ratio for _, _, attentions in profile]
+        found.readouts.append(ReadoutOfSamples(settings.rows, layer, settings.value_weighted, ratios))
+
+
+def _ratios(
+    samples: Sequence[Sample], model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage
+) -> list[float | None] | None:
+    """Every sample's ratio; None where the model cannot be read so."""
+    try:
+        return [s.attention.ratio for s in score(samples, model, processor, settings, open_image=open_image)]
+    except ModelError as error:  # quantized models and adapters give no gradient, some no rollout
+        logger.warning("readout %s is left out: %s", settings.layer, error)
+        return None
