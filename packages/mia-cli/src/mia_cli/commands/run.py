@@ -7,7 +7,11 @@ from typing import Any
 
 import click
 
+from mia_cli.commands.listing import Listing
 from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
+
+_RECIPES = "mia_cli.config.recipe_files:RECIPES"
+_RECIPE = click.option("--recipe", cls=Listing, table=_RECIPES, help="How to build pairs and learn from them: {names}.")
 
 
 @click.command("quickstart")
@@ -21,6 +25,7 @@ from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--model", default="embedded", show_default=True, help="`embedded`, a folder, or a Hugging Face id.")
+@_RECIPE
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
     """Run everything on the embedded model.
@@ -30,6 +35,7 @@ def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
     """
     from mia_augment import check_model_folder
 
+    from mia_cli.config.recipe_files import check_recipe
     from mia_cli.config.schema import load_config
     from mia_cli.drawn.quickstart import prepare
     from mia_cli.loading.load import model_folder
@@ -38,6 +44,8 @@ def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
 
     if (folder := model_folder(options["model"])) is not None:
         check_model_folder(folder, options["model"])
+    if options["recipe"] is not None:
+        check_recipe(options["recipe"])
     display = Display()
     config = load_config(prepare(directory, display, **options))
     runner = run_pipeline(config, display)
@@ -128,8 +136,9 @@ def diagnose_command(file: Path, samples: int, thorough: bool, trust_remote_code
 @click.argument("file", type=WRITE_FILE, default=Path("pipeline.yaml"))
 @click.option("--source", help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", help="Folder that the rows' pictures are relative to.")
+@_RECIPE
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-def init_command(file: Path, source: str | None, image_root: str | None, force: bool) -> None:
+def init_command(file: Path, source: str | None, image_root: str | None, recipe: str | None, force: bool) -> None:
     """Write a pipeline.yaml to start from.
 
     It holds every setting, its default and its meaning.
@@ -138,13 +147,15 @@ def init_command(file: Path, source: str | None, image_root: str | None, force: 
     from mia_augment.storage import atomic_write, clear_left_overs_of
 
     from mia_cli.config.commented_yaml import commented_yaml
+    from mia_cli.config.recipe_files import KEY, check_recipe
 
+    named = {} if recipe is None else {KEY: check_recipe(recipe)}
     if file.exists() and not force:
         raise ConfigError(f"{file}: is there already; --force overwrites it")
     data = {"source": source or "rows.json", **({"image_root": image_root} if image_root else {})}
     clear_left_overs_of(file)
     with atomic_write(file) as stream:
-        stream.write(commented_yaml({"run_dir": "run", "data": data, "model": {"name": "embedded"}}))
+        stream.write(commented_yaml({"run_dir": "run", **named, "data": data, "model": {"name": "embedded"}}))
     click.echo(f"{file} written: set data.source, then `mia run {file}`")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from mia_cli.config.recipe_files import KEY
 from mia_cli.config.schema import PipelineConfig
 
 WIDTH = 110
@@ -26,15 +27,16 @@ def documentation(kind: type[BaseModel]) -> dict[str, str]:
 
 
 def commented_yaml(values: dict[str, Any]) -> str:
-    """A `pipeline.yaml`: `values` set, every other key commented out with its default.
+    """A `pipeline.yaml`: `values` set, every other key commented out with its default; a recipe among the values decides these.
 
     Args:
         values: as they stand in the file, nested, e.g. ``{"data": {"source": "rows.json"}}``.
     """
     texts = documentation(PipelineConfig)
+    defaults = PipelineConfig.model_validate({KEY: values.get(KEY)})
     lines = [HEADER]
     for name, field in PipelineConfig.model_fields.items():
-        default = field.get_default()
+        default = field.get_default() if name == KEY else getattr(defaults, name)
         if isinstance(default, BaseModel):
             lines.append(f"\n# {(inspect.getdoc(type(default)) or '').splitlines()[0]}\n{name}:\n")
             lines += _section(default, values.get(name, {}), 1)

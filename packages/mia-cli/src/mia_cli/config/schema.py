@@ -13,8 +13,9 @@ from mia_attention import ScoreSettings
 from mia_augment import AugmentSettings, ConfigError, FormatName, Settings
 from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from mia_cli.config.recipe_files import KEY, RECIPES, check_recipe, laid_under, recipe_settings
 from mia_cli.config.renamed_keys import with_present_names
 from mia_cli.config.yaml_errors import child, explain
 from mia_cli.config.yaml_files import read_yaml
@@ -98,6 +99,9 @@ class PipelineConfig(Settings):
     """Where all results go."""
     seed: int = 0
     """Decides every random choice."""
+    recipe: str | None = None
+    """A way to build pairs and to learn from them (`paper`, `own`, ..): its settings are the defaults of this file, whose own
+    keys win. Left out: the paper's, as shown here."""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     augment: AugmentSettings = AugmentSettings()
@@ -106,6 +110,13 @@ class PipelineConfig(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
+
+    @field_validator(KEY)
+    @classmethod
+    def _known_recipe(cls, name: str | None) -> str | None:
+        if name is not None and name not in RECIPES:
+            raise ValueError(f"expected one of {', '.join(RECIPES)}")
+        return name
 
     @model_validator(mode="after")
     def _quantized_together(self) -> Self:
@@ -119,8 +130,13 @@ class PipelineConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, value: Any) -> Any:
-        """A section whose lines are all commented out reads as None: it has its defaults."""
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        """A section whose lines are all commented out reads as None: it has its defaults, or what the recipe says."""
+        if not isinstance(value, dict):
+            return value
+        said = {k: v for k, v in value.items() if v is not None}
+        name = said.get(KEY)
+        known = isinstance(name, str) and name in RECIPES
+        return laid_under(said, recipe_settings(str(name)), cls) if known else said
 
     def resolved(self, folder: Path) -> Self:
         """The same with every path absolute, taken from `folder`, and the seed handed to the stages that were given none."""
@@ -202,14 +218,22 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> Sett
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(value).__name__}")
     prefix: tuple[str, ...] = ()
-    if section is not None and (section in value or "run_dir" in value):
-        prefix, value = (section,), value.get(section) or {}
+    if section is not None and value.keys() & {section, "run_dir", KEY}:
+        prefix, value = (section,), _section(kind, value, section, path)
     inner = child(node, section) if prefix else (None, node)
     value = with_present_names(value, inner and inner[1], (section,) if section else (), path)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         raise ConfigError(explain(error, kind, prefix, node, path)) from error
+
+
+def _section(kind: type[BaseModel], values: dict[str, Any], section: str, path: Path) -> Any:
+    """One section of a whole file, with what the file's recipe says under it."""
+    said, recipe = values.get(section) or {}, values.get(KEY)
+    if recipe is None or not isinstance(said, dict):
+        return said
+    return laid_under(said, recipe_settings(check_recipe(recipe, f"{path}: ")).get(section, {}), kind)
 
 
 def build(kind: type[SettingsT], values: dict[str, Any], base: dict[str, Any] | None = None) -> SettingsT:

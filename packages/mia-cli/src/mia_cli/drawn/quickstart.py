@@ -9,7 +9,8 @@ from typing import Any
 from mia_augment.storage import atomic_write, clear_left_overs_of
 
 from mia_cli.config.commented_yaml import commented_yaml
-from mia_cli.config.schema import EMBEDDED_MODEL
+from mia_cli.config.recipe_files import KEY, recipe_settings, without
+from mia_cli.config.schema import EMBEDDED_MODEL, PipelineConfig
 from mia_cli.drawn import drawing
 from mia_cli.drawn.drawn_data import ROWS_FILE, write_rows
 from mia_cli.terminal.display import Display, counts_line
@@ -40,11 +41,20 @@ SETTINGS: dict[str, Any] = {
 
 
 def prepare(
-    directory: Path, display: Display, *, pictures: int, test_pictures: int, per_bucket: int, seed: int, model: str
+    directory: Path,
+    display: Display,
+    *,
+    pictures: int,
+    test_pictures: int,
+    per_bucket: int,
+    seed: int,
+    model: str,
+    recipe: str | None = None,
 ) -> Path:
     """Draw the data, unless it is there, and write the pipeline.yaml; returns its path.
 
-    A pipeline.yaml that is there and was edited is kept, so that one can play with the settings.
+    What a recipe sets it decides; the rest suits the embedded model, as without one. A pipeline.yaml that is there and was
+    edited is kept, so that one can play with the settings.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for split, number in (("train", pictures), ("test", test_pictures)):
@@ -53,7 +63,7 @@ def prepare(
             manifest = write_rows(folder, split, number, seed=seed, progress=progress)  # type: ignore[arg-type]
         display.say("draw", f"{split}: {counts_line(manifest.counts)} -> {folder}", "dim")
     path = directory / PIPELINE
-    text = _yaml(per_bucket, seed, model, directory)
+    text = _yaml(per_bucket, seed, model, directory, recipe)
     if path.is_file() and path.read_text("utf-8") != text and _edited(path):
         display.say("settings", f"{path} was edited: kept as it is; delete it for the quickstart's own")
         return path
@@ -76,16 +86,18 @@ def _edited(path: Path) -> bool:
     return not written.is_file() or written.read_text("utf-8") != path.read_text("utf-8")
 
 
-def _yaml(per_bucket: int, seed: int, model: str, directory: Path) -> str:
+def _yaml(per_bucket: int, seed: int, model: str, directory: Path, recipe: str | None) -> str:
     local = Path(model).expanduser()
     name = str(local.resolve()) if model != EMBEDDED_MODEL and local.is_dir() else model
+    suited = SETTINGS if recipe is None else without(SETTINGS, recipe_settings(recipe), PipelineConfig)
     settings = {
-        **SETTINGS,
+        **({} if recipe is None else {KEY: recipe}),
+        **suited,
         "run_dir": "run",
         "seed": seed,
         "data": {"source": f"data/train/{ROWS_FILE}"},
         "model": {"name": name},
-        "evaluate": {"source": f"data/test/{ROWS_FILE}", "per_bucket": per_bucket, **SETTINGS["evaluate"]},
+        "evaluate": {"source": f"data/test/{ROWS_FILE}", "per_bucket": per_bucket, **suited.get("evaluate", {})},
     }
     head = f"# Written by `mia quickstart {shlex.quote(str(directory))}`: change what you like and call it again.\n"
     return head + commented_yaml(settings)
