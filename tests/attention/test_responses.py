@@ -11,9 +11,9 @@ import pytest
 import tiny_models
 import torch
 from mia_attention import respond
-from mia_attention.answering.end_tokens import end_tokens, turn_end
 from mia_attention.answering.generate import answer_lengths
 from mia_augment.errors import DataError
+from mia_augment.prompting.end_tokens import end_tokens, stop_ids, turn_end
 
 
 def test_answers_keep_order_and_equal_plain_generation(tiny: SimpleNamespace) -> None:
@@ -187,7 +187,9 @@ def test_the_decoders_configuration_names_the_end_only_where_nothing_else_does(t
     )
     silent = SimpleNamespace(tokenizer=SimpleNamespace(eos_token_id=None))
     assert end_tokens(model, silent) == [17]
-    assert end_tokens(model, SimpleNamespace(tokenizer=tiny.tokenizer([]))) == [2]
+    known = SimpleNamespace(tokenizer=tiny.tokenizer([]))
+    assert end_tokens(model, known) == [2]
+    assert (stop_ids(model, silent), stop_ids(model, known)) == ([17], [2])
 
 
 def test_an_answer_never_holds_a_visual_token(tiny: SimpleNamespace) -> None:

@@ -300,13 +300,13 @@ def test_attention_maps_of_chosen_samples_are_a_stage(folder: Path, tmp_path: Pa
         loaded.append(1)
         return build.model, build.processor
 
-    made = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: samples[:4])
+    made = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: samples[:4], lambda: "four")
     assert run_stage(made).manifest.counts == {"maps": 3, "without": 1}
     assert not run_stage(made).made
     maps = read_maps(out / MAPS)
     assert list(maps) == ["s2", "g", "p"]
     assert max(cell for picture in maps["s2"].maps for row in picture for cell in row) == 1
     assert (len(maps["g"].maps), len(maps["s2"].maps)) == (1, 2)
-    fewer = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: samples[:2])
+    fewer = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: pytest.fail("read to be planned"), lambda: "two")
     assert standing(fewer).reason == "redone: inputs.chosen changed"
     assert loaded == [1]

@@ -16,7 +16,8 @@ from mia_attention.answering.likelihood import said_ids
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import DataError, ModelError
 from mia_augment.prompting.chat import render_prompt
-from mia_augment.prompting.turns import answer_ids, emitted_ids, render_turn, stop_ids
+from mia_augment.prompting.end_tokens import stop_ids
+from mia_augment.prompting.turns import answer_ids, emitted_ids, render_turn
 from mia_augment.records import PreferencePair, Scores
 from mia_dpo_train.data.encode import PairEncoder, collate
 from mia_dpo_train.logps.routes import plain_logps
@@ -122,7 +123,7 @@ def test_all_who_need_an_answers_tokens_get_the_same(name: str, tiny: SimpleName
     made = built(name)
     wanted = answer_ids(made.processor, "<image>\nwhat is on the left ?", ANSWER)
     sample = tiny.single("one")
-    encoder = PairEncoder(made.processor, tiny.open_image, stop_ids(made.model))
+    encoder = PairEncoder(made.processor, tiny.open_image, stop_ids(made.model, made.processor))
     encoded = encoder(pair_of(sample, chosen=ANSWER, rejected="The dog"))
     assert encoded.chosen.tolist() == wanted
     assert said_ids(sample, ANSWER, made.model, made.processor, end=True) == wanted
@@ -149,7 +150,7 @@ def test_the_trainers_reference_of_an_own_answer_is_what_scoring_saw(name: str, 
     assert scored.response_ids is not None
     assert len(scored.response_ids) == scored.response_tokens
     pair = pair_of(scored, chosen="The dog", rejected=scored.response, rejected_ids=scored.response_ids)
-    encoded = PairEncoder(made.processor, tiny.open_image, stop_ids(made.model))(pair)
+    encoded = PairEncoder(made.processor, tiny.open_image, stop_ids(made.model, made.processor))(pair)
     assert encoded.rejected.tolist() == scored.response_ids
     with torch.no_grad():
         reference = float(plain_logps(made.model, model_facts(made.model), collate([encoded]))[1, 0])

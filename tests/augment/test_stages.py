@@ -43,6 +43,17 @@ def test_a_stage_is_made_once(numbers):
     assert first.manifest.counts == {"pairs": 3}
 
 
+def test_a_stage_is_planned_once_to_be_made(numbers):
+    asked = []
+
+    def plan() -> Manifest:
+        asked.append(1)
+        return numbers.stage.plan()
+
+    assert run_stage(dataclasses.replace(numbers.stage, plan=plan)).made
+    assert asked == [1]
+
+
 def test_it_says_why_it_has_to_be_made(numbers):
     assert standing(numbers.stage).reason == "started"
     numbers.folder.mkdir()

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,7 @@ from mia_augment.storage import (
     relative_folders,
     run_stage,
     standing,
+    with_plan,
     write_json,
 )
 
@@ -98,7 +99,7 @@ def score_stage(
     """
 
     def make(planned: Manifest, progress: Progress) -> Manifest:
-        work = _Work(folder_in, out, settings, planned, lambda: standing(replace(stage, plan=lambda: planned)).finished)
+        work = _Work(folder_in, out, settings, planned, lambda: standing(with_plan(stage, planned)).finished)
         return _make(work, load, progress)
 
     stage = Stage(

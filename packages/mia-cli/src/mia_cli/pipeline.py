@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mia_attention import maps_stage, score_stage
 from mia_augment import AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
-from mia_augment.storage import Stage, only_writer, write_json
+from mia_augment.storage import Stage, content_hash, only_writer, write_json
 from mia_dpo_train import check_environment, train_stage, trained_weights
 from mia_select import select_stage
 
@@ -18,7 +18,7 @@ from mia_cli.config.schema import DataSettings, EvaluateSettings, PipelineConfig
 from mia_cli.evaluate import evaluate_stage
 from mia_cli.layout import CONFIG, Folders
 from mia_cli.loading.load import SharedModel
-from mia_cli.report.gallery import examples
+from mia_cli.report.gallery import example_files, examples
 from mia_cli.report.stage import report_stage
 from mia_cli.runner import Runner, depending_on
 from mia_cli.terminal.display import Display
@@ -157,7 +157,11 @@ def attention_stage(config: PipelineConfig, folders: Folders, shared: SharedMode
         chosen = {example.sample.id: example.sample for example in examples(folders, config.report.pairs)}
         return list(chosen.values())[: config.report.attention]
 
-    return maps_stage(folders.scored, folders.attention, config.score, shared.id, shared.get, choose)
+    def choice() -> str:
+        made = [content_hash(file) for file in example_files(folders)]
+        return " ".join([*made, str(config.report.pairs), str(config.report.attention)])
+
+    return maps_stage(folders.scored, folders.attention, config.score, shared.id, shared.get, choose, choice)
 
 
 def trained_stage(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:

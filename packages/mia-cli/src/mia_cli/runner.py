@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mia_augment.storage import MANIFEST, Manifest, Stage, read_record, run_stage, standing, write_json
+from mia_augment.storage import MANIFEST, Manifest, Stage, read_record, run_stage, standing, with_plan, write_json
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from mia_cli.terminal.display import Display, counts_line, duration
@@ -51,7 +51,7 @@ class Runner:
         Raises:
             MiaError: from the stage; then it counts as unfinished and everything after it keeps its old state.
         """
-        _, finished, reason = standing(stage)
+        planned, finished, reason = standing(stage)
         known = self.states.get(stage.name)
         if finished is not None and not any(folder.exists() for folder in stage.scratch):
             self._keep(stage.name, finished)
@@ -62,7 +62,7 @@ class Runner:
             self.display.say(stage.name, f"redone: {MANIFEST} is gone" if lost else reason)
             self._forget(stage.name)
         with self.display.progress(stage.name) as progress:
-            manifest, made = run_stage(stage, progress)
+            manifest, made = run_stage(with_plan(stage, planned), progress)
         self._keep(stage.name, manifest)
         if made:
             self.made.append(stage.name)

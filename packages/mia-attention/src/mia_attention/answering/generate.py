@@ -71,7 +71,7 @@ def generate(
         encoded: the prompts.
         max_new_tokens: longest answer.
         barred: tokens that an answer must not hold (a visual token would be read as a picture).
-        ends: tokens that end an answer, see `mia_attention.answering.end_tokens.end_tokens`.
+        ends: tokens that end an answer, see `mia_augment.prompting.end_tokens`.
         pad_token_id: to fill up shorter answers; the first of `ends` if None.
     """
     own, recorder = model.generation_config, _GreedyLogps(barred)

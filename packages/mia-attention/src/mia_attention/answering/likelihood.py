@@ -125,7 +125,7 @@ def said_ids(prompt: Prompt, answer: GivenAnswer, model: Any, processor: Any, *,
     if adapter_of(model) is not None:  # chat formatting is the adapter's own
         tokenizer = processor.tokenizer
         return [*tokenizer(answer, add_special_tokens=False).input_ids, *([tokenizer.eos_token_id] if end else [])]
-    return answer_ids(processor, prompt.prompt, answer, stops=stop_ids(model), end=end)
+    return answer_ids(processor, prompt.prompt, answer, stops=stop_ids(model, processor), end=end)
 
 
 def _run(model: Any, prepared: PreparedAnswers) -> list[list[Likelihood] | Skipped]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from mia_augment import ConfigError, DataError, Skipped
 from mia_augment.images import OpenImage
+from mia_augment.prompting import end_tokens
 
 from mia_attention.answering.batches import ItemT, Prompt, run_in_order
-from mia_attention.answering.end_tokens import end_tokens
 from mia_attention.answering.generate import Answers, check_finite, generate
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.usable import Usable, encode_usable

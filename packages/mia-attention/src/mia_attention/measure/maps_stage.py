@@ -36,6 +36,7 @@ def maps_stage(
     model_id: str,
     load: Callable[[], tuple[Any, Any]],
     choose: Callable[[], Sequence[ScoredSample]],
+    choice: Callable[[], str],
 ) -> Stage:
     """Attention maps of some scored samples: `maps.jsonl`, one `AttentionMap` each.
 
@@ -45,17 +46,17 @@ def maps_stage(
         model_id: as for `score_stage`.
         load: gives (model, processor).
         choose: gives the samples to map.
+        choice: tells this choice from another, together with the scored samples' file, which it need not read.
     """
 
     def plan() -> Manifest:
-        ids = "\n".join(sample.id for sample in choose())
         return Manifest(
             stage="attention",
             version=importlib.metadata.version("mia-attention"),
             settings=settings.model_dump(mode="json"),
             inputs={
                 "scored": content_hash(folder_in / SCORED),
-                "chosen": hashlib.sha256(ids.encode()).hexdigest(),
+                "chosen": hashlib.sha256(choice().encode()).hexdigest(),
                 "pictures": pictures_digest(folder_in, SCORED, out),
                 "model": model_id,
             },

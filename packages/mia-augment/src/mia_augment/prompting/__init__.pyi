@@ -1,11 +1,12 @@
 from .chat import message_parts as message_parts
 from .chat import render_prompt as render_prompt
 from .chat import without_first_break as without_first_break
+from .end_tokens import end_tokens as end_tokens
+from .end_tokens import stop_ids as stop_ids
 from .refusals import WrongTokens as WrongTokens
 from .refusals import refusal as refusal
 from .template_check import check_chat_template as check_chat_template
 from .turns import answer_ids as answer_ids
 from .turns import emitted_ids as emitted_ids
 from .turns import render_turn as render_turn
-from .turns import stop_ids as stop_ids
 from .turns import token_text as token_text

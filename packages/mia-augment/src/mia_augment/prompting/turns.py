@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_augment.errors import DataError, ModelError
-from mia_augment.models import text_config
 from mia_augment.prompting.chat import apply_template, user_message
 
 _PROBE = "qvzx0xzvq"
@@ -80,16 +79,6 @@ def emitted_ids(processor: Any, ids: Sequence[int] | None, text: str) -> list[in
         return None
     said = [processor.tokenizer.decode(part, skip_special_tokens=True) for part in (list(ids), list(ids[:-1]))]
     return list(ids) if text.strip() in [each.strip() for each in said] else None  # not every end counts as special
-
-
-def stop_ids(model: Any) -> tuple[int, ...]:
-    """Tokens at which a model's `generate` stops, by its generation settings or else its configuration."""
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if ends is None:
-        ends = getattr(text_config(model), "eos_token_id", None)
-    if ends is None:
-        return ()
-    return (int(ends),) if isinstance(ends, int) else tuple(int(end) for end in ends)
 
 
 def token_text(processor: Any, ids: Sequence[int]) -> str:

@@ -30,3 +30,4 @@ from .stages import Standing as Standing
 from .stages import changes as changes
 from .stages import run_stage as run_stage
 from .stages import standing as standing
+from .stages import with_plan as with_plan

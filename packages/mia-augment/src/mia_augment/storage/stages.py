@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,11 +103,11 @@ def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) 
         ConfigError: another process is writing into the folder, or it holds another stage.
         MiaError: from the stage; what is finished of it stays for the next call.
     """
-    _, finished, _ = standing(stage)
+    planned, finished, _ = standing(stage)
     if finished is not None and not any(folder.exists() for folder in stage.scratch):
         return StageOutcome(finished, made=False)
     with only_writer(stage.folder, part=rank, also=stage.clears):
-        planned, finished, _ = standing(stage)  # another process may have made it meanwhile
+        finished = standing(with_plan(stage, planned)).finished  # another process may have made it meanwhile
         made = finished is None
         if finished is None:
             started = time.monotonic()
@@ -119,6 +119,11 @@ def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) 
             for folder in stage.scratch:
                 shutil.rmtree(folder, ignore_errors=True)
     return StageOutcome(finished, made)
+
+
+def with_plan(stage: Stage, planned: Manifest) -> Stage:
+    """The stage with a plan that was asked already: planning hashes all that goes into it."""
+    return replace(stage, plan=lambda: planned)
 
 
 def changes(old: Any, new: Any, name: str = "") -> list[str]:

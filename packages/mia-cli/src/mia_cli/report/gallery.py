@@ -48,8 +48,9 @@ class Example:
 
 def examples(folders: Folders, pairs: int) -> list[Example]:
     """Up to `pairs` pairs, evenly from every format and number of parts, and some samples that each rule dropped."""
-    kept = _chosen_pairs(folders.pairs / "pairs.jsonl", pairs)
-    dropped = _chosen_drops(folders.pairs / "dropped.jsonl") if pairs else []
+    paired, left_out = example_files(folders)
+    kept = _chosen_pairs(paired, pairs)
+    dropped = _chosen_drops(left_out) if pairs else []
     records: list[PreferencePair | Dropped] = [*kept, *dropped]
     wanted = {name for record in records for name in sample_ids(record)}
     samples = {s.id: s for s in read_jsonl(folders.scored / "scored.jsonl", ScoredSample) if s.id in wanted}
@@ -59,6 +60,11 @@ def examples(folders: Folders, pairs: int) -> list[Example]:
         for drop in dropped
         if (sample := _sample_of(drop, samples))
     ]
+
+
+def example_files(folders: Folders) -> tuple[Path, Path]:
+    """The files whose records say which scored samples are examples."""
+    return folders.pairs / "pairs.jsonl", folders.pairs / "dropped.jsonl"
 
 
 def sample_ids(record: PreferencePair | Dropped) -> tuple[str, str]:

@@ -67,7 +67,7 @@ class EncodedPair:
 class PairEncoder:
     """Encodes pairs with a processor; cheap to hand to worker processes.
 
-    `stops` are the tokens that the model stops at (`mia_augment.prompting.turns.stop_ids`).
+    `stops` are the tokens that the model stops at (`mia_augment.prompting.stop_ids`).
     """
 
     def __init__(self, processor: Any, open_image: OpenImage, stops: Collection[int] = ()) -> None:

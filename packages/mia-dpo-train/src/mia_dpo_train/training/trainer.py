@@ -103,7 +103,7 @@ def _train(
     model_id: str,
     progress: Progress | None,
 ) -> TrainResult:
-    encoder = PairEncoder(processor, open_image, stop_ids(model))
+    encoder = PairEncoder(processor, open_image, stop_ids(model, processor))
     pairs, held_out, renamed, trimmed = _tidied(pairs, held_out, encoder.end_tokens)
     accelerator = make_accelerator(settings, model, out)
     limit = longest_allowed(settings, model)

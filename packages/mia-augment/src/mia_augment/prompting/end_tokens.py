@@ -1,29 +1,38 @@
-"""Which tokens end an answer."""
+"""Which tokens end an answer: those a checkpoint names, and what its chat template writes. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from mia_augment import text_config
+from mia_augment.models import text_config
 
 _ANSWER = "mia answer"
 """Stands for an answer while the chat template is looked at."""
 
 
+def stop_ids(model: Any, processor: Any) -> list[int]:
+    """Ids of the tokens that end an answer by the checkpoint's own word: its generation settings, else its tokenizer.
+
+    The decoder's configuration is asked only where these say nothing, for its class fills in a number that may be an ordinary
+    word of this tokenizer.
+    """
+    return _named(model) or _named(processor.tokenizer) or _ids(getattr(text_config(model), "eos_token_id", None))
+
+
 def end_tokens(model: Any, processor: Any) -> list[int]:
-    """Ids of the tokens that end an answer, in order and without repeats.
+    """Ids of all tokens at which generation has to stop, in order and without repeats.
 
     Checkpoints often name only some of them in one place, so generation settings, tokenizer and chat template are asked: what
-    runs past the end of its turn is invented dialogue. The decoder's configuration is asked only where these say nothing, for
-    its class fills in a number that may be an ordinary word of this tokenizer.
+    runs past the end of its turn is invented dialogue.
     """
-    found = [
-        *_ids(model.generation_config.eos_token_id),
-        *_ids(getattr(processor.tokenizer, "eos_token_id", None)),
-        *_ids(turn_end(processor)),
-    ]
-    return list(dict.fromkeys(found or _ids(getattr(text_config(model), "eos_token_id", None))))
+    found = [*_named(model), *_named(processor.tokenizer), *_ids(turn_end(processor))]
+    return list(dict.fromkeys(found or stop_ids(model, processor)))
+
+
+def _named(owner: Any) -> list[int]:
+    """Of a model, by its generation settings; of a tokenizer, its own."""
+    return _ids(getattr(getattr(owner, "generation_config", owner), "eos_token_id", None))
 
 
 def _ids(ends: int | Sequence[int] | None) -> list[int]:
