@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from mia_augment import Box, ConfigError, FormatName, Record, ScoredSample, same_answer
+from mia_augment import Box, ConfigError, FormatName, Record, Sample, ScoredSample, same_answer
 
 Kind = Literal["focused", "sequence_confusion", "element_interference"]
 SCATTER = 0.95
@@ -137,7 +137,7 @@ def part_shares(sample: ScoredSample) -> list[float]:
     if not masses or len(masses) < 2:
         return []
     tokens = tokens or [1.0] * len(masses)
-    for outer, inner in _nested(sample):
+    for outer, inner in nested_regions(sample):
         masses[outer] = max(masses[outer] - sample.attention.region_mass[inner], 0.0)
         tokens[outer] = (
             max(tokens[outer] - sample.attention.region_tokens[inner], 0.0) if sample.attention.region_tokens else 1.0
@@ -166,7 +166,7 @@ def echo(sample: ScoredSample) -> int | None:
     return None
 
 
-def _nested(sample: ScoredSample) -> list[tuple[int, int]]:
+def nested_regions(sample: Sample) -> list[tuple[int, int]]:
     """Pairs (outer, inner) of regions of one image of which one box holds the other."""
     pairs = []
     for i, outer in enumerate(sample.regions):

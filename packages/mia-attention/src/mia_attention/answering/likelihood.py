@@ -145,7 +145,7 @@ def _measured(
         if len(turns) > 1 and why_not_shared(model, encoded.inputs, start) is None:
             found = _on_cache(model, encoded.inputs, turns, start)
         else:
-            found = [_one_each(model, encoded.inputs, tails) for tails in turns]
+            found = [in_one_pass(model, encoded.inputs, tails) for tails in turns]
     for each_turn in found:
         for name, likelihood in zip(names, each_turn, strict=True):
             if likelihood.logp != likelihood.logp:
@@ -167,8 +167,8 @@ def _on_cache(
     return out
 
 
-def _one_each(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
-    """Prompts and answers in one pass; logits at the answers' positions alone."""
+def in_one_pass(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """One given answer behind each prompt, all in one pass; logits at the answers' positions alone."""
     whole, lengths = append_answers(inputs, tails)
     before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
     kept = sorted({position for places in before for position in places})

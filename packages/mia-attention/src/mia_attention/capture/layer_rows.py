@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from mia_augment import ModelError
 from torch import Tensor, nn
 
 from mia_attention.capture.hook import StopForwardError, probing
-from mia_attention.capture.weights import attention_rows, visible
-from mia_attention.models.decoder import check_readable
+from mia_attention.capture.weights import ROW_CHUNK, attention_rows, head_rows, visible
+from mia_attention.models.decoder import check_readable, head_count
 from mia_attention.models.families import adapter_of
 from mia_attention.models.layer_call import Call, check_growing
 
@@ -26,7 +27,7 @@ class LayerRows:
 
     def __init__(self, rows: RowSpan, *, value_weighted: bool, past: int = 0) -> None:
         self._span = rows
-        self._value_weighted = value_weighted
+        self.value_weighted = value_weighted
         self._past = past
         self._seen = past
         self._parts: list[tuple[Tensor, int]] = []
@@ -46,16 +47,25 @@ class LayerRows:
         key, value = call.key, call.value
         if k_len > self._seen:  # a static cache is longer than what has been written
             key, value, k_len = key[:, :, : self._seen], value[:, :, : self._seen], self._seen
-        weights = attention_rows(
-            call.query[:, :, first:last],
-            key,
-            visible(call.mask, rows, q_len, k_len, causal=call.causal, flash=call.flash, window=call.window),
+        mask = visible(call.mask, rows, q_len, k_len, causal=call.causal, flash=call.flash, window=call.window)
+        skipped = self._seen - k_len  # keys that a sliding cache has dropped
+        chosen = replace(call, query=call.query[:, :, first:last], key=key, value=value, mask=mask)
+        self._parts.append((self.weights(chosen, skipped), skipped))
+
+    def weights(self, call: Call, skipped: int) -> Tensor:
+        """(batch, rows, keys): attention of a call's queries, whose mask is that of these rows.
+
+        Args:
+            skipped: positions before the call's first key.
+        """
+        return attention_rows(
+            call.query,
+            call.key,
+            call.mask,
             call.scaling,
             softcap=call.softcap,
-            value=value if self._value_weighted else None,
+            value=call.value if self.value_weighted else None,
         )
-        skipped = self._seen - k_len  # keys that a sliding cache has dropped
-        self._parts.append((weights, skipped))
 
     def result(self) -> Tensor:
         """(batch, rows, keys), each key at its position in the sequence."""
@@ -76,6 +86,26 @@ class LayerRows:
 
     def __len__(self) -> int:
         return sum(part.shape[1] for part, _ in self._parts)
+
+
+class HeadRows(LayerRows):
+    """Observer of one layer: keeps the chosen rows of every head."""
+
+    def weights(self, call: Call, skipped: int) -> Tensor:
+        """(batch, rows, heads, keys)."""
+        found = torch.empty(
+            (call.query.shape[0], call.query.shape[2], call.query.shape[1], call.key.shape[2]), device=call.query.device
+        )
+        for start in range(0, call.query.shape[2], ROW_CHUNK):
+            part = slice(start, start + ROW_CHUNK)
+            mask = None if call.mask is None else call.mask[:, :, part]
+            each = head_rows(call.query[:, :, part], call.key, mask, call.scaling, softcap=call.softcap)
+            if self.value_weighted:
+                lengths = torch.linalg.vector_norm(call.value.float(), dim=-1)
+                each = each * lengths.repeat_interleave(each.shape[1] // lengths.shape[1], dim=1)[:, :, None]
+                each = each / each.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+            found[:, part] = each.transpose(1, 2)
+        return found
 
 
 class Captured:
@@ -107,6 +137,25 @@ class Captured:
     def _any(self) -> LayerRows:
         return next(iter(self._layers.values()))
 
+    def heads(self, layer: int) -> Tensor:
+        """Attention of each head of one layer, of a capture with `heads`.
+
+        Returns:
+            (batch, rows, heads, keys) float32, rows in order of position; keys as positions in the padded sequence.
+
+        Raises:
+            ModelError: no row was captured, not this layer, or only the mean over heads.
+        """
+        found = self._result(layer)
+        if found.dim() != 4:
+            raise ModelError("only the mean over heads was captured: open the capture with heads=True")
+        return found
+
+    def _result(self, layer: int) -> Tensor:
+        if layer not in self._layers:
+            raise ModelError(f"layer {layer} was not captured: expected one of {self.layers}")
+        return self._layers[layer].result()
+
     def attention(self, layer: int | None = None) -> Tensor:
         """Head-mean attention of one layer, or the mean over all captured layers.
 
@@ -116,11 +165,8 @@ class Captured:
         Raises:
             ModelError: no row was captured, or not this layer.
         """
-        if layer is None:
-            return torch.stack([rows.result() for rows in self._layers.values()]).mean(0)
-        if layer not in self._layers:
-            raise ModelError(f"layer {layer} was not captured: expected one of {self.layers}")
-        return self._layers[layer].result()
+        found = torch.stack([self._result(each) for each in (self.layers if layer is None else [layer])]).mean(0)
+        return found.mean(2) if found.dim() == 4 else found
 
 
 @contextlib.contextmanager
@@ -132,6 +178,7 @@ def capture_attention(
     value_weighted: bool = False,
     stop: bool = False,
     past: int = 0,
+    heads: bool = False,
 ) -> Iterator[Captured]:
     """Capture head-mean attention of some layers while the body runs the model, on SDPA, flash or eager attention. ::
 
@@ -140,8 +187,8 @@ def capture_attention(
         captured.attention(16)  # (batch, rows, keys)
 
     The model's outputs are those it gives without it: the stock attention function still computes them. Memory is rows x keys
-    of each layer. The body may call the model as often as one growing sequence needs (as greedy or sampling `generate` does;
-    not beam search, whose rows do not follow its outputs).
+    of each layer, times its heads with `heads`; `capture_bytes` says it beforehand. The body may call the model as often as one
+    growing sequence needs (as greedy or sampling `generate` does; not beam search, whose rows do not follow its outputs).
 
     Args:
         model: a transformers model (or a PEFT wrapper of one).
@@ -150,6 +197,7 @@ def capture_attention(
         value_weighted: weight attention by the length of the value vectors.
         stop: end the pass after the last of these layers; the body ends there without an error.
         past: positions that the cache given to the model holds already; rows and keys count from its first one.
+        heads: keep every head's rows, (batch, rows, heads, keys): `captured.heads(16)`.
 
     Raises:
         ModelError: a layer does not exist or cannot be read, is being captured already, the model is run by another thread, or
@@ -158,6 +206,23 @@ def capture_attention(
     modules = check_readable(model, list(layers))
     if not modules:
         raise ModelError("capture_attention: expected at least one layer, got none")
-    observers = {layer: LayerRows(rows, value_weighted=value_weighted, past=past) for layer in modules}
+    kind = HeadRows if heads else LayerRows
+    observers: dict[int, LayerRows] = {layer: kind(rows, value_weighted=value_weighted, past=past) for layer in modules}
     with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
         yield Captured(observers)
+
+
+def capture_bytes(model: Any, layers: Sequence[int], *, rows: int, keys: int, batch: int = 1, heads: bool = False) -> int:
+    """Memory that a capture will hold, in bytes, before it is opened: layers x batch x rows x keys float32, times the heads.
+
+    Args:
+        rows, keys: how many; of a whole answer, its tokens, and those of the prompt and the answer.
+        heads: of a capture with `heads=True`.
+
+    Raises:
+        ModelError: a layer does not exist or cannot be read.
+
+    One layer of 32 heads, 100 rows of an answer to 3,000 tokens: 1.2 MB, with heads 38 MB.
+    """
+    modules = check_readable(model, list(layers), warn=False)
+    return sum(4 * batch * rows * keys * (head_count(module) if heads else 1) for module in modules.values())

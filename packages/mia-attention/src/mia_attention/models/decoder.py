@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mia_augment import ModelError, text_config
@@ -58,6 +59,32 @@ def window(module: nn.Module) -> int | None:
     if size is None and getattr(module, "is_sliding", False):
         size = getattr(getattr(module, "config", None), "sliding_window", None)
     return int(size) if isinstance(size, int) and size > 0 else None
+
+
+def head_count(module: nn.Module) -> int:
+    """Query heads of an attention module."""
+    config: Any = getattr(module, "config", None)
+    count = getattr(config, "num_attention_heads", None) or getattr(module, "num_heads", None)
+    if not isinstance(count, int):
+        raise ModelError(f"{type(module).__name__}: expected its number of heads in its configuration, found none")
+    return count
+
+
+def check_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> dict[int, nn.Module]:
+    """The modules of the layers of some heads.
+
+    Args:
+        heads: by layer.
+
+    Raises:
+        ModelError: a layer or head does not exist, or cannot be read.
+    """
+    modules = check_readable(model, list(heads), warn=False)
+    for layer, chosen in heads.items():
+        count = head_count(modules[layer])
+        if wrong := [head for head in chosen if not 0 <= head < count]:
+            raise ModelError(f"layer {layer}: expected heads from 0 to {count - 1}, got {wrong[0]}")
+    return modules
 
 
 def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[int, nn.Module]:

@@ -42,6 +42,21 @@ class Observer(Protocol):
     def __call__(self, call: Call) -> None: ...
 
 
+class Edit(Protocol):
+    """What changes one layer's attention while it runs."""
+
+    def mask(self, call: Call) -> Tensor | None:
+        """The mask to be used instead, bool or to be added, (batch | 1, heads | 1, q_len, k_len); None: as it is.
+
+        Called once for each call of the layer, before it is computed.
+        """
+        ...
+
+    def output(self, output: Tensor) -> Tensor:
+        """The attention's output to go on with, (batch, q_len, heads, dim)."""
+        ...
+
+
 def check_growing(call: Call, seen: int, past: int = 0) -> None:
     """Refuse a call of a layer that does not continue the sequence of the calls before it.
 
