@@ -11,8 +11,8 @@ from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_augment.storage.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
 from mia_augment.storage.lock import only_writer
-from mia_select import select
-from mia_select.export import LAYOUTS, export_pairs, trl_rows
+from mia_select import EXPORTED, select
+from mia_select.export import export_pairs, trl_rows
 from mia_select.importing import SkippedRow, import_folder, import_pairs
 from PIL import Image
 
@@ -45,7 +45,7 @@ def original(folder: Path) -> list[PreferencePair]:
     return list(read_jsonl(folder / "pairs.jsonl", PreferencePair))
 
 
-@pytest.mark.parametrize("fmt", LAYOUTS)
+@pytest.mark.parametrize("fmt", EXPORTED)
 def test_reading_an_export_gives_the_same_pairs(folder: Path, tmp_path: Path, fmt: str) -> None:
     file = export_pairs(folder, fmt, tmp_path / "out")
     assert list(import_pairs(file, fmt)) == original(folder)
@@ -182,7 +182,7 @@ def test_rows_that_are_no_json_are_named(tmp_path: Path) -> None:
     assert "row 2" in found[1].reason or "line 2" in found[1].reason
 
 
-@pytest.mark.parametrize("fmt", LAYOUTS)
+@pytest.mark.parametrize("fmt", EXPORTED)
 @pytest.mark.parametrize("images", ["absolute", "copy"])
 def test_an_imported_export_has_the_same_pairs_and_pictures(folder: Path, tmp_path: Path, fmt: str, images: Any) -> None:
     export_pairs(folder, fmt, tmp_path / "out", images=images)
@@ -224,7 +224,7 @@ def test_an_import_does_not_write_over_another_stage(folder: Path, tmp_path: Pat
 
 
 def test_unknown_formats_and_wrong_endings_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected one of trl, llama-factory, ms-swift, mia-dpo, parquet"):
+    with pytest.raises(ConfigError, match="expected one of trl, parquet, mia-dpo, llama-factory, ms-swift"):
         export_pairs(folder, "axolotl", tmp_path)
     with pytest.raises(ConfigError, match=r"ending in \.jsonl for trl"):
         export_pairs(folder, "trl", tmp_path / "pairs.json")

@@ -3,6 +3,8 @@ from .evaluation.accuracy import Evaluation as Evaluation
 from .evaluation.accuracy import Prediction as Prediction
 from .evaluation.accuracy import predict as predict
 from .evaluation.accuracy import summarize as summarize
+from .layouts import EXPORTED as EXPORTED
+from .layouts import LAYOUTS as LAYOUTS
 from .selection.funnel import Funnel as Funnel
 from .selection.funnel import Selection as Selection
 from .selection.selector import Selector as Selector

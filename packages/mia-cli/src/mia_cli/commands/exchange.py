@@ -7,13 +7,10 @@ from typing import Any
 
 import click
 
+from mia_cli.commands.listing import RowChoice
 from mia_cli.commands.paths import READ, READ_FOLDER, WRITE, WRITE_FOLDER
 from mia_cli.commands.single_stages import done, need_stage
 
-EXPORT_LAYOUTS = ["trl", "parquet", "llama-factory", "ms-swift", "mia-dpo"]
-"""What can be written."""
-IMPORT_LAYOUTS = ["auto", *EXPORT_LAYOUTS, "rlaif-v", "mmpr"]
-"""What can be read."""
 REASONS_SHOWN = 12
 """Kinds of reasons on the screen; `skipped.jsonl` has every row."""
 
@@ -25,7 +22,7 @@ REASONS_SHOWN = 12
     "layout",
     default="auto",
     show_default=True,
-    type=click.Choice(IMPORT_LAYOUTS),
+    type=RowChoice("mia_select.importing:IMPORT_FORMATS"),
     help="auto decides by each row's columns.",
 )
 @click.option("--image-root", type=READ_FOLDER, help="Folder that the pictures' paths are relative to.  [default: the file's]")
@@ -53,7 +50,7 @@ def import_command(file: Path, layout: str, image_root: Path | None, drop_system
 
 @click.command("export")
 @click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select` or `mia import`.")
-@click.option("--format", "layout", type=click.Choice(EXPORT_LAYOUTS), help="Format to write.")
+@click.option("--format", "layout", type=RowChoice("mia_select:EXPORTED"), help="Format to write.")
 @click.option("--model", help="With --merged: the model that was trained.")
 @click.option("--adapter", type=READ_FOLDER, help="With --merged: its adapter.")
 @click.option("--merged", is_flag=True, help="Write model and adapter as one plain Hugging Face folder.")

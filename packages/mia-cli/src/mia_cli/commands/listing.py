@@ -1,4 +1,4 @@
-"""An option whose help lists the rows of a table of the library."""
+"""Options whose values are the rows of a table of the library, which is imported when they are asked for, not before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import importlib
 from typing import Any
 
 import click
+
+
+def rows_of(table: str) -> list[str]:
+    """Names of the rows of a table: ``mia_augment:FORMATS``."""
+    package, name = table.split(":")
+    return list(getattr(importlib.import_module(package), name))
+
+
+class RowChoice(click.Choice[str]):
+    """One of a table's names."""
+
+    def __init__(self, table: str) -> None:
+        self.table, self.case_sensitive = table, True
+
+    @property
+    def choices(self) -> list[str]:  # type: ignore[override]
+        return rows_of(self.table)
 
 
 class Listing(click.Option):
@@ -17,7 +34,5 @@ class Listing(click.Option):
         self.table = table
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        package, name = self.table.split(":")
-        names = ", ".join(getattr(importlib.import_module(package), name))
-        self.help = (self.help or "").format(names=names)
+        self.help = (self.help or "").format(names=", ".join(rows_of(self.table)))
         return super().get_help_record(ctx)

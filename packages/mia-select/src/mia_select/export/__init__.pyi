@@ -1,3 +1,2 @@
-from .layouts import LAYOUTS as LAYOUTS
 from .pair_files import export_pairs as export_pairs
 from .trl_rows import trl_rows as trl_rows

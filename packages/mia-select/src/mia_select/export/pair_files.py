@@ -15,18 +15,14 @@ from mia_augment.storage import (
     check_whole,
     clear_left_overs_of,
     image_folders,
-    read_json,
     read_jsonl,
     resolve_image,
-    write_json,
 )
 
-from mia_select.export.layouts import LAYOUTS, ExportedRow, Layout, to_row
+from mia_select.export.row_writers import ExportedRow, to_row
+from mia_select.layouts import EXPORTED, LAYOUTS
 
 PAIRS = "pairs.jsonl"
-DATASET_INFO = "dataset_info.json"
-DATASET = "mia_pairs"
-"""Name of the dataset in LLaMA-Factory's `dataset_info.json`."""
 
 ImagePaths = Literal["absolute", "copy"]
 
@@ -47,29 +43,25 @@ def export_pairs(folder: Path, fmt: str, out: Path, *, images: ImagePaths = "abs
         ConfigError: unknown format, or pyarrow is missing.
         DataError: a pair or an image is not as it should be.
     """
-    layout = _layout(fmt)
+    layout = LAYOUTS.get(fmt)
+    if layout is None or (write := layout.write) is None:
+        raise ConfigError(f"export format {fmt!r}: expected one of {', '.join(EXPORTED)}")
     file = out if out.suffix in (".json", ".jsonl", ".parquet") else out / layout.file
     if file.suffix != Path(layout.file).suffix:
         raise ConfigError(f"{file}: expected a folder or a file ending in {Path(layout.file).suffix} for {fmt}")
     folders = image_folders(folder)
     if not _check(folder, folders):
         raise DataError(f"{folder / PAIRS}: expected at least one pair, it is empty")
-    if fmt == "parquet":
+    if file.suffix == ".parquet":
         from mia_select.export.parquet_pairs import write_parquet
 
         write_parquet(file, _pairs(folder), folders)
         return file
-    rows = (to_row(pair, _image_paths(pair, folders, file, images), layout) for pair in _pairs(folder))
+    rows = (to_row(pair, _image_paths(pair, folders, file, images), write) for pair in _pairs(folder))
     _write(file, rows)
-    if fmt == "llama-factory":
-        _add_dataset(file)
+    if layout.beside:
+        layout.beside(file)
     return file
-
-
-def _layout(fmt: str) -> Layout:
-    if fmt not in LAYOUTS:
-        raise ConfigError(f"export format {fmt!r}: expected one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[fmt]
 
 
 def _pairs(folder: Path) -> Iterator[PreferencePair]:
@@ -118,19 +110,3 @@ def _write(file: Path, rows: Iterable[ExportedRow]) -> None:
                 stream.write("\n")
         if not lines:
             stream.write("\n]\n")
-
-
-def _add_dataset(file: Path) -> None:
-    """Enter the file into the `dataset_info.json` beside it, keeping what stands there."""
-    path = file.with_name(DATASET_INFO)
-    known = read_json(path) if path.is_file() else {}
-    if not isinstance(known, dict):
-        raise DataError(f"{path}: expected an object with the datasets by name; mend or delete it")
-    known[DATASET] = {
-        "file_name": file.name,
-        "ranking": True,
-        "formatting": "sharegpt",
-        "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"},
-    }
-    clear_left_overs_of(path)
-    write_json(path, known)

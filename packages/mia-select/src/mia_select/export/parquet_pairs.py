@@ -12,7 +12,7 @@ from typing import Any
 from mia_augment import ConfigError, PreferencePair
 from mia_augment.storage import atomic_write, clear_left_overs_of, resolve_image
 
-from mia_select.export.layouts import EXTRA, LAYOUTS, to_row
+from mia_select.export.row_writers import EXTRA, to_row, write_trl
 
 ROW_GROUP = 64
 """Pairs held in memory at a time."""
@@ -46,7 +46,7 @@ def write_parquet(file: Path, pairs: Iterable[PreferencePair], folders: list[Pat
 
 
 def _row(pair: PreferencePair, folders: list[Path]) -> dict[str, Any]:
-    row = to_row(pair, pair.images, LAYOUTS["parquet"])
+    row = to_row(pair, pair.images, write_trl)
     return {**row, "images": [{"bytes": resolve_image(name, folders).read_bytes(), "path": name} for name in pair.images]}
 
 

@@ -10,7 +10,7 @@ from mia_augment import PreferencePair
 from mia_augment.images import picture_opener
 from mia_augment.storage import read_jsonl
 
-from mia_select.export.layouts import EXTRA, LAYOUTS, to_row
+from mia_select.export.row_writers import EXTRA, to_row, write_trl
 
 
 def trl_rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -21,6 +21,6 @@ def trl_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """
     open_image = picture_opener(folder)
     for pair in read_jsonl(folder / "pairs.jsonl", PreferencePair):
-        row = to_row(pair, pair.images, LAYOUTS["trl"])
+        row = to_row(pair, pair.images, write_trl)
         pictures = [open_image(name) for name in pair.images]
         yield {**{name: value for name, value in row.items() if name not in ("id", EXTRA)}, "images": pictures}

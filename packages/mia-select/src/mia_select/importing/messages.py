@@ -67,6 +67,12 @@ def plain(value: Any, what: str) -> str:
     raise Refused(f"bad row: expected a text as {what}, got {excerpt(value)}")
 
 
+def filled(row: Mapping[str, Any], key: str) -> Any:
+    """What stands under a key; None where there is nothing or an empty list, as tables fill missing columns."""
+    value = row.get(key)
+    return None if isinstance(value, Sequence) and not isinstance(value, str | bytes) and not value else value
+
+
 def messages(value: Any, what: str) -> list[Message]:
     """A conversation: `[{role, content}]`, `[{from, value}]`, or `[{user, assistant}]` with both sides of a turn at once."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):

@@ -17,9 +17,10 @@ from mia_augment.rows import foreign_placeholder
 from mia_augment.storage import summary
 from pydantic import ValidationError
 
-from mia_select.export.layouts import EXTRA
+from mia_select.export.row_writers import EXTRA
+from mia_select.importing.detection import read_talk
 from mia_select.importing.messages import ASSISTANT, SYSTEM, USER, Message, Refused
-from mia_select.importing.talks import Talk, read_talk
+from mia_select.importing.talks import Talk
 
 NamePicture = Callable[[Any, str | None], str]
 """From a picture as it stands in a row (path, bytes, base64, ..), and the name that it had when we exported it, to an entry of

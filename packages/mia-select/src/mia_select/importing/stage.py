@@ -23,14 +23,13 @@ from mia_augment.storage import (
     run_stage,
 )
 
-from mia_select.export.layouts import LAYOUTS
 from mia_select.importing.pairs import NamePicture, SkippedRow, own_ids, to_pair
-from mia_select.importing.talks import READERS
 from mia_select.importing.written_pictures import NamedPictures, WrittenPictures
+from mia_select.layouts import LAYOUTS
 
 PAIRS, SKIPPED = "pairs.jsonl", "skipped.jsonl"
 TOLD_EVERY_ROWS = 100
-IMPORT_FORMATS = ("auto", *READERS)
+IMPORT_FORMATS = ("auto", *LAYOUTS)
 
 
 def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = None) -> Iterator[PreferencePair | SkippedRow]:
@@ -41,7 +40,7 @@ def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = 
 
     Args:
         file: JSON, JSONL or parquet (see `mia_augment.read.dataset.read_rows`), or a folder that `export_pairs` wrote.
-        fmt: one of `READERS`, or `auto`: each row tells its own by its columns.
+        fmt: one of `mia_select.LAYOUTS`, or `auto`: each row tells its own by its columns.
         store: keeps pictures that stand in the rows; None: such rows are refused, but for our own exports.
 
     Raises:
@@ -115,7 +114,8 @@ def _known(fmt: str) -> None:
 def _source(file: Path, fmt: str) -> Path:
     """The file, or what `export_pairs` wrote into a folder."""
     if file.is_dir():
-        names = [LAYOUTS[fmt].file] if fmt in LAYOUTS else [*(layout.file for layout in LAYOUTS.values()), PAIRS]
+        own = LAYOUTS[fmt].file if fmt in LAYOUTS else ""
+        names = [own] if own else [*(layout.file for layout in LAYOUTS.values() if layout.file), PAIRS]
         file = next((file / name for name in names if (file / name).is_file()), file)
     if not file.exists():
         raise DataError(f"{file}: no such file; expected preference pairs as JSON, JSONL or parquet")

@@ -1,8 +1,8 @@
-"""What each tool's row says: what was asked, both answers, and the pictures. One reader a format, chosen by the columns."""
+"""What each tool's row says: what was asked, both answers, and the pictures. One reader a kind of row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,12 @@ from mia_select.importing.messages import (
     USER,
     Message,
     Refused,
+    filled,
     is_conversation,
     messages,
     plain,
     said,
 )
-from mia_select.importing.tables import without_text_lists
 
 ForeignRow = Mapping[str, Any]
 
@@ -38,9 +38,9 @@ class Talk:
     """Where a plain text names no picture, the tool puts all of them first, followed by this; None: it refuses the row."""
 
 
-def _trl(row: ForeignRow) -> Talk:
+def read_trl(row: ForeignRow) -> Talk:
     chosen, rejected = _answer(row, "chosen"), _answer(row, "rejected")
-    prompt = _filled(row, "prompt")
+    prompt = filled(row, "prompt")
     if is_conversation(row["chosen"]) and not is_conversation(prompt) and (prompt is None or len(chosen) > 1):
         asked, chosen, rejected = _shared(chosen, rejected)
     elif prompt is None and isinstance(row["chosen"], str) and isinstance(row["rejected"], str):
@@ -50,95 +50,42 @@ def _trl(row: ForeignRow) -> Talk:
     return Talk(asked, _behind(asked, chosen), _behind(asked, rejected), _images(row), "")
 
 
-def _question(row: ForeignRow) -> Talk:
+def read_question(row: ForeignRow) -> Talk:
     """MIA-DPO, RLAIF-V, MMPR: question and answers as plain texts (or as conversations), pictures before them."""
-    key = "prompt" if _filled(row, "question") is None else "question"
-    talk = _trl({**row, "prompt": _filled(row, key)})
+    key = "prompt" if filled(row, "question") is None else "question"
+    talk = read_trl({**row, "prompt": filled(row, key)})
     return replace(talk, lead="\n")
 
 
-def _llama_factory(row: ForeignRow) -> Talk:
+def read_llama_factory(row: ForeignRow) -> Talk:
     key = _first(row, "conversations", "messages", "conversation")
     asked = [*_system(row, messages(row[key], key))] if key else _alpaca(row, "instruction", "input")
     chosen, rejected = _behind(asked, _answer(row, "chosen")), _behind(asked, _answer(row, "rejected"))
     return Talk(asked, chosen, rejected, _images(row), None)
 
 
-def _ms_swift(row: ForeignRow) -> Talk:
+def read_ms_swift(row: ForeignRow) -> Talk:
     key = _first(row, "messages", "conversations", "conversation")
     if key:
         asked = _system(row, messages(row[key], key))
         chosen = [asked.pop()] if asked and asked[-1].role == ASSISTANT else []
     else:
-        query = next((k for k in ("query", "prompt", "instruction", "question", "problem") if _filled(row, k)), "query")
+        query = next((k for k in ("query", "prompt", "instruction", "question", "problem") if filled(row, k)), "query")
         asked = _alpaca(row, query, "input")
-        response = next((k for k in ("response", "answer", "output", "chosen") if _filled(row, k)), "response")
+        response = next((k for k in ("response", "answer", "output", "chosen") if filled(row, k)), "response")
         chosen = _answer(row, response)
     if not chosen:
         raise Refused(f"no answer: expected the last of {key} to be the chosen answer, from assistant")
     _same_pictures(row)
-    if _filled(row, "rejected_messages"):
+    if filled(row, "rejected_messages"):
         rejected = messages(row["rejected_messages"], "rejected_messages")
         before = asked if rejected and rejected[0].role == SYSTEM else [m for m in asked if m.role != SYSTEM]
         rejected = _behind(before, rejected)
-    elif _filled(row, "rejected_response") is None and _filled(row, "rejected_images"):
+    elif filled(row, "rejected_response") is None and filled(row, "rejected_images"):
         rejected = list(chosen)
     else:
         rejected = _answer(row, "rejected_response")
     return Talk(asked, chosen, rejected, _images(row), "")
-
-
-READERS: dict[str, Callable[[ForeignRow], Talk]] = {
-    "trl": _trl,
-    "parquet": _trl,
-    "llama-factory": _llama_factory,
-    "ms-swift": _ms_swift,
-    "mia-dpo": _question,
-    "rlaif-v": _question,
-    "mmpr": _question,
-}
-"""Format -> its reader."""
-
-
-def detect(row: ForeignRow) -> str:
-    """Whose format a row has, by its columns.
-
-    Raises:
-        Refused: none that is known.
-    """
-    if any(_filled(row, key) is not None for key in ("rejected_response", "rejected_messages", "rejected_images")):
-        return "ms-swift"
-    if "chosen" in row and "rejected" in row:
-        if _first(row, "conversations", "messages", "conversation", "instruction"):
-            return "llama-factory"
-        if _filled(row, "question") is not None:
-            return "rlaif-v"
-        plain_image = _filled(row, "image") is not None and isinstance(row.get("prompt"), str)
-        return "mia-dpo" if plain_image else "trl"
-    if "rejected_response" in row:
-        return "ms-swift"
-    if row and all(isinstance(entry, Mapping) and "annotation" in entry for entry in row.values()):
-        raise Refused(
-            "bad row: this lists annotation files, as MMPR's meta does; import each of them, with its root as image root"
-        )
-    names = excerpt(", ".join(map(str, list(row)[:8])))
-    raise Refused(f"bad row: expected the columns chosen and rejected, or messages and rejected_response; got {names}")
-
-
-def read_talk(row: Any, fmt: str) -> Talk:
-    """The row in the format `fmt`, or `auto`.
-
-    Raises:
-        Refused: it says nothing that can be learnt from; the reason says what is wrong.
-    """
-    if not isinstance(row, Mapping):
-        raise Refused(f"bad row: expected an object with a prompt and two answers, got {excerpt(row)}")
-    row = without_text_lists(row)
-    for key in ("tools", "videos", "video", "audios", "audio"):
-        if row.get(key) and row[key] not in ("[]", "null"):
-            kind = "tools" if key == "tools" else "no image"
-            raise Refused(f"{kind}: the row has {key}, which a pair over pictures cannot hold")
-    return READERS[detect(row) if fmt == "auto" else fmt](row)
 
 
 def _answer(row: ForeignRow, key: str) -> list[Message]:
@@ -169,7 +116,7 @@ def _alpaca(row: ForeignRow, key: str, more: str) -> list[Message]:
         if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
             raise Refused(f"bad row: expected pairs of question and answer as history, got {excerpt(turn)}")
         asked += [said(USER, turn[0], "history"), said(ASSISTANT, turn[1], "history")]
-    texts = [plain(row[name], name) for name in dict.fromkeys((key, more)) if _filled(row, name) not in (None, "")]
+    texts = [plain(row[name], name) for name in dict.fromkeys((key, more)) if filled(row, name) not in (None, "")]
     if not texts:
         raise Refused(f"no question: expected a text as {key}, the row has none")
     return _system(row, [*asked, said(USER, "\n".join(texts), key)])
@@ -177,7 +124,7 @@ def _alpaca(row: ForeignRow, key: str, more: str) -> list[Message]:
 
 def _system(row: ForeignRow, asked: list[Message]) -> list[Message]:
     """With the row's own system message in front, unless the messages begin with one."""
-    own = next((row[key] for key in ("system", "system_prompt") if _filled(row, key) not in (None, "")), None)
+    own = next((row[key] for key in ("system", "system_prompt") if filled(row, key) not in (None, "")), None)
     if own is None or (asked and asked[0].role == SYSTEM):
         return asked
     return [said(SYSTEM, own, "system"), *asked]
@@ -218,13 +165,13 @@ def _behind(asked: list[Message], answer: list[Message]) -> list[Message]:
 
 def _same_pictures(row: ForeignRow) -> None:
     """Refuse a row whose rejected answer is about other pictures: a pair has one prompt."""
-    others = _filled(row, "rejected_images")
+    others = filled(row, "rejected_images")
     if others is not None and _listed(others) != _images(row):
         raise Refused("other pictures: the rejected answer has its own rejected_images; both must be about the same ones")
 
 
 def _images(row: ForeignRow) -> list[Any]:
-    return _listed(next((row[key] for key in ("images", "image", "image_path") if _filled(row, key) is not None), None))
+    return _listed(next((row[key] for key in ("images", "image", "image_path") if filled(row, key) is not None), None))
 
 
 def _listed(value: Any) -> list[Any]:
@@ -238,11 +185,5 @@ def _bare(picture: Any) -> Any:
     return picture
 
 
-def _filled(row: ForeignRow, key: str) -> Any:
-    """What stands under a key; None where there is nothing or an empty list, as tables fill missing columns."""
-    value = row.get(key)
-    return None if isinstance(value, Sequence) and not isinstance(value, str | bytes) and not value else value
-
-
 def _first(row: ForeignRow, *keys: str) -> str | None:
-    return next((key for key in keys if _filled(row, key) is not None), None)
+    return next((key for key in keys if filled(row, key) is not None), None)

@@ -8,14 +8,19 @@ that reading gives the same pair; trainers ignore it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from mia_augment import PreferencePair
+from mia_augment import DataError, PreferencePair
 from mia_augment.prompting import message_parts, without_first_break
+from mia_augment.storage import clear_left_overs_of, read_json, write_json
 
 EXTRA = "mia"
 """Column with what other trainers have no place for, as a JSON string."""
+
+DATASET_INFO = "dataset_info.json"
+DATASET = "mia_pairs"
+"""Name of the dataset in LLaMA-Factory's `dataset_info.json`."""
 
 ExportedRow = dict[str, Any]
 
@@ -29,20 +34,11 @@ class Texts(NamedTuple):
     images: list[str]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One trainer's format."""
-
-    file: str
-    """Name of the file in the export folder; `.jsonl` has a row a line, `.json` is one array."""
-    write: Callable[[Texts], ExportedRow]
-
-
 def _messages(role: str, content: list[dict[str, str]]) -> list[ExportedRow]:
     return [{"role": role, "content": content}]
 
 
-def _write_trl(texts: Texts) -> ExportedRow:
+def write_trl(texts: Texts) -> ExportedRow:
     return {
         "images": texts.images,
         "prompt": _messages("user", without_first_break(message_parts(texts.prompt))),
@@ -51,7 +47,7 @@ def _write_trl(texts: Texts) -> ExportedRow:
     }
 
 
-def _write_llama_factory(texts: Texts) -> ExportedRow:
+def write_llama_factory(texts: Texts) -> ExportedRow:
     return {
         "conversations": [{"from": "human", "value": texts.prompt}],
         "chosen": {"from": "gpt", "value": texts.chosen},
@@ -60,7 +56,7 @@ def _write_llama_factory(texts: Texts) -> ExportedRow:
     }
 
 
-def _write_ms_swift(texts: Texts) -> ExportedRow:
+def write_ms_swift(texts: Texts) -> ExportedRow:
     return {
         "messages": [{"role": "user", "content": texts.prompt}, {"role": "assistant", "content": texts.chosen}],
         "rejected_response": texts.rejected,
@@ -68,7 +64,7 @@ def _write_ms_swift(texts: Texts) -> ExportedRow:
     }
 
 
-def _write_mia_dpo(texts: Texts) -> ExportedRow:
+def write_mia_dpo(texts: Texts) -> ExportedRow:
     return {
         "image": texts.images if len(texts.images) > 1 else texts.images[0],
         "prompt": texts.prompt,
@@ -78,18 +74,24 @@ def _write_mia_dpo(texts: Texts) -> ExportedRow:
     }
 
 
-LAYOUTS: dict[str, Layout] = {
-    "trl": Layout("train.jsonl", _write_trl),
-    "llama-factory": Layout("mia_pairs.json", _write_llama_factory),
-    "ms-swift": Layout("train.jsonl", _write_ms_swift),
-    "mia-dpo": Layout("mia_dpo.json", _write_mia_dpo),
-    "parquet": Layout("train.parquet", _write_trl),
-}
-"""`parquet` has TRL's columns, with the pictures inside the file (extra `parquet`)."""
-
-
-def to_row(pair: PreferencePair, images: list[str], layout: Layout) -> ExportedRow:
+def to_row(pair: PreferencePair, images: list[str], write: Callable[[Texts], ExportedRow]) -> ExportedRow:
     """A pair as its trainer wants it; `images` are the paths to write."""
-    row = layout.write(Texts(pair.prompt, pair.chosen, pair.rejected, images))
+    row = write(Texts(pair.prompt, pair.chosen, pair.rejected, images))
     extra = pair.model_dump_json(exclude={"chosen", "rejected"})
     return {"id": pair.id, **row, EXTRA: extra}
+
+
+def add_to_dataset_info(file: Path) -> None:
+    """LLaMA-Factory finds a file by name: enter it into the `dataset_info.json` beside it, keeping what stands there."""
+    path = file.with_name(DATASET_INFO)
+    known = read_json(path) if path.is_file() else {}
+    if not isinstance(known, dict):
+        raise DataError(f"{path}: expected an object with the datasets by name; mend or delete it")
+    known[DATASET] = {
+        "file_name": file.name,
+        "ranking": True,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"},
+    }
+    clear_left_overs_of(path)
+    write_json(path, known)
