@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mia_attention import analyze
 from mia_augment.errors import ConfigError
-from mia_augment.records import Attention, Sample, ScoredSample
+from mia_augment.records import Attention, LogpAlone, Sample, ScoredSample
 
 
 def scored(sample: Sample, masses: list[float], tokens: list[float], response: str = "a dog", **more: Any) -> ScoredSample:
@@ -97,3 +97,29 @@ def test_groups_add_up_by_format_parts_target_and_layer(tiny: SimpleNamespace) -
 def test_scatter_out_of_range_is_refused() -> None:
     with pytest.raises(ConfigError, match="scatter"):
         analyze([], scatter=0)
+
+
+def test_likelihoods_name_the_picture_that_a_free_answer_speaks_of(tiny: SimpleNamespace) -> None:
+    def alone(name: str, *per_token: float, any_part: float | None = None) -> ScoredSample:
+        """Of target 1, two tokens long."""
+        weights = [math.exp(2 * logp) for logp in per_token]
+        logps = LogpAlone(summed=[2 * logp for logp in per_token], per_token=list(per_token), per_token_any=any_part)
+        one = scored(three(tiny, name), [weight / sum(weights) for weight in weights], [], ratio=0.5, layer="alone")
+        attention = one.attention.model_copy(update={"logp_alone": logps})
+        return one.model_copy(update={"attention": attention, "own_mean_logp": -0.1})
+
+    told = [alone(str(number), -3.0, -0.1, -3.0) for number in range(20)]
+    other, both = alone("other", -0.1, -3.0, -3.0), alone("both", -0.1, -0.2, -0.1)  # true of all three
+    mixed, none = alone("mixed", -1.4, -1.5, -1.4, any_part=-0.05), alone("none", -1.4, -1.5, -1.4, any_part=-1.3)
+    report = analyze([*told, other, both, mixed, none])
+    found = {analysis.id: (analysis.about, analysis.kind) for analysis in report.analyses}
+    assert found["0"] == (1, "focused")
+    assert found["other"] == (0, "sequence_confusion")
+    assert found["both"] == (1, "focused")
+    assert found["mixed"] == ("mixed", "element_interference")
+    assert found["none"] == ("neither", "neither")
+    group = report.group("format", "sequence")
+    assert group is not None
+    kinds = (group.focused, group.sequence_confusion, group.element_interference, group.neither, group.unmeasured)
+    assert kinds == (21, 1, 1, 1, 0)
+    assert sum(kinds) == group.count

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from mia_attention import respond, shares, under_each_picture
+from mia_attention import respond, under_each_picture
 from mia_attention.answering.model_view import encode_prompts
 from mia_augment.errors import DataError
 from mia_augment.records import Sample
+from mia_augment.statistics import shares
 from PIL import Image
 
 BARE = "<image>\nwhat is on the left ?"
@@ -54,6 +55,8 @@ def test_batches_with_shared_views_equal_one_prompt_at_a_time(tiny: SimpleNamesp
             expected = [plain(tiny, build, path, ids) for path in sample.source.paths]
             assert alone.summed == pytest.approx(expected, abs=1e-4)
             assert alone.per_token == pytest.approx([logp / len(ids) for logp in expected], abs=1e-4)
+            assert alone.per_token_any is not None
+            assert alone.per_token_any >= max(logp / len(ids) for logp in expected) - 1e-4
 
 
 def test_a_given_text_is_the_templates_turn_with_its_end(tiny: SimpleNamespace) -> None:

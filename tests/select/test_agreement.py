@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from mia_augment.errors import ConfigError
-from mia_augment.records import PreferencePair, ScoredSample
+from mia_augment.records import LogpAlone, PreferencePair, ScoredSample
+from mia_augment.statistics import two_groups_cut
 from mia_select import Selector, SelectSettings, select, select_pairs
-from mia_select.selection.agreement import HIGHEST, agreement_cut, two_groups_cut
+from mia_select.selection.agreement import HIGHEST, agreement_cut, likely_cut
 
 MakeScored = Callable[..., ScoredSample]
 
@@ -61,6 +63,44 @@ def test_agreement_counts_in_what_the_selection_says_about_the_ratio(make_scored
     assert (line.right, line.wrong) == (3, 3)
 
 
+def measured(one: ScoredSample, *per_token: float, own: float | None = -0.01) -> ScoredSample:
+    """With log-probs under each picture alone, six tokens long, and that of the own answer about the target."""
+    found = LogpAlone(summed=[6 * logp for logp in per_token], per_token=list(per_token))
+    weights = [math.exp(6 * logp) for logp in per_token]
+    attention = one.attention.model_copy(update={"logp_alone": found, "ratio": weights[one.target] / sum(weights)})
+    return one.model_copy(update={"attention": attention, "own_mean_logp": own})
+
+
+def test_companions_of_which_the_same_is_true_take_nothing_from_a_right_answer(make_scored: MakeScored) -> None:
+    right = [
+        measured(make_scored(f"r{i}", parts=3, response=f"quite red {i}", layer="alone"), -0.01, -0.01, -0.01) for i in range(9)
+    ]
+    wrong = [measured(make_scored(f"w{i}", parts=3, response=f"blue {i}", layer="alone"), -2.0, -0.01, -0.01) for i in range(9)]
+    assert all(one.attention.ratio == pytest.approx(1 / 3) for one in right)
+    assert rules([*right, *wrong], LIKELY) == {one.id: "correct" if one in right else "kept" for one in [*right, *wrong]}
+
+
+def test_an_answer_about_none_of_the_pictures_is_wrong_however_large_its_share(make_scored: MakeScored) -> None:
+    right = [measured(make_scored(f"r{i}", response=f"quite red {i}", layer="alone"), -0.01, -3.0) for i in range(20)]
+    none = measured(make_scored("n", response="maybe green", layer="alone"), -1.5, -2.5)
+    assert none.attention.ratio is not None
+    assert none.attention.ratio > 0.99
+    assert rules([*right, none], LIKELY)["n"] == "kept"
+    selector = Selector(LIKELY)
+    list(selector.run([*right, none]))
+    # two groups, -0.01 and -1.5: the cut lies midway, and all own answers reach -0.01
+    assert selector.report().said_of_none_below == pytest.approx(-0.755)
+    unknown = [one.model_copy(update={"own_mean_logp": None}) for one in [*right, none]]
+    assert rules(unknown, LIKELY)["n"] == "correct"  # nothing to tell by how likely an answer about its picture is
+
+
+def test_the_cut_stays_within_what_suffices() -> None:
+    assert likely_cut([0.7, 0.8, 1.0]) == 0.5  # all agree
+    assert likely_cut([0.0, 0.01]) == 0.1  # none does
+    assert likely_cut([0.0, 0.0, 0.6, 0.6]) == pytest.approx(0.3)
+    assert likely_cut([]) == 0.5
+
+
 def test_a_share_of_attention_does_not_tell_agreement(make_scored: MakeScored) -> None:
     with pytest.raises(ConfigError, match=r"scored with `score\.layer: alone`, got layer 16"):
         list(select([make_scored()], LIKELY))
@@ -69,7 +109,7 @@ def test_a_share_of_attention_does_not_tell_agreement(make_scored: MakeScored) -
 def test_a_file_is_judged_as_a_list_is(make_scored: MakeScored, tmp_path: Path) -> None:
     folder = tmp_path / "scored"
     folder.mkdir()
-    scored = answers(make_scored)
+    scored = [measured(one, *((-0.01, -2.0) if one.id[0] == "r" else (-2.0, -0.01))) for one in answers(make_scored)]
     (folder / "scored.jsonl").write_text("".join(one.model_dump_json() + "\n" for one in scored))
     manifest = select_pairs(folder, tmp_path / "pairs", LIKELY)
     assert (manifest.counts["pairs"], manifest.counts["dropped/correct"]) == (3, 3)

@@ -6,7 +6,6 @@ from .answering.part_answers import target_alone as target_alone
 from .answering.responses import Response as Response
 from .answering.responses import respond as respond
 from .answering.responses import try_respond as try_respond
-from .answering.under_each_picture import shares as shares
 from .answering.under_each_picture import under_each_picture as under_each_picture
 from .capture.given_answers import Reading as Reading
 from .capture.given_answers import read_answers as read_answers

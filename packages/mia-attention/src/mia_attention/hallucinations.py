@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from mia_augment import Box, ConfigError, FormatName, Record, Sample, ScoredSample, same_answer
+from mia_augment.statistics import SpokenOf, likeliest_per_token, said_of_none_below, spoken_of
 
-Kind = Literal["focused", "sequence_confusion", "element_interference"]
+Kind = Literal["focused", "sequence_confusion", "element_interference", "neither"]
 SCATTER = 0.95
 """Evenness from which attention counts as scattered: two parts at 63 : 37."""
 
@@ -25,7 +26,8 @@ class Analysis(Record):
     """As in `Attention.layer`; several as ``1+2``."""
     kind: Kind | None
     """`focused`: attention peaks on the target; `sequence_confusion`: on another part; `element_interference`: it is scattered
-    over several parts. None: nothing was measured, see `reason`."""
+    over several parts. Of the readout `alone` these say what the response speaks of (`about`), and `neither`: of no part.
+    None: nothing was measured, see `reason`."""
     shares: list[float]
     """Attention per visual token of each part over the sum of all parts; 1 / parts is chance."""
     evenness: float | None
@@ -38,6 +40,9 @@ class Analysis(Record):
     echoes: int | None
     """A wrong response that is another part's answer to this question: which part's."""
     reason: str | None = None
+    about: SpokenOf | None = None
+    """The part that the response speaks of, in whatever words, by its likelihood under each picture alone; `mixed` from
+    several, or `neither`. None: not measured (another readout than `alone`)."""
 
 
 class AnalysisGroup(Record):
@@ -53,6 +58,8 @@ class AnalysisGroup(Record):
     unmeasured: int
     echoes: int
     mean_ratio: float | None
+    neither: int = 0
+    """Of the readout `alone`: responses that speak of no part."""
 
 
 class HallucinationReport(Record):
@@ -85,7 +92,9 @@ def analyze(scored: Iterable[ScoredSample], *, scatter: float = SCATTER) -> Hall
     """
     if not 0 < scatter <= 1:
         raise ConfigError(f"analyze: expected 0 < scatter <= 1, got {scatter}")
-    analyses = [analyze_one(sample, scatter) for sample in scored]
+    samples = list(scored)
+    floor = floor_of(samples)
+    analyses = [analyze_one(sample, scatter, floor) for sample in samples]
     groups = []
     for by, key_of in KEYS.items():
         for key in dict.fromkeys(key_of(analysis) for analysis in analyses):
@@ -93,9 +102,23 @@ def analyze(scored: Iterable[ScoredSample], *, scatter: float = SCATTER) -> Hall
     return HallucinationReport(analyses=analyses, groups=groups)
 
 
-def analyze_one(sample: ScoredSample, scatter: float = SCATTER) -> Analysis:
-    """One response, see `analyze`."""
+def floor_of(samples: Iterable[ScoredSample]) -> float | None:
+    """Below which likelihood a response speaks of no picture, from all responses; see `said_of_none_below`."""
+    best, own = [], []
+    for sample in samples:
+        logps = sample.attention.logp_alone
+        if logps is not None and (likeliest := likeliest_per_token(logps)) is not None:
+            best.append(likeliest)
+        if sample.own_mean_logp is not None:
+            own.append(sample.own_mean_logp)
+    return said_of_none_below(best, own)
+
+
+def analyze_one(sample: ScoredSample, scatter: float = SCATTER, floor: float | None = None) -> Analysis:
+    """One response, see `analyze`; `floor` as `floor_of` gives it for all of them."""
     shares = part_shares(sample)
+    alone = sample.attention.layer == "alone"
+    about = spoken_of(shares, sample.target, sample.attention.logp_alone, floor) if alone else None
     even = evenness(shares) if len(shares) > 1 else None
     peak = max(range(len(shares)), key=shares.__getitem__) if shares else None
     correct = same_answer(sample.response, sample.answer)
@@ -105,7 +128,7 @@ def analyze_one(sample: ScoredSample, scatter: float = SCATTER) -> Analysis:
         parts=sample.parts,
         target=sample.target,
         layer=_layer_name(sample.attention.layer),
-        kind=kind_of(even, peak, sample.target, scatter),
+        kind=kind_of_words(about, sample.target) if alone else kind_of(even, peak, sample.target, scatter),
         shares=shares,
         evenness=even,
         peak=peak,
@@ -113,6 +136,7 @@ def analyze_one(sample: ScoredSample, scatter: float = SCATTER) -> Analysis:
         correct=correct,
         echoes=None if correct else echo(sample),
         reason=None if even is not None else sample.attention.reason or "no attention on any part",
+        about=about,
     )
 
 
@@ -123,6 +147,15 @@ def kind_of(even: float | None, peak: int | None, target: int, scatter: float) -
     if even >= scatter:
         return "element_interference"
     return "focused" if peak == target else "sequence_confusion"
+
+
+def kind_of_words(about: SpokenOf | None, target: int) -> Kind | None:
+    """The kind of a response by what it speaks of; that attention scatters or peaks plays no part."""
+    if about is None or about == "neither":
+        return about
+    if about == "mixed":
+        return "element_interference"
+    return "focused" if about == target else "sequence_confusion"
 
 
 def part_shares(sample: ScoredSample) -> list[float]:
@@ -195,6 +228,7 @@ def _group(by: str, key: str, analyses: Sequence[Analysis]) -> AnalysisGroup:
         unmeasured=kinds[None],
         echoes=sum(analysis.echoes is not None for analysis in analyses),
         mean_ratio=sum(ratios) / len(ratios) if ratios else None,
+        neither=kinds["neither"],
     )
 
 

@@ -90,6 +90,9 @@ class LogpAlone(Record):
     """Per region, the log-prob of the whole response, with the token that ends its turn."""
     per_token: list[float | None]
     """Per region, the mean over the response's tokens."""
+    per_token_any: float | None = None
+    """Mean over the response's tokens of each one's largest log-prob under any part: how likely its words are, each from the
+    picture that suits it; None: not known."""
 
 
 class Attention(Record):
@@ -130,6 +133,8 @@ class ScoredSample(Sample):
     """The model's answer to the same question about the target alone; None: not asked, or its picture cannot be used."""
     own_answer_ids: list[int] | None = None
     """The tokens that it emitted for that, the one that ends its turn included."""
+    own_mean_logp: float | None = None
+    """The mean of their log-probs; None: not known."""
 
 
 class Scores(Record):

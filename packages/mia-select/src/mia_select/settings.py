@@ -91,8 +91,9 @@ class SelectSettings(Settings):
     else the ground truth."""
     correct: Literal["equal", "likely"] = "equal"
     """When an answer counts as right. `equal`: it says the same as the chosen one, but for case, punctuation and articles.
-    `likely`: also where the target has the larger part of its likelihood under each picture alone (`score.layer: alone`), in
-    whatever words; how large a part is found from the answers of each format and number of images."""
+    `likely`: also where the target is (nearly) the picture alone under which it is likeliest (`score.layer: alone`), in
+    whatever words, unless it is unlikely under all of them. How nearly, and how unlikely, is found from the answers
+    themselves; the latter needs `score.own_answer`."""
     rejected: Literal["own", "confusion", "both"] = "own"
     """`own`: the model's wrong answer (the paper). `confusion`: its answer about a companion picture alone, which scoring
     asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind."""

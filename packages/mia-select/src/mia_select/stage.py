@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from mia_augment import DataError, FormatName, PreferencePair, ScoredSample
+from mia_augment import DataError, FormatName, LogpAlone, PreferencePair, ScoredSample
 from mia_augment.storage import (
     MANIFEST,
     Manifest,
@@ -111,6 +111,9 @@ class _OwnAnswer(BaseModel):
     regions: list[object]
     ratio: float | None = Field(None, validation_alias=AliasPath("attention", "ratio"))
     layer: object = Field(None, validation_alias=AliasPath("attention", "layer"))
+    target: int = 0
+    logp_alone: LogpAlone | None = Field(None, validation_alias=AliasPath("attention", "logp_alone"))
+    own_mean_logp: float | None = None
 
     def candidate(self, settings: SelectSettings) -> Candidate:
         return Candidate(
@@ -120,6 +123,9 @@ class _OwnAnswer(BaseModel):
             rejected=self.response,
             ratio=self.ratio,
             layer=self.layer,
+            target=self.target,
+            logp_alone=self.logp_alone,
+            own_mean_logp=self.own_mean_logp,
         )
 
 

@@ -30,10 +30,12 @@ class Likelihood:
     Attributes:
         logp: sum over the answer's tokens, in nats.
         tokens: their number.
+        token_logps: of each token, given those before it.
     """
 
     logp: float
     tokens: int
+    token_logps: tuple[float, ...] = ()
 
 
 GivenAnswer = str | Sequence[int]
@@ -162,8 +164,8 @@ def _on_cache(
     out = []
     for tails in turns:
         logits: Tensor = go_on(model, inputs, range(len(tails)), tails, copied(cache), start).logits
-        logps = logits.float().log_softmax(-1).cpu()
-        out.append([_sum(row[: len(tail)], tail) for row, tail in zip(logps, tails, strict=True)])
+        places = [range(len(tail)) for tail in tails]
+        out.append(_sums(logits, places, tails))
     return out
 
 
@@ -173,13 +175,27 @@ def in_one_pass(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[
     before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
     kept = sorted({position for places in before for position in places})
     keep = torch.tensor(kept, device=lengths.device)
-    logps: Tensor = model(**whole, use_cache=False, logits_to_keep=keep).logits.float().log_softmax(-1).cpu()
+    logits: Tensor = model(**whole, use_cache=False, logits_to_keep=keep).logits
     column = {position: index for index, position in enumerate(kept)}
-    return [
-        _sum(row[[column[place] for place in places]], tail) for row, places, tail in zip(logps, before, tails, strict=True)
-    ]
+    return _sums(logits, [[column[place] for place in places] for places in before], tails)
 
 
-def _sum(logps: Tensor, answer: Sequence[int]) -> Likelihood:
-    """log p(answer | prompt) = sum over t of log p(token t | prompt, tokens before t), from (tokens, vocabulary)."""
-    return Likelihood(float(logps[range(len(answer)), answer].sum()), len(answer))
+def _sums(logits: Tensor, places: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """log p(answer | prompt) = sum over t of log p(token t | prompt, tokens before t).
+
+    Only these tokens' rows are normalised, and only their log-probs leave the device: a row over all words is large.
+
+    Args:
+        logits: (prompts, positions, vocabulary).
+        places: of each answer's tokens, the position that predicts it.
+        answers: token ids.
+    """
+    owners = torch.tensor([row for row, tail in enumerate(answers) for _ in tail], device=logits.device)
+    columns = torch.tensor([place for row in places for place in row], device=logits.device)
+    tokens = torch.tensor([token for tail in answers for token in tail], device=logits.device)
+    if not len(tokens):
+        return [Likelihood(0.0, 0) for _ in answers]
+    rows = logits[owners, columns].float()  # (tokens of all answers, vocabulary)
+    each = iter((rows.gather(1, tokens[:, None])[:, 0] - rows.logsumexp(1)).tolist())
+    said = [tuple(itertools.islice(each, len(tail))) for tail in answers]
+    return [Likelihood(sum(logps), len(logps), logps) for logps in said]

@@ -7,7 +7,6 @@ picture asked about, and unlikely given the others, speaks of that picture.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,27 +114,9 @@ def _measured(
 def _logps(sample: Sample, wanted: Sequence[tuple[ViewKey, int]], found: dict[ViewKey, list[Likelihood]]) -> LogpAlone:
     each = [found[key][place] if key in found else None for key, place in wanted]
     each += [None] * (sample.parts - len(each))
+    by_token = list(zip(*(one.token_logps for one in each if one is not None), strict=True)) if None not in each else []
     return LogpAlone(
         summed=[None if one is None else one.logp for one in each],
         per_token=[None if one is None else one.logp / one.tokens for one in each],
+        per_token_any=sum(map(max, by_token)) / len(by_token) if by_token else None,
     )
-
-
-def shares(logps: Sequence[float | None]) -> list[float] | None:
-    """Each part's share of an answer's likelihood: exp(l_k) / sum_i exp(l_i); the parts' posterior if all are asked as often.
-
-    Args:
-        logps: log p(answer | part k alone), in nats, of all parts.
-
-    Returns:
-        Shares that add up to 1; None where a part was not measured or the answer is impossible whatever is shown.
-
-    >>> [round(share, 2) for share in shares([-1.0, -1.0, -1.0 + math.log(2)])]
-    [0.25, 0.25, 0.5]
-    """
-    known = [logp for logp in logps if logp is not None]
-    if not known or len(known) < len(logps) or max(known) == -math.inf:
-        return None
-    largest = max(known)
-    weights = [math.exp(logp - largest) for logp in known]
-    return [weight / sum(weights) for weight in weights]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mia_augment import Attention, LogpAlone, Sample
+from mia_augment.statistics import shares
 
-from mia_attention.answering.under_each_picture import shares, under_each_picture
+from mia_attention.answering.under_each_picture import under_each_picture
 from mia_attention.readouts import AnsweredBatch
 
 

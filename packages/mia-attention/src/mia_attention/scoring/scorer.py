@@ -228,6 +228,7 @@ def scored_sample(
         confusions=_companions(alone, sample.target) if confusions and alone is not None else None,
         own_answer=None if own is None else own.text,
         own_answer_ids=None if own is None else list(own.tokens),
+        own_mean_logp=None if own is None else own.mean_logp,
     )
 
 

@@ -13,3 +13,11 @@ from .roc import best_cut as best_cut
 from .roc import grouped_auroc as grouped_auroc
 from .roc import grouped_auroc_interval as grouped_auroc_interval
 from .roc import scored_groups as scored_groups
+from .spoken_of import AS_LIKELY as AS_LIKELY
+from .spoken_of import SpokenOf as SpokenOf
+from .spoken_of import against_likeliest as against_likeliest
+from .spoken_of import likeliest_per_token as likeliest_per_token
+from .spoken_of import said_of_none_below as said_of_none_below
+from .spoken_of import shares as shares
+from .spoken_of import spoken_of as spoken_of
+from .spoken_of import two_groups_cut as two_groups_cut

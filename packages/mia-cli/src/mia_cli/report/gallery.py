@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_attention import MAPS, AttentionMap, analyze_one, read_maps
+from mia_attention import MAPS, Analysis, AttentionMap, analyze_one, read_maps
 from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
 from mia_augment.images import picture_opener
 from mia_augment.storage import Progress, read_jsonl
+from mia_select import read_selection
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,6 +32,7 @@ KIND_WORDS = {
     "focused": "none: looked at the target",
     "sequence_confusion": "sequence confusion: looked at another picture",
     "element_interference": "element interference: attention scattered",
+    "neither": "speaks of none of the pictures",
     None: "not measured",
 }
 HEAT = ((87, 16, 110), (188, 55, 84), (249, 142, 9), (255, 236, 90))
@@ -109,11 +111,11 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Progress | Non
     chosen = examples(folders, settings.pairs)
     looks = read_maps(folders.attention / MAPS)
     thumbnails = Thumbnails(picture_opener(folders.scored), settings.thumbnail)
-    shown = []
+    shown, floor = [], read_selection(folders.pairs).said_of_none_below
     for index, example in enumerate(chosen, 1):
         for name in example.sample.images:
             thumbnails.add(name, composed=len(example.sample.images) < example.sample.parts)
-        shown.append(_shown(example, looks.get(example.sample.id)))
+        shown.append(_shown(example, looks.get(example.sample.id), floor))
         if progress is not None:
             progress(index, len(chosen))
     return {
@@ -148,16 +150,26 @@ def _names(values: Iterable[str]) -> list[str]:
     return [name for name, _ in Counter(values).most_common()]
 
 
-def _shown(example: Example, look: AttentionMap | None) -> dict[str, Any]:
+def _says(analysis: Analysis) -> str:
+    """What a response says, by its words; where these tell nothing, by its likelihood under each picture alone."""
+    if analysis.correct:
+        return "right"
+    if analysis.echoes is not None or (analysis.kind == "sequence_confusion" and analysis.about is not None):
+        return "another picture's answer"
+    if analysis.about is None or analysis.about == "neither":
+        return "no picture's answer"
+    return "mixed from several pictures" if analysis.about == "mixed" else "about the asked picture, in other words"
+
+
+def _shown(example: Example, look: AttentionMap | None, floor: float | None) -> dict[str, Any]:
     sample, pair = example.sample, example.pair
-    analysis = analyze_one(sample)
+    analysis = analyze_one(sample, floor=floor)
     scores = pair.scores.model_dump() if pair else {"ratio": sample.attention.ratio, "perplexity": sample.perplexity}
-    says = "right" if analysis.correct else "another picture's answer" if analysis.echoes is not None else "no picture's answer"
     return {
         "id": pair.id if pair else sample.id,
         "bucket": bucket_name((sample.format, sample.parts)),
         "kind": KIND_WORDS[analysis.kind],
-        "says": says,
+        "says": _says(analysis),
         "outcome": example.outcome,
         "images": sample.images,
         "regions": [region.model_dump() for region in sample.regions],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from mia_augment import Bucket, Dropped, FormatName, PreferencePair, ScoredSample, Scores
+from mia_augment import Bucket, Dropped, FormatName, LogpAlone, PreferencePair, ScoredSample, Scores
 
 RuleValue: TypeAlias = float | str
 """What a candidate failed at, as `dropped.jsonl` has it: a number, or the reason in words."""
@@ -37,6 +37,12 @@ class Candidate:
     """Attention on the target (or its share of the likelihood), of an own answer."""
     layer: object = None
     """From which readout the ratio is."""
+    target: int = 0
+    """The part asked about."""
+    logp_alone: LogpAlone | None = None
+    """How likely `rejected` is under each picture alone; None: not measured."""
+    own_mean_logp: float | None = None
+    """Of the answer about the target alone, per token."""
     unmeasured: str | None = None
     """Why there is no ratio."""
     perplexity: float | None = None

@@ -45,6 +45,9 @@ class Selection(Record):
     """In the order in which candidates meet them."""
     buckets: list[BucketCount]
     thresholds: list[BucketThreshold]
+    said_of_none_below: float | None = None
+    """Mean log-prob per token under the likeliest picture below which `correct: likely` takes an answer for one about none of
+    them; None: not asked, or too few of the model's answers about targets alone are known."""
     warnings: list[str]
 
 

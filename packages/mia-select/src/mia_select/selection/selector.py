@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from mia_augment import Bucket, ConfigError, Dropped, PreferencePair, ScoredSample
@@ -14,7 +11,7 @@ from mia_select.rules.candidate import Candidate, PairCandidate
 from mia_select.rules.limits import limited
 from mia_select.rules.table import BEFORE_CORRECT, RULES, RuleFailure, first_failure
 from mia_select.rules.wanted import is_right
-from mia_select.selection.agreement import agreement_cut
+from mia_select.selection.agreement import Agreement
 from mia_select.selection.calibration import Origin, Tally, attention_warnings, calibrated, describe
 from mia_select.selection.candidates import candidates, own_answer
 from mia_select.selection.chosen import chosen_text
@@ -50,6 +47,7 @@ class Selector:
         self._tally = Tally()
         self._thresholds = _Thresholds(self.settings)
         self._origins: dict[Bucket, Origin] = {}
+        self._floor: float | None = None
         self._memories = [(rule.name, rule.memory(self.settings)) for rule in RULES if rule.memory is not None]
         self._verdicts = bytearray()
         """What calibration found, a byte per sample: 1 where its response is right."""
@@ -80,6 +78,7 @@ class Selector:
             rules=self.funnel.rules(),
             buckets=self.funnel.buckets(),
             thresholds=lines,
+            said_of_none_below=self._floor,
             warnings=attention + self.funnel.warnings() + self._answers.warnings(),
         )
 
@@ -113,21 +112,24 @@ class Selector:
         return None
 
     def _calibrate(self, scored: Iterable[ScoredSample]) -> None:
-        asked: Iterable[tuple[int, Bucket, float]] = self._equal(scored)
-        cuts: dict[Bucket, float] = {}
-        if self.settings.correct == "likely":
-            asked = list(asked)
-            cuts = _agreement(asked)
-        for number, bucket, ratio in asked:
-            right = bool(self._verdicts[number]) or ratio > cuts.get(bucket, math.inf)
-            self._verdicts[number] = right
+        likely, agreement = self.settings.correct == "likely", Agreement()
+        asked: list[tuple[int, Bucket, float]] = []
+        for number, candidate, ratio in self._equal(scored):
+            if likely:  # judged when all are known
+                agreement.add(candidate)
+                asked.append((number, candidate.bucket, ratio))
+            else:
+                self._tally.add(candidate.bucket, ratio, bool(self._verdicts[number]))
+        for (number, bucket, ratio), agrees in zip(asked, agreement.verdicts(), strict=True):
+            self._verdicts[number] = right = bool(self._verdicts[number]) or agrees
             self._tally.add(bucket, ratio, right)
+        self._floor = agreement.floor()
         for bucket, (threshold, origin) in calibrated(self._tally, self.settings).items():
             self._thresholds[bucket] = threshold
             self._origins[bucket] = origin
 
-    def _equal(self, scored: Iterable[ScoredSample]) -> Iterator[tuple[int, Bucket, float]]:
-        """Notes which responses equal the chosen answer; yields number, bucket and ratio of those that are asked for."""
+    def _equal(self, scored: Iterable[ScoredSample]) -> Iterator[tuple[int, Candidate, float]]:
+        """Notes which responses equal the chosen answer; yields number, candidate and ratio of those that are asked for."""
         for number, candidate in enumerate(_own_answers(scored, self.settings)):
             ratio = candidate.ratio
             if ratio is None or first_failure(candidate, self.settings, BEFORE_CORRECT) is not None:
@@ -139,7 +141,7 @@ class Selector:
                     "share of attention does not tell what an answer means; score them anew, or set correct: equal"
                 )
             self._verdicts.append(is_right(candidate.chosen.text, candidate.rejected or ""))
-            yield number, candidate.bucket, ratio
+            yield number, candidate, ratio
 
 
 def _own_answers(scored: Iterable[ScoredSample], settings: SelectSettings) -> Iterable[Candidate]:
@@ -149,14 +151,6 @@ def _own_answers(scored: Iterable[ScoredSample], settings: SelectSettings) -> It
         found: Iterable[Candidate] = fast(settings)
         return found
     return (own_answer(sample, chosen_text(sample.answer, sample.own_answer, settings)) for sample in scored)
-
-
-def _agreement(asked: Iterable[tuple[int, Bucket, float]]) -> dict[Bucket, float]:
-    """From which share an answer counts as right, for each format and number of images."""
-    shares: defaultdict[Bucket, array[float]] = defaultdict(lambda: array("d"))
-    for _, bucket, ratio in asked:
-        shares[bucket].append(ratio)
-    return {bucket: agreement_cut(values, bucket[1]) for bucket, values in shares.items()}
 
 
 class _Thresholds(dict[Bucket, float | None]):
