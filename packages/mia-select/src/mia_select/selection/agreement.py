@@ -35,7 +35,7 @@ def agreement_cut(shares: Sequence[float] | NDArray[np.float64], parts: int) -> 
     return chance if cut is None else min(max(cut, chance), max(HIGHEST, chance))
 
 
-LEAST = 0.1
+HARDLY = 0.1
 """An answer under a tenth as likely under the target as under the likeliest part is none about the target, and one that is
 `AS_LIKELY` is one, whatever the other answers are like. Measured in benchmarks/RESULTS.md."""
 
@@ -43,7 +43,7 @@ LEAST = 0.1
 def likely_cut(against: Sequence[float] | NDArray[np.float64]) -> float:
     """Above which likelihood under the target, over that under the likeliest part, an answer speaks of the target.
 
-    The cut between two groups, within `LEAST` and `AS_LIKELY`.
+    The cut between two groups, within `HARDLY` and `AS_LIKELY`.
 
     Args:
         against: of all answers in one format and number of images.
@@ -52,7 +52,7 @@ def likely_cut(against: Sequence[float] | NDArray[np.float64]) -> float:
     (0.5, 0.5, 0.1)
     """
     cut = two_groups_cut(against)
-    return AS_LIKELY if cut is None else min(max(cut, LEAST), AS_LIKELY)
+    return AS_LIKELY if cut is None else min(max(cut, HARDLY), AS_LIKELY)
 
 
 @dataclass
