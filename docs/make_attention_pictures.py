@@ -20,6 +20,7 @@ import numpy as np
 from mia_attention import ScoreSettings, choose_layer, layer_profile, look
 from mia_attention.measure.maps import Look
 from mia_attention.plots import plot_profile
+from mia_augment import FORMATS, Prediction
 from mia_augment.images.decode import open_picture
 from mia_augment.records import Sample, ScoredSample
 from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
@@ -28,7 +29,6 @@ from mia_cli.layout import Folders, saved_settings
 from mia_cli.loading.load import load
 from mia_cli.report.collect import thresholds
 from mia_dpo_train import trained_weights
-from mia_select.evaluation.accuracy import FORMATS, Prediction
 from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import skimage
-from mia_augment import AugmentSettings, augment_dataset, compose_grid, open_picture
+from mia_augment import SEVERAL, AugmentSettings, augment_dataset, compose_grid, open_picture
 from mia_augment.compose.canvas import GridStyle
 from mia_augment.records import Sample
 from mia_augment.storage.files import image_folders, read_jsonl, resolve_image, write_json
@@ -30,8 +30,8 @@ PHOTOGRAPHS = {
     "brick.png": ("What is the wall made of?", "Bricks."),
 }
 WIDTH, MARGIN = 420, 14
-FRONT = {"sequence": 1, "grid": 2, "pic_in_pic": 1}
-"""Which sample of each format stands for it."""
+SHOWN = 8
+"""Samples on a sheet."""
 HERE = Path(__file__).parent
 
 
@@ -40,19 +40,20 @@ def main() -> None:
         source = Path(scratch) / "rows.json"
         write_json(source, [{"id": n, "image": n, "question": q, "answer": a} for n, (q, a) in PHOTOGRAPHS.items()])
         front = []
-        for name, options in {
-            "sequence": {"sequence": {"counts": [2, 3, 4, 5]}},
-            "grid": {"grid": {"counts": [2, 3, 4, 5, 6, 7, 8, 9]}, "per_bucket": 1},
-            "pic_in_pic": {},
-        }.items():
-            settings = AugmentSettings.model_validate({"formats": [name], **options})
-            out = Path(scratch) / name
-            augment_dataset(source, Path(skimage.__file__).parent / "data", out, settings)
-            samples = list(read_jsonl(out / "samples.jsonl", Sample))[:8]
-            tiles = [tile(sample, out) for sample in samples]
+        for name in SEVERAL:
+            samples = composed(name, source, Path(scratch) / name)
+            tiles = [tile(sample, Path(scratch) / name) for sample in samples]
             sheet(tiles).save(HERE / f"augment-{name}.jpg", quality=80)
-            front.append(tiles[FRONT[name]])
+            front.append(tiles[min(2, len(tiles) - 1)])
         sheet(front, columns=len(front)).save(HERE / "formats.jpg", quality=85)
+
+
+def composed(name: str, source: Path, out: Path) -> list[Sample]:
+    """Samples of one format, as many of each of its numbers of pictures as the sheet has place for."""
+    counts = sorted({parts for _, parts in AugmentSettings(formats={name: 1.0}).shares()})
+    settings = AugmentSettings(formats={name: 1.0}, per_bucket=max(1, SHOWN // len(counts)))
+    augment_dataset(source, Path(skimage.__file__).parent / "data", out, settings)
+    return list(read_jsonl(out / "samples.jsonl", Sample))[:SHOWN]
 
 
 def tile(sample: Sample, out: Path) -> Image.Image:

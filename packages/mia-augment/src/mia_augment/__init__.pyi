@@ -16,6 +16,9 @@ from .errors import DataError as DataError
 from .errors import MiaError as MiaError
 from .errors import ModelError as ModelError
 from .formats import FORMATS as FORMATS
+from .formats import IMAGE_FILES as IMAGE_FILES
+from .formats import SEVERAL as SEVERAL
+from .formats import SINGLE as SINGLE
 from .formats import Bucket as Bucket
 from .formats import Format as Format
 from .formats import FormatName as FormatName

@@ -1,5 +1,4 @@
-"""The formats of samples, one row each. Whatever depends on a format reads its row; only `single`, the row of the data as it
-is, is asked for by name.
+"""The formats of samples, one row each. Whatever depends on a format reads its row.
 
 To add a format: a row here, a function that composes its picture, its words in `mia_augment.compose.prompts`, its settings.
 """
@@ -156,6 +155,13 @@ if TYPE_CHECKING:
 else:
     FormatName = Literal[tuple(FORMATS)]
 """Name of a format, as records hold it; pydantic refuses others."""
+
+SEVERAL: tuple[FormatName, ...] = tuple(row.name for row in _ROWS if row.several)
+"""Formats of several images."""
+SINGLE: FormatName = next(row.name for row in _ROWS if not row.several)
+"""The format of one picture alone, as the data have it."""
+IMAGE_FILES: FormatName = next(row.name for row in _ROWS if row.several and row.compose is None)
+"""The format whose parts are image files of their own: what any prompt with several images is."""
 
 Bucket = tuple[FormatName, int]
 """(format, number of parts)"""

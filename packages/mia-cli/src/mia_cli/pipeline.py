@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mia_attention import maps_stage, score_stage
-from mia_augment import AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
+from mia_augment import SINGLE, AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
 from mia_augment.storage import Stage, content_hash, only_writer, write_json
 from mia_dpo_train import check_environment, train_stage, trained_weights
 from mia_select import select_stage
@@ -141,7 +141,7 @@ def _rows(settings: DataSettings | EvaluateSettings) -> tuple[Path, Path]:
 def held_out_settings(config: PipelineConfig) -> AugmentSettings:
     """How the held-out samples are composed: as the others, and single images besides, the same number of each."""
     shares: dict[FormatName, float] = {name: 1.0 for name, share in config.augment.formats.items() if share > 0}
-    formats = dict.fromkeys(config.evaluate.formats, 1.0) if config.evaluate.formats else {**shares, "single": 1.0}
+    formats = dict.fromkeys(config.evaluate.formats, 1.0) if config.evaluate.formats else {**shares, SINGLE: 1.0}
     return config.augment.model_copy(update={"formats": formats, "per_bucket": config.evaluate.per_bucket})
 
 

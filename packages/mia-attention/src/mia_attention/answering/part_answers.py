@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment import IMAGE, DataError, Region, Sample, Source
+from mia_augment import IMAGE, SINGLE, DataError, Region, Sample, Source
 from mia_augment.compose import single_header
 from mia_augment.images import OpenImage
 from PIL import Image
@@ -98,7 +98,7 @@ def target_alone(sample: Sample) -> Sample:
     )
     return Sample(
         id=sample.id,
-        format="single",
+        format=SINGLE,
         images=source.paths,
         prompt=alone_prompt(sample),
         answer=sample.answer,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_augment import FORMATS
+from mia_augment import FORMATS, SINGLE
 from mia_augment.storage import read_record
 from mia_select.ablation import REFERENCE, Ablation, ArmSummary
 from mia_select.evaluation import MULTI, Effect, VariantRow
@@ -66,7 +66,7 @@ def _content(found: Ablation) -> dict[str, Any]:
         "flattered": found.flattered,
         "against": GROUPS[groups[0]],
         "seeds": table.seeds,
-        "questions": sum(rows[arms[0].variant][groups.index(group)].n for group in groups if group in (MULTI, "single")),
+        "questions": sum(rows[arms[0].variant][groups.index(group)].n for group in groups if group in (MULTI, SINGLE)),
         "rows": [
             {
                 "label": arm.title,

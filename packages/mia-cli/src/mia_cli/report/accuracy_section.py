@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from mia_augment import FORMATS
+from mia_augment import FORMATS, SINGLE
 from mia_select import Difference
 from mia_select.evaluation import EVALUATION, MULTI, Accuracy, AccuracyRow, Evaluation, Mistake, read_evaluation
 
@@ -65,7 +65,7 @@ def facts(folder: Path) -> list[dict[str, str]]:
         return []
     evaluation = read_evaluation(folder)
     rows = {row.name: row for row in evaluation.rows}
-    shown = ((MULTI, "Several images"), ("single", "Single image"))
+    shown = ((MULTI, "Several images"), (SINGLE, f"{FORMATS[SINGLE].title.capitalize()} image"))
     return [_fact(rows[name], words, evaluation) for name, words in shown if name in rows]
 
 
@@ -84,7 +84,7 @@ def _line(row: AccuracyRow, bound: float) -> dict[str, Any]:
     difference = row.difference
     return {
         "label": row_label(row),
-        "pooled": row.parts is None or row.name == "single",
+        "pooled": row.parts is None or row.name == SINGLE,
         "n": row.before.n,
         "before": _parts(row.before),
         "after": _parts(row.after),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mia_augment import SINGLE
 from mia_select import read_selection
 from mia_select.ablation import Ablation
 from mia_select.evaluation import EVALUATION, MULTI, Accuracy, AccuracyRow, Evaluation, VariantRow, read_evaluation
@@ -93,7 +94,7 @@ def accuracy_table(evaluation: Evaluation) -> Table:
 
 
 def _pooled(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
-    return row.name in (MULTI, "single") or any(other.name.startswith(f"{row.name}/") for other in rows)
+    return row.name in (MULTI, SINGLE) or any(other.name.startswith(f"{row.name}/") for other in rows)
 
 
 def accuracy_text(accuracy: Accuracy) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mia_augment import IMAGE, DataError, ModelError, PreferencePair, Region, Scores
+from mia_augment import IMAGE, SINGLE, DataError, ModelError, PreferencePair, Region, Scores
 from PIL import Image
 
 from mia_dpo_train.data.encode import PairEncoder, collate
@@ -107,7 +107,7 @@ def _chosen_logp(model: Any, processor: Any, pair: PreferencePair, open_image: C
 def _plain_pair() -> PreferencePair:
     return PreferencePair(
         id="probe",
-        format="single",
+        format=SINGLE,
         images=["plain"],
         prompt=f"{IMAGE}\nWhat color is the picture?",
         chosen="The picture is gray.",

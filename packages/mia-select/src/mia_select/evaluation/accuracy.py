@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from mia_augment import FORMATS, Bucket, FormatName, Record, Sample, same_answer
+from mia_augment import SEVERAL, SINGLE, Bucket, FormatName, Record, Sample, same_answer
 from pydantic import Field
 
 from mia_select.evaluation.mistakes import MISTAKES, Mistake, mistake
 from mia_select.evaluation.multiple_choice import find_choices, same_choice
 from mia_select.statistics import Difference, paired_difference, wilson
 
-SEVERAL: tuple[FormatName, ...] = tuple(name for name, row in FORMATS.items() if row.several)
-"""Formats whose prompts speak of several images."""
 MULTI = "multi_image"
 """Name of the row over all formats with several images."""
 
@@ -166,7 +164,7 @@ def summarize(
     if several:
         rows.append(_row(MULTI, None, None, several, seed))
     if alone:
-        rows.append(_row("single", "single", 1, alone, seed))
+        rows.append(_row(SINGLE, SINGLE, 1, alone, seed))
     return Evaluation(n=len(everything), agreement=agreement, seen_in_training=seen_in_training, rows=rows)
 
 

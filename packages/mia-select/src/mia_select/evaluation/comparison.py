@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from mia_augment import FormatName, Record
+from mia_augment import SEVERAL, SINGLE, FormatName, Record
 from mia_augment.statistics import crossed_bootstrap
 from numpy.typing import NDArray
 
 from mia_select.ablation.variants import REFERENCE
-from mia_select.evaluation.accuracy import MULTI, SEVERAL, Prediction
+from mia_select.evaluation.accuracy import MULTI, Prediction
 
 
 class Outcome(Record):
@@ -134,7 +134,7 @@ def compare(found: Iterable[Outcome], controls: Mapping[str, str] | None = None,
     for name, control in against.items():
         if control not in gains:
             raise ValueError(f"variant {name!r}: expected the arm {control!r} to compare it with, got {', '.join(gains)}")
-    groups = {name: where for name in (*SEVERAL, MULTI, "single") if (where := _members(table, name)).any()}
+    groups = {name: where for name in (*SEVERAL, MULTI, SINGLE) if (where := _members(table, name)).any()}
     rows = [
         VariantRow(
             variant=name,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mia_augment import IMAGE, DataError, PreferencePair, Region, Skipped, free_id, pair_problem
+from mia_augment import IMAGE, IMAGE_FILES, SINGLE, DataError, PreferencePair, Region, Skipped, free_id, pair_problem
 from mia_augment.compose import label
 from mia_augment.images import excerpt
 from mia_augment.prompting import message_parts, without_first_break
@@ -205,7 +205,7 @@ def _guess(prompt: str, count: int) -> dict[str, Any]:
     named = _NAMED_TARGET.search(prompt)
     target = int(named[1]) - 1 if named else 0
     return {
-        "format": "sequence" if count > 1 else "single",
+        "format": IMAGE_FILES if count > 1 else SINGLE,
         "regions": [Region(image=index, label=label(index)).model_dump() for index in range(count)],
         "target": target if 0 <= target < count else 0,
         "scores": {},
