@@ -20,7 +20,7 @@ import numpy as np
 from mia_attention import ScoreSettings, choose_layer, layer_profile, look
 from mia_attention.measure.maps import Look
 from mia_attention.plots import plot_profile
-from mia_augment import FORMATS, Prediction
+from mia_augment import FORMATS
 from mia_augment.images.decode import open_picture
 from mia_augment.records import Sample, ScoredSample
 from mia_augment.storage.files import image_folders, read_jsonl, resolve_image
@@ -29,6 +29,7 @@ from mia_cli.layout import Folders, saved_settings
 from mia_cli.loading.load import load
 from mia_cli.report.collect import thresholds
 from mia_dpo_train import trained_weights
+from mia_select.evaluation import Prediction
 from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def main(run_dir: Path) -> None:
         return look(sample, *model, settings, open_image=lambda path: open_picture(resolve_image(path, places)), cells=24)
 
     found = [samples[name] for name in became_right(folders.evaluated / "predictions.jsonl")]
-    turned = sorted(found, key=lambda sample: FORMATS.index(sample.format))
+    turned = sorted(found, key=lambda sample: list(FORMATS).index(sample.format))
     rows = [[panel(seen(sample, model)) for model in (base, after)] for sample in turned]
     stacked(rows, ["before", "after MIA-DPO"]).save(HERE / "before-after.png", optimize=True)
     explained(seen(turned[0], base)).save(HERE / "attention-one.png", optimize=True)
