@@ -11,7 +11,7 @@ from mia_augment.statistics import crossed_bootstrap
 from mia_augment.storage.files import Manifest, image_folders, read_jsonl, write_jsonl, write_manifest
 from mia_select import SelectSettings
 from mia_select.ablation.arm_folders import ArmSummary, read_pool, write_arms
-from mia_select.ablation.variants import VARIANTS, Arm, Pool, arms, common_size, needed, pool
+from mia_select.ablation.variants import VARIANTS, Arm, Pool, Variant, arms, common_size, needed, pool
 from mia_select.evaluation.accuracy import Prediction
 from mia_select.evaluation.comparison import Outcome, compare, outcomes
 
@@ -35,14 +35,24 @@ def scored(make_scored: MakeScored) -> list[ScoredSample]:
                 response=response,
                 perplexity=1.05 if i % 10 == 1 else 1.5,
                 confusions=[None, f"The color is {COLORS[(i + 5) % 7]}."],
+                own=f"It is {COLORS[i % 7]}.",
+                own_ids=[i % 7],
             )
         )
     return samples
 
 
+def measured(scored: list[ScoredSample], variant: Variant) -> list[ScoredSample]:
+    """What the variant's readout makes of the samples: every third share is large, as the ratio was."""
+    readout = variant.readout
+    if readout is None:
+        return scored
+    return [one.model_copy(update={"attention": one.attention.model_copy(update={"layer": readout})}) for one in scored]
+
+
 def of(scored: list[ScoredSample], settings: SelectSettings | None = None) -> list[Pool]:
     """The pools of all variants."""
-    return [pool(scored, settings or SelectSettings(), variant) for variant in VARIANTS]
+    return [pool(measured(scored, variant), settings or SelectSettings(), variant) for variant in VARIANTS]
 
 
 def by_name(found: list[Arm]) -> dict[str, Arm]:
@@ -82,6 +92,38 @@ def test_variants_do_what_they_say(scored: list[ScoredSample]) -> None:
     for pair in found["random_rejected"].pairs:
         assert pair.rejected not in (texts[pair.id].answer, texts[pair.id].response)
         assert pair.rejected in {s.response for s in scored if s.format == pair.format}
+
+
+def test_label_free_variants_look_at_no_ground_truth(scored: list[ScoredSample]) -> None:
+    """Ground truths go round by one, or are gone: the same pairs come, whose chosen side is the model's own answer."""
+    turned = [
+        one.model_copy(update={"answer": other.answer}) for one, other in zip(scored, [*scored[1:], scored[0]], strict=True)
+    ]
+    gone = [one.model_copy(update={"answer": ""}) for one in scored]
+    free = [variant for variant in VARIANTS if variant.name.startswith("label_free")]
+    assert [variant.name for variant in free] == ["label_free", "label_free_attention", "label_free_no_rule"]
+    assert all("rejected" not in variant.select for variant in free)
+    own = {one.id: one.own_answer for one in scored}
+    for settings in (SelectSettings(), SelectSettings(rejected="both", calibrate="auto", min_perplexity=1.0)):
+        for variant in free:
+            pairs, *others = [
+                pool(measured(samples, variant), settings, variant).pairs for samples in (scored, turned, gone)
+            ]
+            assert len(pairs) >= 50
+            assert all(pair.chosen == own[pair.id.split("~")[0]] and pair.chosen_ids for pair in pairs)
+            assert all(other == pairs for other in others), variant.name
+    first, second = [pool(samples, SelectSettings(), VARIANTS[0]).pairs for samples in (scored, turned)]
+    assert first != second  # the whole method does look at them
+
+
+def test_label_free_variants_tell_wrong_answers_their_own_way(scored: list[ScoredSample]) -> None:
+    pairs = {name: arm.pairs for name, arm in by_name(arms(of(scored), 50, least=20)).items()}
+    assert {p.scores.ratio for p in pairs["label_free"]} == {p.scores.ratio for p in pairs["label_free_attention"]} == {0.4}
+    assert {p.scores.ratio for p in pairs["label_free_no_rule"]} == {0.4, 0.9}
+    found = by_name(arms(of(scored), 50, least=20))
+    assert found["labelled"].same_as == "full"
+    label_free = of(scored, SelectSettings(chosen="own"))
+    assert by_name(arms(label_free, 50, least=20))["labelled"].same_as is None
 
 
 def test_the_reversed_rule_keeps_what_the_rule_drops(scored: list[ScoredSample]) -> None:
@@ -141,17 +183,19 @@ def test_more_samples_are_asked_for_at_the_rate_seen(scored: list[ScoredSample])
 
 
 def test_arms_become_folders_that_the_trainer_reads(scored: list[ScoredSample], tmp_path: Path) -> None:
-    for place, images in (("scored", "../photos"), ("more", "../others")):
-        write_jsonl(tmp_path / place / "scored.jsonl", scored)
+    alone = measured(scored, next(v for v in VARIANTS if v.name == "label_free"))
+    for place, images, samples in (("scored", "../photos", scored), ("more", "../others", scored), ("alone", "../photos", alone)):
+        write_jsonl(tmp_path / place / "scored.jsonl", samples)
         manifest = Manifest(stage="score", version="0", settings={}, inputs={}, image_folders=[images])
         write_manifest(tmp_path / place, manifest)
-    sources = {v.name: tmp_path / ("more" if v.name == "pic_in_pic_only" else "scored") for v in VARIANTS}
+    places = {"pic_in_pic_only": "more", "label_free": "alone"}
+    sources = {v.name: tmp_path / places.get(v.name, "scored") for v in VARIANTS}
     pools = {v.name: read_pool(sources[v.name], SelectSettings(), v) for v in VARIANTS}
 
     def write() -> list[ArmSummary]:
         return write_arms(pools, sources, tmp_path / "arms", SelectSettings(), 30, least=10, seed=3)
 
-    kept = {line.variant: line for line in write() if line.left_out is None}
+    kept = {line.variant: line for line in write() if line.left_out is None and line.same_as is None}
     assert {path.parent.name for path in (tmp_path / "arms").glob("*/pairs.jsonl")} == set(kept)
     assert "grid_only" not in kept
     for name, line in kept.items():

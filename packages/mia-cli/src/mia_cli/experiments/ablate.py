@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mia_attention import remeasure_stage
 from mia_augment import ConfigError, DataError
 from mia_augment.storage import Stage, clear_left_overs, only_writer, read_jsonl, read_manifest, write_json, write_jsonl
 from mia_select.ablation import (
@@ -138,12 +139,34 @@ def _measurable(variants: Sequence[Variant], config: PipelineConfig, display: Di
     """The variants for which the run's scores hold what they need; the others are named."""
     kept = []
     for variant in variants:
-        if variant.select.get("rejected") in ("confusion", "both") and not config.score.confusions:
-            needs = f"the variant {variant.name!r} is left out: it needs `score.confusions: true` in the YAML file"
-            display.say("ablate", needs, "yellow")
-        else:
+        if (needs := _missing_scores(variant, config)) is None:
             kept.append(variant)
+        else:
+            display.say("ablate", f"the variant {variant.name!r} is left out: it needs {needs} in the YAML file", "yellow")
     return kept
+
+
+def _missing_scores(variant: Variant, config: PipelineConfig) -> str | None:
+    """What the run would have to be set to for a variant; None: nothing."""
+    score, select = config.score, variant.select
+    if select.get("rejected") in ("confusion", "both") and not score.confusions:
+        return "`score.confusions: true`"
+    if select.get("chosen") == "own" and not (score.confusions or score.own_answer):
+        return "`score.own_answer: true`"
+    if variant.name == "label_free_attention" and score.layer == "alone":
+        return "another `score.layer` than alone, such as gradient,"
+    return None
+
+
+def _measured(config: PipelineConfig, shared: SharedModel, runner: Runner, variant: Variant) -> Path:
+    """The scored samples that a variant chooses from: the run's, or the same answers measured by the variant's readout."""
+    scored, readout = Folders(config.run_dir).scored, variant.readout
+    if readout is None or readout == config.score.layer:
+        return scored
+    settings = config.score.model_copy(update={"layer": readout})
+    folder = ablation_folder(config.run_dir) / "measured" / str(readout)
+    runner.run(replace(remeasure_stage(scored, folder, settings, shared.id, shared.get), name=f"measure: {readout}"))
+    return folder
 
 
 def _pools(
@@ -156,12 +179,13 @@ def _pools(
 ) -> tuple[dict[str, Pool], dict[str, Path], int]:
     """Variant -> its pairs, variant -> the folder of their scored samples, and how many pairs an arm gets.
 
-    For a variant whose format is rare in the run more samples are made and scored.
+    For a variant whose format is rare in the run more samples are made and scored; one with a readout of its own has the run's
+    answers measured by it.
     """
     scored = Folders(config.run_dir).scored
-    pools = {variant.name: read_pool(scored, config.select, variant) for variant in variants}
+    sources = {variant.name: _measured(config, shared, runner, variant) for variant in variants}
+    pools = {variant.name: read_pool(sources[variant.name], config.select, variant) for variant in variants}
     size = _size(list(pools.values()), pairs)
-    sources = dict.fromkeys(pools, scored)
     for variant in variants:
         short = len(pools[variant.name].pairs) < size
         number = _missing(pools[variant.name], scored, size, more) if short and "formats" in variant.select else 0

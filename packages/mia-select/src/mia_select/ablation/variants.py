@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mia_augment import FORMATS, PreferencePair, ScoredSample, same_answer
+from mia_augment import FORMATS, PreferencePair, Readout, ScoredSample, same_answer
 
 from mia_select.draws import stable_key
 from mia_select.selection.selector import Selector
@@ -39,7 +39,12 @@ class Variant:
     """What differs in the trainer's settings."""
     rejected: Literal["selected", "random"] = "selected"
     """`random`: the rejected answers are those the model gave to other samples of the same format."""
+    readout: Readout | None = None
+    """Measures the answers, for the rules to go by; None: what the run is set to."""
 
+
+_LABELLED = {"chosen": "ground_truth", "correct": "equal"}
+_LABEL_FREE = {"chosen": "own", "correct": "equal"}
 
 VARIANTS: tuple[Variant, ...] = (
     Variant(REFERENCE, "the whole method"),
@@ -55,7 +60,18 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     *(Variant(f"{name}_only", f"{row.plural} only", select={"formats": [name]}) for name, row in FORMATS.items() if row.paper),
     Variant("nll_only", "NLL on the chosen answers only", train={"dpo_alpha": 0.0, "gamma": 1.0}),
+    Variant("labelled", "labelled: ground truths are chosen and tell what is wrong", select=_LABELLED),
+    Variant(
+        "label_free",
+        "label-free, by the likelihood under each picture alone",
+        select={"chosen": "own", "correct": "likely", "attention": True, "calibrate": {"by": "groups"}},
+        readout="alone",
+    ),
+    Variant("label_free_attention", "label-free, by attention", select={**_LABEL_FREE, "attention": True}),
+    Variant("label_free_no_rule", "label-free, no rule", select={**_LABEL_FREE, "attention": False}),
 )
+"""The label-free ones look at no ground truth: the model's answer about the target alone is chosen, and what differs from it,
+or is unlikely given the target alone, counts as wrong."""
 
 
 @dataclass(frozen=True)
