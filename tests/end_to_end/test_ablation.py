@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import Result
-from mia_augment.records import Sample
+from mia_augment.records import PreferencePair, Sample, ScoredSample
 from mia_augment.storage.files import read_jsonl
 from mia_cli.config.schema import load_config
 from mia_cli.drawn.quickstart import prepare
@@ -35,11 +36,12 @@ class Silent:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
-    """A small quickstart's pipeline.yaml, one epoch."""
+    """A small quickstart's pipeline.yaml, one epoch, with the model's answers about the targets alone."""
     path = prepare(tmp_path, Silent(), pictures=12, test_pictures=12, per_bucket=3, seed=0, model="embedded")  # type: ignore[arg-type]
-    text = path.read_text().replace("epochs: 3", "epochs: 1")
-    path.write_text(text)
-    assert load_config(path).train.epochs == 1
+    settings = yaml.safe_load(path.read_text())
+    settings["train"]["epochs"] = 1
+    settings["score"] |= {"layer": 3, "own_answer": True}
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
@@ -48,7 +50,7 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
         "ablate",
         pipeline,
         "--variants",
-        "no_post_selection,nll_only",
+        "no_post_selection,nll_only,label_free",
         "--pairs",
         str(PAIRS),
         "--seeds",
@@ -59,7 +61,7 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     table, arms = found["comparison"], {arm["variant"]: arm for arm in found["arms"]}
-    assert {row["variant"] for row in table["rows"]} == {"full", "no_post_selection", "nll_only"}
+    assert {row["variant"] for row in table["rows"]} == {"full", "no_post_selection", "nll_only", "label_free"}
     assert {(row["group"], row["n"]) for row in table["rows"] if row["group"] == "sequence"} == {("sequence", 12)}
     assert {len(row["per_seed"]) for row in table["rows"]} == {2}
 
@@ -69,6 +71,14 @@ def test_arms_have_equal_pairs_and_are_measured_on_the_same_samples(mia: Callabl
     pairs = {(arm, seed): (out / f"seed-{seed}" / arm / "pairs.jsonl").read_text() for arm in trained for seed in (0, 1)}
     assert {len(lines.splitlines()) for lines in pairs.values()} == {PAIRS}
     assert pairs["nll_only", 0] == pairs["full", 0] != pairs["full", 1]
+    run, alone = (
+        list(read_jsonl(folder / "scored.jsonl", ScoredSample)) for folder in (out.parent / "score", out / "measured/alone")
+    )
+    assert [one.response_ids for one in run] == [one.response_ids for one in alone]  # measured, not asked again
+    assert ({one.attention.layer for one in run}, {one.attention.layer for one in alone}) == ({3}, {"alone"})
+    own = {one.id: one.own_answer for one in run}
+    free = list(read_jsonl(out / "seed-0/label_free/pairs.jsonl", PreferencePair))
+    assert [pair.chosen for pair in free] == [own[pair.id] for pair in free]
     held_out = json.loads((out.parent / "held_out" / "manifest.json").read_text())
     assert held_out["counts"]["samples"] == len((out / "outcomes.jsonl").read_text().splitlines())
     assert len({path.read_bytes() for path in out.rglob("base.jsonl")}) == 1

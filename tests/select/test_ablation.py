@@ -106,9 +106,7 @@ def test_label_free_variants_look_at_no_ground_truth(scored: list[ScoredSample])
     own = {one.id: one.own_answer for one in scored}
     for settings in (SelectSettings(), SelectSettings(rejected="both", calibrate="auto", min_perplexity=1.0)):
         for variant in free:
-            pairs, *others = [
-                pool(measured(samples, variant), settings, variant).pairs for samples in (scored, turned, gone)
-            ]
+            pairs, *others = [pool(measured(samples, variant), settings, variant).pairs for samples in (scored, turned, gone)]
             assert len(pairs) >= 50
             assert all(pair.chosen == own[pair.id.split("~")[0]] and pair.chosen_ids for pair in pairs)
             assert all(other == pairs for other in others), variant.name
@@ -184,7 +182,8 @@ def test_more_samples_are_asked_for_at_the_rate_seen(scored: list[ScoredSample])
 
 def test_arms_become_folders_that_the_trainer_reads(scored: list[ScoredSample], tmp_path: Path) -> None:
     alone = measured(scored, next(v for v in VARIANTS if v.name == "label_free"))
-    for place, images, samples in (("scored", "../photos", scored), ("more", "../others", scored), ("alone", "../photos", alone)):
+    folders = (("scored", "../photos", scored), ("more", "../others", scored), ("alone", "../photos", alone))
+    for place, images, samples in folders:
         write_jsonl(tmp_path / place / "scored.jsonl", samples)
         manifest = Manifest(stage="score", version="0", settings={}, inputs={}, image_folders=[images])
         write_manifest(tmp_path / place, manifest)
