@@ -1,9 +1,14 @@
 """Walks through the source, counted over calls that really happen in tiny runs: `uv run python tests/house/measure.py --walks`.
 
-A reader who follows one thing reads each function that is given it, once, in the order of their first calls: from the caller
-into the function, and back to the caller for what comes next. A file *entered* counts once; coming back to a file that was left
-counts as a *return*. Two things are followed: the settings of a
-pipeline.yaml through `mia run`, and one sample through scoring.
+**A sample through scoring.** A reader reads each function that is given the sample, once, in the order of their first calls:
+from the caller into the function, and back to the caller for what comes next. A file *entered* counts once; coming back to a
+file that was left counts as a *return*.
+
+**A key of a pipeline.yaml through `mia run`.** A reader who asks what a key does goes from the command down to each place
+where its value is read: every file on the stack of calls at that moment is entered, those that only hand the settings on and
+those that know nothing of them included. What reads the YAML itself (`mia_cli/config`) is entered first, by every key. Read
+means: an attribute of the settings was taken; writing all of them down (a manifest) reads no key. A key that is read at
+several places has the files of all of them.
 
 Another checkout is measured with its own interpreter: `../other/.venv/bin/python tests/house/walks.py ../other`.
 """
@@ -143,12 +148,110 @@ def sample_through_scoring(root: Path = ROOT) -> Walk:
     return follow(run, lambda value: type(value).__name__ in {"Sample", "ScoredSample"}, root)
 
 
-def settings_through_run(root: Path = ROOT) -> Walk:
-    """The settings of a small pipeline.yaml through all stages of `mia run` with the embedded model."""
+@dataclasses.dataclass(frozen=True)
+class KeyWalks:
+    """For each key that was read, the files that lead to its reads, in the order in which they were first entered."""
+
+    reading: list[str]
+    """Files that turn the YAML into settings, which every key passes."""
+    keys: dict[str, list[str]]
+
+    def entered(self, key: str) -> int:
+        return len({*self.reading, *self.keys[key]})
+
+    @property
+    def counts(self) -> list[int]:
+        """Files entered by each key, ascending."""
+        return sorted(map(self.entered, self.keys))
+
+    @property
+    def together(self) -> set[str]:
+        """Files that any key leads through."""
+        return {*self.reading, *(file for files in self.keys.values() for file in files)}
+
+    def __str__(self) -> str:
+        counts = self.counts
+        longest = max(self.keys, key=self.entered)
+        return (
+            f"{len(counts)} keys; files entered: median {counts[len(counts) // 2]}, most {counts[-1]} ({longest}), "
+            f"all keys together {len(self.together)}"
+        )
+
+
+def stack_files(frame: FrameType | None, sources: str) -> list[str]:
+    """The packages' files on a stack of calls, the outermost first; empty while a module is imported."""
+    files: list[str] = []
+    while frame:
+        code = frame.f_code
+        if code.co_filename.startswith(sources):
+            if code.co_name == "<module>":
+                return []
+            files.append(code.co_filename.split("/src/", 1)[1])
+        frame = frame.f_back
+    return files[::-1]
+
+
+def files_called(run: Callable[[], object], within: str) -> list[str]:
+    """The files of a folder of the packages of which a function is called, in order."""
+    files: dict[str, None] = {}
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and within in code.co_filename and code.co_name != "<module>":
+            files[code.co_filename.split("/src/", 1)[1]] = None
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return list(files)
+
+
+def follow_keys(run: Callable[[], object], reading: list[str], root: Path = ROOT) -> KeyWalks:
+    """Run something and note for each read of a setting the files on the stack."""
+    from mia_augment import Settings
+    from mia_augment.images import decode
+
+    sources = str(root / "packages")
+    found: dict[str, dict[str, None]] = {}
+    starters: dict[int, list[str]] = {}
+    get, start = Settings.__getattribute__, threading.Thread.start
+
+    def note(settings: Any, name: str) -> Any:
+        kind = type(settings)
+        if name in kind.model_fields and not isinstance(get(settings, name), Settings) and settings is not decode._DEFAULTS:
+            files = starters.get(threading.get_ident(), []) + stack_files(sys._getframe(1), sources)
+            if files and files[-1] not in reading:
+                found.setdefault(f"{kind.__name__}.{name}", {}).update(dict.fromkeys(files))
+        return get(settings, name)
+
+    def noted_start(thread: threading.Thread) -> None:
+        before, files = thread.run, stack_files(sys._getframe(1), sources)
+
+        def with_starter() -> None:
+            starters[threading.get_ident()] = files
+            before()
+
+        thread.run = with_starter  # type: ignore[method-assign]
+        start(thread)
+
+    Settings.__getattribute__ = note  # type: ignore[method-assign]
+    threading.Thread.start = noted_start  # type: ignore[method-assign]
+    try:
+        run()
+    finally:
+        Settings.__getattribute__ = get  # type: ignore[method-assign]
+        threading.Thread.start = start  # type: ignore[method-assign]
+    return KeyWalks(reading, {key: list(files) for key, files in sorted(found.items())})
+
+
+def keys_through_run(root: Path = ROOT) -> KeyWalks:
+    """The keys of a small pipeline.yaml through all stages of `mia run` with the embedded model."""
     import yaml
+    from mia_cli.config.schema import load_config
     from mia_cli.main import main
     from PIL import Image
-    from pydantic import BaseModel
 
     with tempfile.TemporaryDirectory() as folder:
         colors = ["red", "blue", "green", "yellow", "purple", "orange", "black", "white", "gray", "pink", "brown", "cyan"]
@@ -168,23 +271,21 @@ def settings_through_run(root: Path = ROOT) -> Walk:
         }
         file = Path(folder, "pipeline.yaml")
         file.write_text(yaml.safe_dump(settings))
-
-        def is_settings(value: Any) -> bool:
-            if isinstance(value, BaseModel):
-                return type(value).__module__.startswith("mia_") and type(value).__name__.endswith(("Settings", "Config"))
-            return isinstance(value, Path | str) and str(value) == str(file)
-
-        return follow(lambda: main.main(["run", str(file)], standalone_mode=False), is_settings, root)
+        reading = files_called(lambda: load_config(file), "/mia_cli/config/")
+        return follow_keys(lambda: main.main(["run", str(file)], standalone_mode=False), reading, root)
 
 
 def main() -> None:
     root = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ROOT
-    walks = {"one sample through scoring": sample_through_scoring, "pipeline.yaml through mia run": settings_through_run}
-    for title, measured in walks.items():
-        walk = measured(root)
-        print(f"{title}: {walk}")
-        if "-v" in sys.argv:
-            print("   ", " > ".join(walk.path))
+    walk = sample_through_scoring(root)
+    print(f"one sample through scoring: {walk}")
+    keys = keys_through_run(root)
+    print(f"a key of pipeline.yaml through mia run: {keys}")
+    if "-v" in sys.argv:
+        print("   ", " > ".join(walk.path))
+        for key in sorted(keys.keys, key=keys.entered):
+            print("   ", keys.entered(key), key, " > ".join(keys.keys[key]))
+        print("    reading:", " > ".join(keys.reading))
 
 
 if __name__ == "__main__":
