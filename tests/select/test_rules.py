@@ -45,6 +45,23 @@ def test_rules_name_settings_that_exist_and_no_limit_is_without_a_rule() -> None
     assert read == set(SelectSettings.model_fields)
 
 
+def test_the_help_of_a_setting_names_the_rules_it_decides() -> None:
+    from mia_cli.config.commented_yaml import documentation
+
+    texts = documentation(SelectSettings)
+    assert texts["max_length_ratio"].endswith("not content. Rule `length_ratio`.")
+    assert texts["min_perplexity"].endswith("Rules `unmeasured`, `perplexity`.")
+
+
+def test_the_readme_has_the_limits_of_the_settings() -> None:
+    table = README.read_text("utf-8").split("## The rules, in order")[1].split("\n\n", 2)[1].splitlines()[2:]
+    told = {cells[1].strip(" `"): cells[3].split()[0] for cells in (line.split("|") for line in table) if cells[3].strip()}
+    limits = {rule.name: getattr(SelectSettings(), rule.settings[-1]) for rule in RULES if rule.settings}
+    numbers = {name: value for name, value in limits.items() if isinstance(value, int | float) and name in told}
+    assert {name: float(told[name]) for name in numbers} == numbers
+    assert set(numbers) == {"answer_too_long", "perplexity", "length_ratio", "edit_distance"}
+
+
 def test_names_are_unique_and_every_rule_says_what_it_keeps() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     assert all(rule.keeps and not (rule.test and rule.memory) for rule in RULES)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mia_select import SelectSettings
+from mia_select.rules import rules_reading
 from pydantic import BaseModel
 
 from mia_cli.config.recipe_files import KEY
@@ -22,8 +24,11 @@ HEADER = """\
 
 
 def documentation(kind: type[BaseModel]) -> dict[str, str]:
-    """Field name -> what it means: the string below the field, on one line."""
-    return {name: " ".join(field.description.split()) for name, field in kind.model_fields.items() if field.description}
+    """Field name -> what it means, on one line: the string below the field, and the selection rules that it decides."""
+    texts = {name: " ".join(field.description.split()) for name, field in kind.model_fields.items() if field.description}
+    if kind is SelectSettings:
+        return {name: f"{text} {rules_reading(name)}".strip() for name, text in texts.items()}
+    return texts
 
 
 def commented_yaml(values: dict[str, Any]) -> str:

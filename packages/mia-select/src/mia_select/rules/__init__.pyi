@@ -5,3 +5,4 @@ from .edit_distance import edit_distance as edit_distance
 from .length_ratio import length_ratio as length_ratio
 from .table import RULES as RULES
 from .table import Rule as Rule
+from .table import rules_reading as rules_reading

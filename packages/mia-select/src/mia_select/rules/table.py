@@ -88,6 +88,13 @@ RULES: tuple[Rule, ...] = (
 BEFORE_CORRECT = RULES[: [rule.name for rule in RULES].index("correct")]
 """Rules about the texts alone: a candidate that fails one is never asked whether it is right."""
 
+
+def rules_reading(setting: str) -> str:
+    """The rules that a field of `SelectSettings` decides, for its help: ``Rule `length_ratio`.``"""
+    found = [f"`{rule.name}`" for rule in RULES if setting in rule.settings]
+    return f"Rule{'s' if len(found) > 1 else ''} {', '.join(found)}." if found else ""
+
+
 RuleFailure: TypeAlias = tuple[str, RuleValue]
 """Name of the rule, and the value at which the candidate failed."""
 
