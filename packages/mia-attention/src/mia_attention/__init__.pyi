@@ -61,6 +61,7 @@ from .scoring.held_out import answer_all as answer_all
 from .scoring.remeasure import remeasure_stage as remeasure_stage
 from .scoring.scorer import score as score
 from .scoring.teacher_forced import attend as attend
+from .settings import AnswerSource as AnswerSource
 from .settings import ScoreSettings as ScoreSettings
 from .stage import score_samples as score_samples
 from .stage import score_stage as score_stage

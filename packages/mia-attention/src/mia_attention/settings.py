@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 from mia_augment import FORMATS, Rows, Settings, per_format
+from mia_augment.storage import content_hash
 from pydantic import Field, model_validator
 
 from mia_attention.readouts import MEANING, ReadoutName
@@ -17,6 +19,38 @@ _SIGMAS = {
 
 class DisturbSigma(per_format(Settings, _SIGMAS)):  # type: ignore[misc]
     """Standard deviation of the noise on the model's view, in grey levels of 255 (defaults: the paper's code)."""
+
+
+class AnswerSource(Settings):
+    """Where answers come from that are not generated here: a server, or a file."""
+
+    url: str | None = None
+    """Of an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, llama.cpp), with its version: http://127.0.0.1:8000/v1."""
+    model: str | None = None
+    """The model's name on that server; by default the only one it serves."""
+    file: Path | None = None
+    """JSONL of `id` and `response` (or `response_ids`, the emitted token ids), one line per sample."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests that are open at the same time, at most."""
+    timeout: float = Field(default=600.0, gt=0)
+    """Seconds after which a request counts as failed."""
+    retries: int = Field(default=5, ge=0)
+    """How often a failed request is sent again, each time after a longer pause."""
+    same_model: bool = True
+    """Compare the server's first answers with the model here, and stop where they differ."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's key; the key itself is never written anywhere."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the answers depend on: not how often or how fast they are asked for, but the content of a file."""
+        told = self.model_dump(mode="json", exclude={"concurrency", "timeout", "retries", "key_variable"})
+        return {**told, **({"content": content_hash(self.file)} if self.file is not None and self.file.is_file() else {})}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.file is None):
+            raise ValueError("answers: expected either url (a server) or file (answers given from elsewhere)")
+        return self
 
 
 class ScoreSettings(Settings):
@@ -48,6 +82,8 @@ class ScoreSettings(Settings):
     """Also ask the same question about each part alone: what companions are answered, and the target (`own_answer`)."""
     own_answer: bool = False
     """Also ask the same question about the target alone, which is all that `select.chosen: own` needs."""
+    answers: AnswerSource | None = None
+    """Take the answers from a server or a file; this model then reads attention and log-probs in one pass over each."""
     auto_samples: int = Field(default=200, ge=8)
     """How many of the first samples `layer: auto` looks at."""
     seed: int = Field(default=0, ge=0)

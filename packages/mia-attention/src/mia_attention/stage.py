@@ -41,6 +41,7 @@ from mia_attention.scoring.ranks import Ranks
 from mia_attention.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from mia_attention.given import GivenAnswers
     from mia_attention.scoring.scorer import Scorer
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 STAGE = "score"
 SAMPLES, SCORED, SKIPPED = "samples.jsonl", "scored.jsonl", "skipped.jsonl"
 JOURNAL = ".journal"
+GIVEN = "after answering: the answers come from elsewhere, and this model is made to say them"
 LAYER = "layer.json"
 """What `layer: auto` chose, and every layer's AUROC."""
 
@@ -126,6 +128,7 @@ class _Work(NamedTuple):
 
 def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) -> Manifest:
     """Score this process's batches; rank 0 waits for the others' and writes the files, the others wait for its manifest."""
+    from mia_attention.given import check_same_model, opened
     from mia_attention.scoring.scorer import Scorer
 
     folder_in, out, settings, planned, finished = work
@@ -140,9 +143,14 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     open_image = picture_opener(folder_in)
     model, processor = load()
     fixed = _with_layer(samples, model, processor, settings, open_image, out / JOURNAL, planned)
-    when = readout_kind(readout_of(model, fixed)).when
+    when = readout_kind(readout_of(model, fixed)).when if settings.answers is None else GIVEN
     logger.info("attention is read %s", when)
-    _score_missing(samples, batches, Scorer(model, processor, fixed, open_image), journal, ranks, progress)
+    if journal.count() < len(batches):
+        with opened(fixed, processor, open_image, {sample.id for sample in samples}) as given:
+            if given is not None and given.asks and fixed.answers is not None and fixed.answers.same_model:
+                check_same_model(given, model, processor, samples, fixed, open_image)
+            scorer = Scorer(model, processor, fixed, open_image, given=given)
+            _score_missing(samples, batches, scorer, journal, ranks, progress, given)
     ranks.wait_until(lambda: journal.count() >= len(batches) or finished() is not None, f"all batches of {out}")
     if ranks.rank != 0:
         ranks.wait_until(lambda: finished() is not None, f"rank 0 to write {out}")
@@ -200,9 +208,11 @@ def _score_missing(
     journal: Journal[list[Line]],
     ranks: Ranks,
     progress: Progress,
+    given: GivenAnswers | None,
 ) -> None:
     """Score this process's batches that no journal holds yet."""
     from mia_attention.answering.batches import run_batches
+    from mia_attention.given import asked_ahead
 
     finished = journal.batches()
     mine = [number for number in range(len(batches)) if number not in finished and ranks.owns(number)]
@@ -211,7 +221,7 @@ def _score_missing(
     groups = ([samples[index] for index in batches[number]] for number in mine)
     with journal.writing() as note:
         progress(count, len(samples))
-        for number, results in zip(mine, run_batches(groups, scorer.prepare, scorer.run), strict=True):
+        for number, results in zip(mine, run_batches(asked_ahead(groups, given), scorer.prepare, scorer.run), strict=True):
             lines: list[Line] = [
                 (index_of[result.id], SCORED if isinstance(result, ScoredSample) else SKIPPED, result.model_dump_json())
                 for result in results
@@ -249,7 +259,7 @@ def _planned(folder_in: Path, out: Path, settings: ScoreSettings, model_id: str)
     return Manifest(
         stage=STAGE,
         version=importlib.metadata.version("mia-attention"),
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), "answers": settings.answers and settings.answers.identity()},
         inputs={
             "samples": content_hash(path),
             "samples_made_from": hashlib.sha256(made_from.encode()).hexdigest(),

@@ -34,12 +34,15 @@ def evaluate_stage(
     ) -> Sequence[HeldOutAnswer]:
         from mia_attention import Asking, answer_all, target_alone  # needs torch, which a plan does not
 
-        options = _options if settings.choices == "likelihood" else lambda _: None
-        asking = Asking(picture_opener(folder_in), settings.batch_size, settings.max_new_tokens, options)
+        source = settings.trained_answers if trained else settings.answers
+        options = _options if settings.choices == "likelihood" and source is None else lambda _: None
+        asking = Asking(picture_opener(folder_in), settings.batch_size, settings.max_new_tokens, options, source)
         asked = [target_alone(sample) for sample in samples] if alone else samples
         return answer_all(asked, lambda: load_trained(shared, trained), file, key, asking, progress=progress)
 
     decoding = settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"})
+    sources = {"answers": settings.answers, "trained_answers": settings.trained_answers}
+    decoding |= {name: source.identity() for name, source in sources.items() if source is not None}
     return evaluation_stage(folder_in, out, decoding, AskedModels(shared.id, trained, ask))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from mia_augment import IMAGE, SINGLE, DataError, Region, Sample, Source
+from mia_augment import IMAGE, SINGLE, DataError, Region, Sample, Skipped, Source
 from mia_augment.compose import single_header
 from mia_augment.images import OpenImage
 from PIL import Image
@@ -26,6 +27,9 @@ class PartPrompt:
     prompt: str
 
 
+Respond = Callable[[Sequence[PartPrompt]], Iterator[Response | Skipped]]
+"""From prompts to their answers, in order."""
+
 AloneAnswers = list[Response | None]
 """Per part of a sample, what the model answers about its picture alone; None: not asked, or the picture cannot be used."""
 
@@ -39,10 +43,11 @@ def ask_parts(
     batch_size: int,
     max_new_tokens: int,
     companions: bool = True,
+    respond: Respond | None = None,
 ) -> dict[str, AloneAnswers]:
     """By sample id, the answer about each part's own picture (`Source.paths`) alone; without `companions`, the target's only.
 
-    The same question about the same picture is asked once.
+    The same question about the same picture is asked once. `respond` answers in the model's stead.
     """
     wanted = {
         sample.id: [path if companions or index == sample.target else None for index, path in enumerate(sample.source.paths)]
@@ -55,14 +60,16 @@ def ask_parts(
             if path in pictures:
                 text = alone_prompt(sample)
                 prompts.setdefault((path, text), PartPrompt(f"{sample.id}, part {index + 1} alone", [path], text))
-    responses = try_respond(
-        prompts.values(),
-        model,
-        processor,
-        open_image=pictures.__getitem__,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-    )
+    if respond is None:
+        respond = partial(
+            try_respond,
+            model=model,
+            processor=processor,
+            open_image=pictures.__getitem__,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+        )
+    responses = respond(list(prompts.values()))
     answers: dict[tuple[str, str], Response] = {}
     for key, response in zip(prompts, responses, strict=True):
         if isinstance(response, Response):

@@ -146,8 +146,8 @@ def _in_turns(
     for turn in itertools.zip_longest(*numbers):
         said: list[Sequence[int]] = [[] if index is None else answers[index] for index in turn]
         whole, lengths = append_answers(inputs, said)
-        own = _rows_of(rows, lengths, said, whole["input_ids"].shape[1], length, question)
-        spread = _left_padded(run(whole, own, lengths, said), lengths, length)
+        own = rows_of(rows, lengths, said, whole["input_ids"].shape[1], length, question)
+        spread = left_padded(run(whole, own, lengths, said), lengths, length)
         for index, row in zip(turn, spread, strict=True):
             if index is not None:
                 out[index] = row
@@ -167,7 +167,7 @@ def _by_gradient(model: Any, whole: Mapping[str, Any], own: Tensor, lengths: Ten
     return gradient_rows(model, whole, targets, own)
 
 
-def _rows_of(
+def rows_of(
     rows: Rows,
     lengths: Tensor,
     said: Sequence[Sequence[int]],
@@ -182,7 +182,7 @@ def _rows_of(
     return answer_rows(rows, lengths, torch.tensor([len(answer) for answer in said], device=lengths.device), width)
 
 
-def _left_padded(spread: Tensor, lengths: Tensor, length: int) -> Tensor:
+def left_padded(spread: Tensor, lengths: Tensor, length: int) -> Tensor:
     """Columns of prompts that begin at position 0, (batch, >= length), at their left-padded places, on the CPU."""
     spread = spread.float().cpu()
     out = torch.zeros(len(spread), length)

@@ -79,8 +79,15 @@ def every_readout(
             if ratios is not None:
                 found.readouts.append(ReadoutOfSamples(rows, other, weighted, ratios))
             progress(done := done + len(found.samples), total)
-    limits = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
-    said = ask_parts(found.samples, model, processor, open_image=open_image, companions=False, **limits)
+    said = ask_parts(
+        found.samples,
+        model,
+        processor,
+        open_image=open_image,
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        companions=False,
+    )
     about_target = [said[sample.id][sample.target] for sample in found.samples]
     found.alone = [response.text if response else "" for response in about_target]
     progress(total, total)

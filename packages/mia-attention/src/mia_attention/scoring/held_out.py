@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mia_augment import Record, Sample, Skipped
+from mia_augment import DataError, Record, Sample, Skipped
 from mia_augment.images import OpenImage
 from mia_augment.storage import Journal, Progress, atomic_write, read_jsonl
 
 if TYPE_CHECKING:
     from mia_attention.answering.likelihood import Likelihood
+    from mia_attention.given import GivenAnswers
+    from mia_attention.settings import AnswerSource
 
 BATCHES_PER_SAVE = 8
 
@@ -43,12 +46,14 @@ class Asking:
     Attributes:
         open_image: from an entry of `images` to an RGB picture.
         options: of a sample, the options whose likelihoods decide; None: the model answers in its own words.
+        source: where the answers come from instead of the model; then there are no likelihoods of options.
     """
 
     open_image: OpenImage
     batch_size: int
     max_new_tokens: int
     options: Callable[[Sample], Options | None] = lambda _: None
+    source: AnswerSource | None = None
 
 
 def answer_all(
@@ -78,10 +83,11 @@ def answer_all(
     journal = Journal[list[HeldOutAnswer]](kept, key, list[HeldOutAnswer])
     answers = journal.results()
     model, processor = load() if len(answers) < len(chunks) else (None, None)
-    with journal.writing() as note:
+    with contextlib.ExitStack() as open_source, journal.writing() as note:
+        given = _source(asking, processor, samples, open_source) if model is not None else None
         for number, chunk in enumerate(chunks):
             if number not in answers:
-                answers[number] = _answers(chunk, model, processor, asking)
+                answers[number] = _from_source(chunk, given) if given else _answers(chunk, model, processor, asking)
                 note(number, answers[number])
             progress(min((number + 1) * size, len(samples)), len(samples))
     with atomic_write(path) as file:
@@ -91,6 +97,26 @@ def answer_all(
         file.write(f"{key}\n")
     shutil.rmtree(kept, ignore_errors=True)
     return list(read_jsonl(path, HeldOutAnswer))
+
+
+def _source(asking: Asking, processor: Any, samples: Sequence[Sample], until: contextlib.ExitStack) -> GivenAnswers | None:
+    """Where the answers come from, open until the stack ends; None: the model answers."""
+    from mia_attention.given import opened
+    from mia_attention.settings import ScoreSettings
+
+    settings = ScoreSettings(answers=asking.source, disturb=False, max_new_tokens=asking.max_new_tokens)
+    return until.enter_context(opened(settings, processor, asking.open_image, {sample.id for sample in samples}))
+
+
+def _from_source(samples: Sequence[Sample], given: GivenAnswers) -> list[HeldOutAnswer]:
+    given.ahead(samples)
+    answers = []
+    for sample in samples:
+        try:
+            answers.append(HeldOutAnswer(id=sample.id, response=given.said(sample).text, perplexity=None))
+        except DataError as error:
+            answers.append(_not_asked(Skipped(id=sample.id, reason=str(error))))
+    return answers
 
 
 def _answers(samples: Sequence[Sample], model: Any, processor: Any, asking: Asking) -> list[HeldOutAnswer]:

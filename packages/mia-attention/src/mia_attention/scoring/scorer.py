@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mia_augment import Attention, DataError, ModelError, Readout, Sample, ScoredSample, Skipped, check_unique
@@ -20,6 +21,8 @@ from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span
 from mia_attention.capture.readers import Reader, reader_for
+from mia_attention.given.one_pass import GivenTurn, say, say_and_look, turn
+from mia_attention.given.said import GivenAnswers, responses_from
 from mia_attention.measure.masses import measure
 from mia_attention.measure.token_weights import Columns, columns_of
 from mia_attention.models.box_coverage import BoxCoverage
@@ -39,6 +42,8 @@ class Prepared:
     columns: list[Columns]
     views: list[list[Image.Image]]
     """The pictures as the model sees them."""
+    said: list[GivenTurn]
+    """What each was answered, where the answers come from elsewhere."""
 
 
 def score(
@@ -87,12 +92,15 @@ class Scorer:
         open_image: OpenImage,
         *,
         readouts: list[Readout] | None = None,
+        given: GivenAnswers | None = None,
     ) -> None:
-        """`readouts` replaces the settings' layer."""
+        """`readouts` replaces the settings' layer; `given` knows the answers, which are generated without it."""
         self._model = model
         self._processor = processor
         self._settings = settings
         self._open_image = open_image
+        self._given = given
+        self._respond = partial(responses_from, given, model=model, processor=processor) if given and given.asks else None
         self.coverage = BoxCoverage(model, processor)
         self._readouts = readouts or [readout_of(model, settings)]
         for kind in map(readout_kind, self._readouts):
@@ -102,10 +110,12 @@ class Scorer:
     def prepare(self, samples: Sequence[Sample]) -> Prepared:
         """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
         usable = encode_usable(samples, [sample.id for sample in samples], self._encode)
-        encoded, columns, views = usable.encoded or (None, [], [])
-        return Prepared([samples[index] for index in usable.kept], usable, encoded, columns, views)
+        encoded, columns, views, said = usable.encoded or (None, [], [], [])
+        return Prepared([samples[index] for index in usable.kept], usable, encoded, columns, views, said)
 
-    def _encode(self, samples: Sequence[Sample]) -> tuple[Encoded, list[Columns], list[list[Image.Image]]]:
+    def _encode(self, samples: Sequence[Sample]) -> tuple[Encoded, list[Columns], list[list[Image.Image]], list[GivenTurn]]:
+        given = self._given
+        said = [] if given is None else [turn(sample, given.said(sample), self._model, self._processor) for sample in samples]
         views = [open_view(sample, self._open_image, self._settings) for sample in samples]
         prompts = [sample.prompt for sample in samples]
         encoded = encode_prompts(self._model, self._processor, prompts, views, question=self._settings.rows == "question")
@@ -113,7 +123,7 @@ class Scorer:
             columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self.coverage)
             for sample, places, view in zip(samples, encoded.image_tokens, views, strict=True)
         ]
-        return encoded, columns, views
+        return encoded, columns, views, said
 
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
         """Answer and measure one batch, by the first readout."""
@@ -126,6 +136,7 @@ class Scorer:
             batch_size=settings.batch_size,
             max_new_tokens=settings.max_new_tokens,
             companions=settings.confusions,
+            respond=self._respond,
         )
         scored = [
             scored_sample(sample, response, attentions[0], alone.get(sample.id), confusions=settings.confusions)
@@ -153,7 +164,11 @@ class Scorer:
 
     def answer(self, prepared: Prepared) -> list[Response]:
         """Answer a batch without looking at attention."""
-        return responses_of(self._answer(prepared, prepared.encoded), self._processor) if prepared.encoded else []
+        if prepared.encoded is None:
+            return []
+        if self._given is not None:
+            return say(self._model, prepared.encoded, prepared.said)
+        return responses_of(self._answer(prepared, prepared.encoded), self._processor)
 
     def _answer(self, prepared: Prepared, encoded: Encoded) -> Answers:
         ids = [sample.id for sample in prepared.samples]
@@ -181,6 +196,8 @@ class Scorer:
             found = read_answers(self._model, encoded.inputs, said, readout, rows=rows, question=encoded.question)
             return responses, [found.spread]
         reader = self.reader()
+        if self._given is not None:
+            return say_and_look(self._model, encoded, prepared.said, reader, rows)
         with reader.reading(row_span(rows, encoded)):
             answers = self._answer(prepared, encoded)
         own = own_rows(rows, encoded, answers.lengths, max(reader.length, encoded.prompt_length))

@@ -1,5 +1,6 @@
 from .chat import message_parts as message_parts
 from .chat import render_prompt as render_prompt
+from .chat import user_message as user_message
 from .chat import without_first_break as without_first_break
 from .end_tokens import end_tokens as end_tokens
 from .end_tokens import stop_ids as stop_ids

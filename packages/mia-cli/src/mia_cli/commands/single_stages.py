@@ -47,6 +47,24 @@ QUANTIZATION = click.option(
 )
 
 
+def _answer_options(function: Any) -> Any:
+    options = [
+        click.option("--responses", type=READ_FILE, help="Take the model's answers from a file: JSONL of id and response."),
+        click.option("--answers-url", help="Take them from an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."),
+        click.option("--answers-model", help="The model's name on that server."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _with_answers(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with those of `_answer_options` as the settings' `answers`."""
+    names = {"responses": "file", "answers_url": "url", "answers_model": "model"}
+    source = {names[key]: str(value) for key, value in options.items() if key in names and value is not None}
+    return {**{key: value for key, value in options.items() if key not in names}, "answers": source or None}
+
+
 def _shared(model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str) -> SharedModel:
     from mia_cli.config.schema import ModelSettings, build
     from mia_cli.loading.load import SharedModel
@@ -104,6 +122,7 @@ def augment_command(
 )
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each part alone.")
 @click.option("--own-answer", is_flag=True, default=None, help="Also ask about the target alone (for `select.chosen: own`).")
+@_answer_options
 @_config("score")
 def score_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
@@ -114,7 +133,7 @@ def score_command(
     from mia_augment import Sample
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
-    settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **options})
+    settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **_with_answers(options)})
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     shared.check()
@@ -174,6 +193,7 @@ def train_command(
     type=click.Choice(["likelihood", "answer"]),
     help="Answer to a question with options: the likeliest one, or the one that the model's text names.  [default: likelihood]",
 )
+@_answer_options
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 def evaluate_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, adapter: Path | None,
@@ -192,7 +212,7 @@ def evaluate_command(
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import accuracy_table
 
-    settings = build(EvaluateSettings, options)
+    settings = build(EvaluateSettings, _with_answers(options))
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
     weights = trained_weights(adapter) if adapter else None
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)

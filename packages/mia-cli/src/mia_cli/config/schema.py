@@ -9,7 +9,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from mia_attention import ScoreSettings
+from mia_attention import AnswerSource, ScoreSettings
 from mia_augment import AugmentSettings, ConfigError, FormatName, Settings
 from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
@@ -77,6 +77,10 @@ class EvaluateSettings(Settings):
     choices: Literal["likelihood", "answer"] = "likelihood"
     """Questions with lettered options (`A. ..`, `(A) ..`) whose true answer names one: `likelihood` takes the option that the
     model holds most likely, `answer` reads which one its own answer names. Other questions are always answered in words."""
+    answers: AnswerSource | None = None
+    """Ask a server (or take from a file) what the model says before training; options then count by what the answer names."""
+    trained_answers: AnswerSource | None = None
+    """The same for the trained model, which a server has under a name of its own."""
 
 
 class ReportSettings(Settings):
@@ -140,25 +144,29 @@ class PipelineConfig(Settings):
 
     def resolved(self, folder: Path) -> Self:
         """The same with every path absolute, taken from `folder`, and the seed handed to the stages that were given none."""
-
-        def at(path: Path | None) -> Path | None:
-            return None if path is None else real_path(folder / home(path))
-
         local = folder / home(Path(self.model.name))
         name = str(real_path(local)) if _is_folder(self.model.name, local) else self.model.name
-        places = {"source": at(self.data.source), "image_root": at(self.data.image_root)}
-        held_out = {"source": at(self.evaluate.source), "image_root": at(self.evaluate.image_root)}
-        return self.model_copy(
+        placed = _absolute(self, folder)
+        return placed.model_copy(
             update={
-                "run_dir": at(self.run_dir),
                 "model": self.model.model_copy(update={"name": name}),
-                "data": self.data.model_copy(update=places),
-                "evaluate": self.evaluate.model_copy(update=held_out),
-                "score": _seeded(self.score, self.seed),
-                "select": _seeded(self.select, self.seed),
-                "train": _seeded(self.train, self.seed),
+                "score": _seeded(placed.score, self.seed),
+                "select": _seeded(placed.select, self.seed),
+                "train": _seeded(placed.train, self.seed),
             }
         )
+
+
+def _absolute(settings: SettingsT, folder: Path) -> SettingsT:
+    """The settings with every path in them taken from `folder`."""
+    changed: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Path):
+            changed[name] = real_path(folder / home(value))
+        elif isinstance(value, Settings):
+            changed[name] = _absolute(value, folder)
+    return settings.model_copy(update=changed)
 
 
 def _seeded(settings: SettingsT, seed: int) -> SettingsT:
