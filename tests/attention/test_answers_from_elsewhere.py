@@ -155,6 +155,7 @@ def serve() -> Iterator[Callable[[Handle], SimpleNamespace]]:
                 self.wfile.write(data)
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.handle_error = lambda *_: None  # a client that gave up is no news
         running.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         seen.url = f"http://127.0.0.1:{server.server_address[1]}/v1"

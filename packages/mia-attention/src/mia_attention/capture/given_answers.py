@@ -146,7 +146,7 @@ def _in_turns(
     for turn in itertools.zip_longest(*numbers):
         said: list[Sequence[int]] = [[] if index is None else answers[index] for index in turn]
         whole, lengths = append_answers(inputs, said)
-        own = rows_of(rows, lengths, said, whole["input_ids"].shape[1], length, question)
+        own = given_rows(rows, lengths, said, whole["input_ids"].shape[1], length, question)
         spread = left_padded(run(whole, own, lengths, said), lengths, length)
         for index, row in zip(turn, spread, strict=True):
             if index is not None:
@@ -167,7 +167,7 @@ def _by_gradient(model: Any, whole: Mapping[str, Any], own: Tensor, lengths: Ten
     return gradient_rows(model, whole, targets, own)
 
 
-def rows_of(
+def given_rows(
     rows: Rows,
     lengths: Tensor,
     said: Sequence[Sequence[int]],

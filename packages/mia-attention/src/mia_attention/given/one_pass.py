@@ -13,7 +13,7 @@ from torch import Tensor
 from mia_attention.answering.batches import Prompt
 from mia_attention.answering.likelihood import in_one_pass
 from mia_attention.answering.responses import Response
-from mia_attention.capture.given_answers import left_padded, rows_of
+from mia_attention.capture.given_answers import given_rows, left_padded
 from mia_attention.capture.readers import Reader
 from mia_attention.given.said import Said, emitted
 from mia_attention.models.families import adapter_of
@@ -71,6 +71,6 @@ def say_and_look(
         responses = say(model, encoded, turns)
     lengths = inputs["attention_mask"].sum(1)
     width = int((lengths.cpu() + torch.tensor([len(each) for each in ids])).max())
-    own = rows_of(rows, lengths, ids, width, encoded.prompt_length, encoded.question)
+    own = given_rows(rows, lengths, ids, width, encoded.prompt_length, encoded.question)
     spreads = [left_padded(reader.spread(own, readout), lengths, encoded.prompt_length) for readout in reader.readouts]
     return responses, spreads

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 OpenView = Callable[[Any], list[Image.Image]]
 """From a prompt to its pictures as the model sees them."""
 
-EXTRAS: tuple[dict[str, Any], ...] = (
+ASKED_BESIDES: tuple[dict[str, Any], ...] = (
     {"logprobs": True, "extra_body": {"return_token_ids": True}},
     {"logprobs": True},
     {},
@@ -93,16 +93,16 @@ class ServerAnswers:
         """The server's reply, with as much besides as it gives."""
         from openai import APIStatusError
 
-        for level in range(self._level, len(EXTRAS)):
+        for level in range(self._level, len(ASKED_BESIDES)):
             try:
-                reply = self._send(messages, EXTRAS[level])
+                reply = self._send(messages, ASKED_BESIDES[level])
             except APIStatusError as error:
-                if error.status_code in (400, 422) and EXTRAS[level]:
+                if error.status_code in (400, 422) and ASKED_BESIDES[level]:
                     continue  # the prompt, or what is asked for besides? the next try tells
                 raise _refused(error) from None
             self._level = max(self._level, level)
             return reply
-        raise AssertionError("the last of EXTRAS asks for nothing")
+        raise AssertionError("the last of ASKED_BESIDES asks for nothing")
 
     def _send(self, messages: list[dict[str, Any]], extras: dict[str, Any]) -> Any:
         from openai import APIConnectionError, APITimeoutError
