@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from mia_augment import AugmentSettings, augment, augment_dataset
-from mia_augment.errors import DataError
+from mia_augment.errors import ConfigError, DataError
+from mia_augment.read.dataset import rows_from
 from mia_augment.records import Sample, Skipped
 from mia_augment.rows.row import Row, parse_row
 
@@ -58,3 +61,53 @@ def test_rows_without_answers_are_told_with_the_way_out(data, tmp_path):
         augment_dataset(source, data.root, tmp_path / "out")
     manifest = augment_dataset(source, data.root, tmp_path / "out", AugmentSettings(unlabelled=True))
     assert manifest.counts["samples"] == len(data.rows)
+
+
+def test_pictures_without_words_are_asked_general_questions_one_row_each():
+    rows = [{"id": "a", "image": "a.jpg"}, {"image": "b.jpg"}, {"id": "c", "image": "c.jpg", "question": "What is it?"}]
+    found = list(rows_from(rows, unlabelled=True, questions=["What?", "Where?"]))
+    assert [(row.id, row.image, row.turns) for row in found] == [
+        ("a-q1", "a.jpg", (("What?", ""),)),
+        ("a-q2", "a.jpg", (("Where?", ""),)),
+        ("row-2-q1", "b.jpg", (("What?", ""),)),
+        ("row-2-q2", "b.jpg", (("Where?", ""),)),
+        ("c", "c.jpg", (("What is it?", ""),)),
+    ]
+    assert [type(row) for row in rows_from(rows, unlabelled=True)] == [Skipped, Skipped, Row]  # no questions to ask
+    assert AugmentSettings(unlabelled=True).asked_of_pictures
+    assert AugmentSettings().asked_of_pictures == ()
+
+
+def test_a_folder_of_pictures_is_rows_enough(data, tmp_path):
+    folder, out = tmp_path / "photos", tmp_path / "photos" / "made"
+    (folder / "more").mkdir(parents=True)
+    names = sorted({row["image"] for row in data.rows})[:6]
+    for number, name in enumerate(names):
+        shutil.copy(data.root / name, folder / ("more" if number % 2 else ".") / f"{number}{Path(name).suffix}")
+    (folder / ".hidden.png").write_bytes((data.root / names[0]).read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    settings = AugmentSettings.model_validate(
+        {"unlabelled": True, "questions": ["What?", "Where?"], "companions": "any", "formats": ["sequence", "grid"]}
+        | {"sequence": {"counts": [2]}, "grid": {"counts": [2]}}
+    )
+    with pytest.raises(DataError, match=r"pictures alone, without rows, are taken with `augment\.unlabelled: true`"):
+        augment_dataset(folder, folder, out)
+    manifest = augment_dataset(folder, folder, out, settings)
+    assert (manifest.counts["rows"], manifest.counts["samples"], manifest.counts["skipped"]) == (12, 12, 0)
+    samples = [Sample.model_validate_json(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert {sample.source.question for sample in samples} == {"What?", "Where?"}
+    assert {sample.source.paths[sample.target] for sample in samples} == {
+        f"{'more/' if number % 2 else ''}{number}{Path(name).suffix}" for number, name in enumerate(names)
+    }
+    again = augment_dataset(folder, folder, out, settings)  # the pictures that were composed there are none of its input
+    assert again == manifest
+    (folder / "new.png").write_bytes((data.root / names[0]).read_bytes())
+    assert augment_dataset(folder, folder, out, settings).counts["rows"] == 14
+    with pytest.raises(ConfigError, match="expected it to be the image root too"):
+        augment_dataset(folder, data.root, tmp_path / "elsewhere", settings)
+
+
+def test_questions_that_cannot_be_asked_are_refused():
+    for questions in (["What?", "What?"], [" "], ["<image> What?"]):
+        with pytest.raises(ValueError, match="expected different questions"):
+            AugmentSettings(questions=questions)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.records import Region, Sample, Source
+from mia_augment.records import LogpAlone, Region, Sample, Source
 from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 from mia_augment.storage.lock import only_writer
 from mia_augment.storage.stages import run_stage
@@ -17,7 +18,7 @@ from mia_cli.config.schema import EvaluateSettings, ReportSettings
 from mia_cli.evaluate import evaluate_stage
 from mia_cli.layout import Folders
 from mia_cli.report import write_report
-from mia_cli.terminal.result_tables import accuracy_table
+from mia_cli.terminal.result_tables import accuracy_table, speaking_table
 from mia_select.evaluation import Evaluation, read_evaluation
 from PIL import Image
 from rich.console import Console
@@ -145,11 +146,28 @@ def test_rows_without_ground_truths_are_measured_by_agreement_and_named_so(sampl
         }
     )
     write_jsonl(samples / "samples.jsonl", [first, records[1].model_copy(update={"answer": "the row's own words"})])
+
+    def weigh(asked, said, model, processor, *, open_image, batch_size) -> list[LogpAlone]:
+        """An answer is likely where it is the picture's colour."""
+        colours = [[str(open_image(name).getpixel((0, 0))[0]) for name in sample.source.paths] for sample in asked]
+        logps = [[0.0 if text == colour else -4.0 for colour in row] for row, text in zip(colours, said, strict=True)]
+        return [LogpAlone(summed=row, per_token=row) for row in logps]
+
+    monkeypatch.setattr("mia_attention.answering.under_each_picture.under_each_picture", weigh)
     evaluate(samples, tmp_path / "out")
     found = read_evaluation(tmp_path / "out")
     # the sequence is answered by its first picture (20), the target alone by 10; the single one agrees with itself
     assert {row.name: row.before.rate for row in found.rows} == {"sequence": 0, "sequence/2": 0, "multi_image": 0, "single": 1}
     assert found.agreement
+    speaking = found.row("sequence").speaking
+    assert speaking is not None
+    assert (speaking.n, speaking.before, speaking.after) == (1, 0, None)  # it speaks of the first picture
+    assert speaking.share_before == pytest.approx(1 / (1 + math.exp(4)))
+    assert found.row("sequence").mistakes_before["other_image"] == 1
+    assert found.row("single").speaking is None
+    table = speaking_table(found)
+    assert table is not None
+    assert "no accuracy" in str(table.title)
     said = Console(width=400, record=True, file=io.StringIO())
     said.print(accuracy_table(found))
     text = said.export_text()
@@ -163,6 +181,7 @@ def test_with_ground_truths_there_is_accuracy(samples, tmp_path):
     found = read_evaluation(tmp_path / "out")
     assert (found.agreement, found.flattered) == (False, None)
     assert not (tmp_path / "out" / "alone.jsonl").exists()
+    assert speaking_table(found) is None
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ from .scoring.held_out import Asking as Asking
 from .scoring.held_out import HeldOutAnswer as HeldOutAnswer
 from .scoring.held_out import Options as Options
 from .scoring.held_out import answer_all as answer_all
+from .scoring.held_out import weigh_all as weigh_all
 from .scoring.remeasure import remeasure_stage as remeasure_stage
 from .scoring.scorer import score as score
 from .scoring.teacher_forced import attend as attend

@@ -57,7 +57,9 @@ def augment(
     with tempfile.TemporaryDirectory(prefix="mia-augment-") as scratch:
         folder, embedded = Path(scratch) / "index", EmbeddedPictures(Path(scratch))
         pictures = PictureFolder(Path(image_root), settings.pictures, embedded.folder)
-        build_index(rows_from(rows, embedded.store, unlabelled=settings.unlabelled), pictures, settings, folder, Choice())
+        asked = settings.asked_of_pictures
+        found = rows_from(rows, embedded.store, unlabelled=settings.unlabelled, questions=asked)
+        build_index(found, pictures, settings, folder, Choice())
         if write_image is not None:
             _hand_over(embedded.folder, settings, write_image)
         yield from read_jsonl(folder / "skipped.jsonl", Skipped)

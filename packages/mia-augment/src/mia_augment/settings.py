@@ -9,10 +9,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from mia_augment.compose.canvas import GRID_ROWS, GridStyle
-from mia_augment.compose.prompts import TEMPLATES
+from mia_augment.compose.prompts import IMAGE, TEMPLATES
 from mia_augment.formats import FORMATS, Bucket, FormatName
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+GENERAL_QUESTIONS = (
+    "What is shown in the picture?",
+    "What is in the foreground?",
+    "What is in the background?",
+    "What colors stand out?",
+    "Is it indoors or outdoors?",
+)
+"""What can be asked about any picture: answers differ from picture to picture."""
 MAX_PILLOW_PIXELS = 178_956_970
 """Above this Pillow itself refuses to open a picture."""
 
@@ -183,6 +191,8 @@ class AugmentSettings(Settings):
     a row serves each (format, number) at most once."""
     unlabelled: bool = False
     """Take rows whose questions have no answer, too: the model is its own teacher then (`select.chosen: own`)."""
+    questions: tuple[str, ...] = GENERAL_QUESTIONS
+    """If `unlabelled`, asked about pictures that come without words, in rows or as a folder of files; each makes a row."""
     max_answer_chars: int = Field(default=512, ge=1)
     """Rows whose first answer is longer are skipped."""
 
@@ -198,6 +208,18 @@ class AugmentSettings(Settings):
     @classmethod
     def _default_templates(cls, value: Any) -> Any:
         return {} if value is None else value
+
+    @field_validator("questions")
+    @classmethod
+    def _questions(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(questions)) < len(questions) or not all(q.strip() and IMAGE not in q for q in questions):
+            raise ValueError(f"expected different questions, none empty or with {IMAGE}, got {list(questions)}")
+        return questions
+
+    @property
+    def asked_of_pictures(self) -> tuple[str, ...]:
+        """The questions about pictures without words; none unless these are taken."""
+        return self.questions if self.unlabelled else ()
 
     def shares(self) -> dict[Bucket, float]:
         """(format, number of parts) -> share of the samples, in a fixed order; they sum up to 1."""

@@ -24,8 +24,9 @@ from mia_augment.formats import FORMATS, Bucket
 from mia_augment.images.sniff import PictureFolder
 from mia_augment.indexing.build import Choice, Side, build_index, reason_kind
 from mia_augment.indexing.index import Index
-from mia_augment.read.dataset import data_files, read_rows
+from mia_augment.read.dataset import data_files, holds_pictures_only, read_rows
 from mia_augment.records import Skipped
+from mia_augment.rows.bare_pictures import picture_names
 from mia_augment.rows.pictures_in_rows import EMBEDDED, EmbeddedPictures, embedded_folders
 from mia_augment.settings import AugmentSettings
 from mia_augment.storage.complete import what_is_missing
@@ -169,7 +170,8 @@ class _Work:
         return digest
 
     def _index_into(self, folder: Path, progress: Progress | None = None) -> None:
-        rows = read_rows(self.source, EmbeddedPictures(self.job.out).store, unlabelled=self.job.settings.unlabelled)
+        settings, store = self.job.settings, EmbeddedPictures(self.job.out).store
+        rows = read_rows(self.source, store, unlabelled=settings.unlabelled, questions=settings.asked_of_pictures)
         with naming(folder):
             build_index(rows, self._pictures(), self.job.settings, folder, self.choice, progress)
 
@@ -184,8 +186,12 @@ def _with_pictures(manifest: Manifest, digest: str) -> Manifest:
 def _manifest(source: Path, job: Job, choice: Choice) -> Manifest:
     """What the manifest will say before pictures are looked at and anything is counted."""
     digest = hashlib.sha256()
-    for path in data_files(source):
-        digest.update(path.name.encode() + b"\0" + content_hash(path).encode())
+    if job.settings.asked_of_pictures and holds_pictures_only(source):  # what they hold is looked at beside the rows
+        _check_same_folder(source, job.image_root)
+        digest.update("\0".join(picture_names(source)).encode())
+    else:
+        for path in data_files(source):
+            digest.update(path.name.encode() + b"\0" + content_hash(path).encode())
     folders = relative_folders([job.image_root], to=job.out)
     return Manifest(
         stage=_STAGE,
@@ -200,6 +206,15 @@ def _manifest(source: Path, job: Job, choice: Choice) -> Manifest:
         inputs={"source": digest.hexdigest(), "image_root": folders[0]},
         image_folders=folders,
     )
+
+
+def _check_same_folder(source: Path, image_root: Path) -> None:
+    """Raise ConfigError where pictures without rows are looked for in one folder and opened from another."""
+    if source.resolve() != image_root.resolve():
+        raise ConfigError(
+            f"{source} holds pictures without rows: expected it to be the image root too, got {image_root}; leave the image "
+            "root out, or name this folder"
+        )
 
 
 def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:

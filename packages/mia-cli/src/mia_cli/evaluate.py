@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_augment import Sample
+from mia_augment import LogpAlone, Sample
 from mia_augment.images import picture_opener
 from mia_augment.storage import Progress, Stage
 from mia_dpo_train import is_adapter, with_adapter
@@ -40,10 +40,19 @@ def evaluate_stage(
         asked = [target_alone(sample) for sample in samples] if alone else samples
         return answer_all(asked, lambda: load_trained(shared, trained), file, key, asking, progress=progress)
 
+    def weigh(
+        samples: Sequence[Sample], answers: Sequence[str], file: Path, key: str, progress: Progress
+    ) -> Sequence[LogpAlone]:
+        from mia_attention import Asking, weigh_all
+
+        asking = Asking(picture_opener(folder_in), settings.batch_size, settings.max_new_tokens)
+        return weigh_all(samples, answers, shared.get, file, key, asking, progress=progress)
+
     decoding = settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"})
     sources = {"answers": settings.answers, "trained_answers": settings.trained_answers}
     decoding |= {name: source.identity() for name, source in sources.items() if source is not None}
-    return evaluation_stage(folder_in, out, decoding, AskedModels(shared.id, trained, ask))
+    decoding |= {"alone": True} if settings.alone else {}
+    return evaluation_stage(folder_in, out, decoding, AskedModels(shared.id, trained, ask, weigh))
 
 
 def _options(sample: Sample) -> Options | None:

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from mia_augment import DataError, Record, Sample, Skipped
+from mia_augment import DataError, LogpAlone, Record, Sample, Skipped
 from mia_augment.images import OpenImage
 from mia_augment.storage import Journal, Progress, atomic_write, read_jsonl
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mia_attention.settings import AnswerSource
 
 BATCHES_PER_SAVE = 8
+KeptT = TypeVar("KeptT", bound=Record)
 
 
 class HeldOutAnswer(Record):
@@ -73,30 +74,87 @@ def answer_all(
         key: hash of what the answers depend on: the samples, the model, the decoding.
         asking: how; where a sample has options and none is the likeliest, its answer is empty.
     """
-    mark = path.with_suffix(".key")
-    if path.is_file() and mark.is_file() and mark.read_bytes().strip() == key.encode():
-        return list(read_jsonl(path, HeldOutAnswer))
-    mark.unlink(missing_ok=True)
     size = asking.batch_size * BATCHES_PER_SAVE
     chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
-    kept = path.with_suffix(".journal")
-    journal = Journal[list[HeldOutAnswer]](kept, key, list[HeldOutAnswer])
-    answers = journal.results()
-    model, processor = load() if len(answers) < len(chunks) else (None, None)
-    with contextlib.ExitStack() as open_source, journal.writing() as note:
-        given = _source(asking, processor, samples, open_source) if model is not None else None
-        for number, chunk in enumerate(chunks):
-            if number not in answers:
-                answers[number] = _from_source(chunk, given) if given else _answers(chunk, model, processor, asking)
-                note(number, answers[number])
-            progress(min((number + 1) * size, len(samples)), len(samples))
-    with atomic_write(path) as file:
-        for number in range(len(chunks)):
-            file.writelines(f"{answer.model_dump_json(exclude_defaults=True)}\n" for answer in answers[number])
-    with atomic_write(mark) as file:
-        file.write(f"{key}\n")
-    shutil.rmtree(kept, ignore_errors=True)
-    return list(read_jsonl(path, HeldOutAnswer))
+    kept = _KeptChunks(path, key, HeldOutAnswer, progress)
+    with contextlib.ExitStack() as until:
+        opened: list[GivenAnswers | None] = []
+
+        def answers_to(chunk: Sequence[Sample], model: Any, processor: Any) -> list[HeldOutAnswer]:
+            if not opened:
+                opened.append(_source(asking, processor, samples, until))
+            return _from_source(chunk, opened[0]) if opened[0] else _answers(chunk, model, processor, asking)
+
+        return kept.made(chunks, load, answers_to)
+
+
+def weigh_all(
+    samples: Sequence[Sample],
+    answers: Sequence[str],
+    load: Callable[[], tuple[Any, Any]],
+    path: Path,
+    key: str,
+    asking: Asking,
+    *,
+    progress: Progress,
+) -> list[LogpAlone]:
+    """How likely a model holds answers under each picture alone (`under_each_picture`), unless `path` already holds it.
+
+    Args:
+        answers: a text for each sample.
+        key: hash of what that depends on: the samples, the answers, the model.
+        load, path, asking, progress: as for `answer_all`.
+    """
+    pairs = list(zip(samples, answers, strict=True))
+    size = asking.batch_size * BATCHES_PER_SAVE
+    chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+
+    def weigh(chunk: Sequence[tuple[Sample, str]], model: Any, processor: Any) -> list[LogpAlone]:
+        from mia_attention.answering.under_each_picture import under_each_picture
+
+        asked, said = zip(*chunk, strict=True)
+        return under_each_picture(asked, said, model, processor, open_image=asking.open_image, batch_size=2 * asking.batch_size)
+
+    return _KeptChunks(path, key, LogpAlone, progress).made(chunks, load, weigh)
+
+
+@dataclass(frozen=True)
+class _KeptChunks(Generic[KeptT]):
+    """Results of many samples, chunk by chunk: kept in a journal until all are there, then in a file with its key beside."""
+
+    path: Path
+    key: str
+    kind: type[KeptT]
+    progress: Progress
+
+    def made(
+        self,
+        chunks: Sequence[Sequence[Any]],
+        load: Callable[[], tuple[Any, Any]],
+        make: Callable[[Sequence[Any], Any, Any], list[KeptT]],
+    ) -> list[KeptT]:
+        """All results, in order; `load` gives (model, processor) if something is to be made."""
+        mark = self.path.with_suffix(".key")
+        if self.path.is_file() and mark.is_file() and mark.read_bytes().strip() == self.key.encode():
+            return list(read_jsonl(self.path, self.kind))
+        mark.unlink(missing_ok=True)
+        kept = self.path.with_suffix(".journal")
+        journal = Journal[list[KeptT]](kept, self.key, list[self.kind])  # type: ignore[name-defined]
+        results, total, done = journal.results(), sum(map(len, chunks)), 0
+        model, processor = load() if len(results) < len(chunks) else (None, None)
+        with journal.writing() as note:
+            for number, chunk in enumerate(chunks):
+                if number not in results:
+                    results[number] = make(chunk, model, processor)
+                    note(number, results[number])
+                self.progress(done := done + len(chunk), total)
+        with atomic_write(self.path) as file:
+            for number in range(len(chunks)):
+                file.writelines(f"{result.model_dump_json(exclude_defaults=True)}\n" for result in results[number])
+        with atomic_write(mark) as file:
+            file.write(f"{self.key}\n")
+        shutil.rmtree(kept, ignore_errors=True)
+        return list(read_jsonl(self.path, self.kind))
 
 
 def _source(asking: Asking, processor: Any, samples: Sequence[Sample], until: contextlib.ExitStack) -> GivenAnswers | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +13,8 @@ from mia_augment.read.json_values import Damaged, json_values
 from mia_augment.read.tar_rows import tar_values
 from mia_augment.read.text_files import open_text, open_unpacked
 from mia_augment.records import Skipped
+from mia_augment.rows.bare_pictures import asked_generally, picture_names, picture_rows
+from mia_augment.rows.conversation import WORDS
 from mia_augment.rows.row import Row, parse_row
 
 __all__ = ["Damaged", "Row", "parse_row", "read_rows", "read_values"]
@@ -26,7 +28,9 @@ _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json",
 _TAR = slice(257, 262), b"ustar"
 
 
-def read_rows(source: Path, store: StorePicture | None = None, *, unlabelled: bool = False) -> Iterator[Row | Skipped]:
+def read_rows(
+    source: Path, store: StorePicture | None = None, *, unlabelled: bool = False, questions: Sequence[str] = ()
+) -> Iterator[Row | Skipped]:
     """Yield the rows of a data set, one at a time, and for each that cannot be used why.
 
     Args:
@@ -35,21 +39,43 @@ def read_rows(source: Path, store: StorePicture | None = None, *, unlabelled: bo
         store: keeps pictures that come inside the rows, as in parquet files (see `EmbeddedPictures`); None: such rows cannot be
             used.
         unlabelled: rows without an answer are taken, too, their answer empty.
+        questions: asked about each picture that comes without words, and about those of a folder of pictures without rows.
 
     Raises:
         DataError: no such file, a kind of file that is not known, or one that is damaged as a whole.
     """
-    for number, value in enumerate(read_values(Path(source)), 1):
+    source = Path(source)
+    values = picture_rows(source) if questions and holds_pictures_only(source) else read_values(source)
+    for number, value in enumerate(values, 1):
         if isinstance(value, Damaged):
             yield Skipped(id=f"row-{number}", reason=value.reason)
         else:
-            yield parse_row(value, number, store, unlabelled=unlabelled)
+            yield from _parsed(value, number, store, unlabelled, questions)
 
 
-def rows_from(values: Iterable[Any], store: StorePicture | None = None, *, unlabelled: bool = False) -> Iterator[Row | Skipped]:
+def rows_from(
+    values: Iterable[Any], store: StorePicture | None = None, *, unlabelled: bool = False, questions: Sequence[str] = ()
+) -> Iterator[Row | Skipped]:
     """Rows from objects in memory: `Row` records, or plain dicts such as a Hugging Face data set yields."""
     for number, value in enumerate(values, 1):
-        yield value if isinstance(value, Row | Skipped) else parse_row(value, number, store, unlabelled=unlabelled)
+        if isinstance(value, Row | Skipped):
+            yield value
+        else:
+            yield from _parsed(value, number, store, unlabelled, questions)
+
+
+def _parsed(
+    value: Any, number: int, store: StorePicture | None, unlabelled: bool, questions: Sequence[str]
+) -> Iterator[Row | Skipped]:
+    for asked in asked_generally(value, number, questions, WORDS):
+        yield parse_row(asked, number, store, unlabelled=unlabelled)
+
+
+def holds_pictures_only(source: Path) -> bool:
+    """Whether it is a folder with pictures in or below it and no file of rows."""
+    if not source.is_dir() or any(map(_holds_data, source.iterdir())):
+        return False
+    return next(picture_names(source), None) is not None
 
 
 def data_files(source: Path) -> list[Path]:
@@ -66,6 +92,8 @@ def data_files(source: Path) -> list[Path]:
     if not files:
         below = sorted({path.parent.relative_to(source).as_posix() for path in source.glob("*/*") if _holds_data(path)})
         hint = f"; name the folder meant: there are some in {', '.join(below[:5])}" if below else ""
+        if not hint and holds_pictures_only(source):
+            hint = "; its pictures alone, without rows, are taken with `augment.unlabelled: true` (`--unlabelled`)"
         raise DataError(f"{source}: expected files of {KINDS} in this folder, found none{hint}")
     return files
 

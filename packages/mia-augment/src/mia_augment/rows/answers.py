@@ -11,7 +11,7 @@ from mia_augment.compose.questions import normal
 from mia_augment.errors import DataError
 from mia_augment.images.picture_values import excerpt, is_empty, parsed_list
 
-_ANSWER_KEYS = (
+ANSWER_KEYS = (
     *("answer", "multiple_choice_answer", "gt", "response", "output", "completion", "caption", "text", "label"),
     *("answers", "direct_answers", "correct_choice_idx"),
 )
@@ -28,7 +28,7 @@ def answer_of(row: Mapping[str, Any]) -> Any:
     >>> answer_of({"answers": [{"answer": "red"}, {"answer": "dark red"}, {"answer": "Red"}]})
     'red'
     """
-    key = next((key for key in _ANSWER_KEYS if not is_empty(row.get(key))), None)
+    key = next((key for key in ANSWER_KEYS if not is_empty(row.get(key))), None)
     given = row[key] if key else None
     if key in _LISTS:
         given = parsed_list(given)

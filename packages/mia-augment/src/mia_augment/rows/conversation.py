@@ -9,11 +9,13 @@ from mia_augment.compose.prompts import IMAGE
 from mia_augment.compose.questions import without_placeholder
 from mia_augment.errors import DataError
 from mia_augment.images.picture_values import excerpt, holds_picture, is_empty, parsed_list
-from mia_augment.rows.answers import answer_of, with_options
+from mia_augment.rows.answers import ANSWER_KEYS, answer_of, with_options
 from mia_augment.rows.placeholders import one_placeholder
 
 _TALK_KEYS = ("conversations", "conversation", "messages", "dialog", "dialogue")
 _QUESTION_KEYS = ("question", "prompt", "instruction", "query", "problem")
+WORDS = (*_TALK_KEYS, *_QUESTION_KEYS, "texts", "questions", "json", *ANSWER_KEYS)
+"""Names under which the words of a row may stand."""
 _ROLES = {
     **dict.fromkeys(("human", "user"), "question"),
     **dict.fromkeys(("gpt", "assistant", "model", "chatgpt", "bot"), "answer"),

@@ -1,8 +1,10 @@
 from .proportions import Difference as Difference
 from .proportions import Interval as Interval
+from .proportions import MeanDifference as MeanDifference
 from .proportions import crossed_bootstrap as crossed_bootstrap
 from .proportions import mcnemar_exact as mcnemar_exact
 from .proportions import paired_difference as paired_difference
+from .proportions import paired_mean_difference as paired_mean_difference
 from .proportions import percentile_interval as percentile_interval
 from .proportions import wilson as wilson
 from .roc import Auroc as Auroc

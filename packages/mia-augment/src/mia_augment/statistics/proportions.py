@@ -32,6 +32,16 @@ class Difference(Record):
     """Right before, wrong after."""
 
 
+class MeanDifference(Record):
+    """Mean of after minus before, of a number on the same samples."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    """95 % bootstrap interval of `mean`, resampling the samples."""
+
+
 class Interval(NamedTuple):
     """A value with its 95 % interval."""
 
@@ -89,6 +99,22 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool], *, seed: in
         better=better,
         worse=worse,
     )
+
+
+def paired_mean_difference(before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> MeanDifference:
+    """How much larger a number is after than before, on the same samples, with a percentile bootstrap over them.
+
+    Raises:
+        ValueError: different lengths, or no samples.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"expected the same samples before and after, got {len(before)} and {len(after)}")
+    if not len(before):
+        raise ValueError("expected at least one sample, got none")
+    gains = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    generator, n = np.random.default_rng(seed), len(gains)
+    low, high = percentile_interval([float(gains[generator.integers(0, n, n)].mean()) for _ in range(2000)])
+    return MeanDifference(n=n, mean=float(gains.mean()), low=low, high=high)
 
 
 def mcnemar_exact(better: int, worse: int) -> float:

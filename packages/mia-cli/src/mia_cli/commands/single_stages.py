@@ -94,7 +94,12 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.option(
     "--per-bucket", type=click.IntRange(1), help="Compose exactly this many samples for each format and number of images."
 )
-@click.option("--unlabelled", is_flag=True, default=None, help="Also take rows whose questions have no answer.")
+@click.option(
+    "--unlabelled",
+    is_flag=True,
+    default=None,
+    help="Also take questions without an answer, and pictures without questions, which are asked general ones.",
+)
 @_config("augment")
 def augment_command(
     source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
@@ -210,7 +215,7 @@ def evaluate_command(
     from mia_cli.config.schema import EvaluateSettings, build
     from mia_cli.evaluate import evaluate_stage
     from mia_cli.terminal.display import print_json, stdout
-    from mia_cli.terminal.result_tables import accuracy_table
+    from mia_cli.terminal.result_tables import show_evaluation
 
     settings = build(EvaluateSettings, _with_answers(options))
     shared = _shared(model, dtype, device, trust_remote_code, quantization)
@@ -221,7 +226,7 @@ def evaluate_command(
     if as_json:
         print_json(evaluation.model_dump(mode="json"))
     else:
-        stdout().print(accuracy_table(evaluation))
+        show_evaluation(evaluation, stdout())
 
 
 def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | None = None, out: Path | None = None) -> None:

@@ -81,6 +81,9 @@ class EvaluateSettings(Settings):
     """Ask a server (or take from a file) what the model says before training; options then count by what the answer names."""
     trained_answers: AnswerSource | None = None
     """The same for the trained model, which a server has under a name of its own."""
+    alone: bool = False
+    """Also measure which picture each answer speaks of, by the untrained model's likelihoods under each picture alone: for
+    free-form answers, which equal no ground truth. Always done where rows have no ground truth."""
 
 
 class ReportSettings(Settings):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mia_augment import FORMATS, SINGLE
+from mia_augment.statistics import MeanDifference
 from mia_select import Difference
-from mia_select.evaluation import EVALUATION, MULTI, Accuracy, AccuracyRow, Evaluation, Mistake, read_evaluation
+from mia_select.evaluation import EVALUATION, MULTI, Accuracy, AccuracyRow, Evaluation, Mistake, Speaking, read_evaluation
 
 from mia_cli.report import svg as figures
 
@@ -15,6 +18,7 @@ MISTAKE_WORDS: dict[Mistake, str] = {
     "other_image": "another picture's answer",
     "mixed": "mixed from several",
     "malformed": "malformed",
+    "neither": "about none of the pictures",
     "else": "other",
 }
 
@@ -31,7 +35,7 @@ def row_label(row: AccuracyRow) -> str:
     return f"{format.title}, all" if row.parts is None and not format.parts else format.title_of(row.parts or 0)
 
 
-def difference_text(difference: Difference) -> str:
+def difference_text(difference: Difference | MeanDifference) -> str:
     """In points, with the paired interval: ``+4.3 [+1.7, +6.9]``."""
     return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
 
@@ -52,11 +56,42 @@ def shown_rows(evaluation: Evaluation) -> list[AccuracyRow]:
 def accuracy_content(folder: Path) -> dict[str, Any]:
     """What the page shows of an evaluation; nothing where there is none."""
     if not (folder / EVALUATION).is_file():
-        return {"accuracy": [], "anatomy": None, "flattered": None}
+        return {"accuracy": [], "anatomy": None, "flattered": None, "speaking": None}
     evaluation = read_evaluation(folder)
     rows = shown_rows(evaluation)
     bound = max((abs(edge) for row in rows if row.difference for edge in (row.difference.low, row.difference.high)), default=0)
-    return {"accuracy": [_line(row, 100 * bound) for row in rows], "anatomy": _anatomy(rows), "flattered": evaluation.flattered}
+    return {
+        "accuracy": [_line(row, 100 * bound) for row in rows],
+        "anatomy": _anatomy(rows),
+        "flattered": evaluation.flattered,
+        "speaking": speaking_content(rows),
+    }
+
+
+SPEAKING_COLUMNS = ("format", "samples", "speak of it", "difference", "share of it", "difference")
+SPEAKING_TITLE = (
+    "Agreement by likelihood, no accuracy: answers that speak of the picture asked about, and its mean share of their "
+    "likelihood under each picture alone, in %"
+)
+
+
+def speaking_content(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
+    """Agreement by likelihood, which is neither equality nor accuracy, as a table; None where it was not measured."""
+    lines = [[row_label(row), str(row.speaking.n), *_before_after(row.speaking)] for row in rows if row.speaking is not None]
+    return {"columns": list(SPEAKING_COLUMNS), "rows": lines} if lines else None
+
+
+def _before_after(found: Speaking) -> list[str]:
+    """Answers that speak of the target and its mean share, before and after, with the paired differences."""
+    spoken, share = f"{100 * found.before / found.n:.1f}", f"{100 * found.share_before:.1f}"
+    if found.after is None or found.share_after is None or found.difference is None or found.share_difference is None:
+        return [spoken, "-", share, "-"]
+    return [
+        f"{spoken} → {100 * found.after / found.n:.1f}",
+        difference_text(found.difference),
+        f"{share} → {100 * found.share_after:.1f}",
+        difference_text(found.share_difference),
+    ]
 
 
 def facts(folder: Path) -> list[dict[str, str]]:
@@ -111,14 +146,12 @@ def _split(text: str) -> dict[str, str]:
 
 def _anatomy(rows: list[AccuracyRow]) -> dict[str, Any]:
     """Kinds of mistakes that occurred, before and after."""
-    kinds = [
-        kind for kind in MISTAKE_WORDS if any(row.mistakes_before[kind] or (row.mistakes_after or {}).get(kind) for row in rows)
+    counts = [(row, Counter(row.mistakes_before), Counter(row.mistakes_after or {})) for row in rows]
+    kinds = [kind for kind in MISTAKE_WORDS if any(before[kind] or after[kind] for _, before, after in counts)]
+    lines = [
+        [row_label(row), *(f"{before[kind]} → {after[kind]}" if row.mistakes_after else str(before[kind]) for kind in kinds)]
+        for row, before, after in counts
     ]
-    lines = []
-    for row in rows:
-        after = row.mistakes_after
-        cells = [f"{row.mistakes_before[kind]} → {after[kind]}" if after else str(row.mistakes_before[kind]) for kind in kinds]
-        lines.append([row_label(row), *cells])
     return {
         "columns": ["format", *(MISTAKE_WORDS[kind] for kind in kinds)],
         "rows": lines if kinds else [],

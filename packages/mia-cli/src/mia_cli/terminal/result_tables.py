@@ -20,7 +20,7 @@ from mia_cli.inspection.doctor import Check
 from mia_cli.inspection.status import StageStatus
 from mia_cli.layout import REPORT, Folders
 from mia_cli.report.ablation_section import arm_note, differs, titles_of
-from mia_cli.report.accuracy_section import difference_text, direction, row_label, shown_rows
+from mia_cli.report.accuracy_section import SPEAKING_TITLE, difference_text, direction, row_label, shown_rows, speaking_content
 from mia_cli.report.notes import short_notes
 from mia_cli.runner import read_states
 from mia_cli.terminal.display import counts_line, duration
@@ -44,7 +44,7 @@ def show_results(run_dir: Path, made: set[str], console: Console) -> None:
             console.print(Text("      more on this in the report, under “Where the model looked”", "dim"))
     console.print(times_table(run_dir, made))
     if (folders.evaluated / EVALUATION).is_file():
-        console.print(accuracy_table(read_evaluation(folders.evaluated)))
+        show_evaluation(read_evaluation(folders.evaluated), console)
     console.print(Text(f"report: {run_dir / REPORT}"), soft_wrap=True)
 
 
@@ -60,6 +60,14 @@ def results(run_dir: Path) -> dict[str, Any]:
         "selection": read_selection(folders.pairs).model_dump(mode="json") if selected else None,
         "evaluation": read_evaluation(folders.evaluated).model_dump(mode="json") if evaluated else None,
     }
+
+
+def show_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """What was answered rightly, and where it was measured, which picture answers speak of."""
+    console.print(accuracy_table(evaluation))
+    table = speaking_table(evaluation)
+    if table is not None:
+        console.print(table)
 
 
 def accuracy_table(evaluation: Evaluation) -> Table:
@@ -90,6 +98,19 @@ def accuracy_table(evaluation: Evaluation) -> Table:
             f"{difference.mcnemar_p:.2g}" if difference else "-",
             style="bold" if _pooled(row, evaluation.rows) else "",
         )
+    return table
+
+
+def speaking_table(evaluation: Evaluation) -> Table | None:
+    """Which picture answers speak of, by likelihood; None where it was not measured."""
+    content = speaking_content(shown_rows(evaluation))
+    if content is None:
+        return None
+    table = Table(title=SPEAKING_TITLE, title_justify="left", title_style="bold", box=box.SIMPLE)
+    for index, name in enumerate(content["columns"]):
+        table.add_column(name, justify="right" if index else "left")
+    for line in content["rows"]:
+        table.add_row(*map(Text, line))
     return table
 
 

@@ -13,6 +13,8 @@ from .mistakes import Mistake as Mistake
 from .multiple_choice import Alternatives as Alternatives
 from .multiple_choice import alternatives as alternatives
 from .multiple_choice import most_likely as most_likely
+from .speaking import Speaking as Speaking
+from .speaking import Speaks as Speaks
 from .stage import BASE_ANSWERS as BASE_ANSWERS
 from .stage import EVALUATION as EVALUATION
 from .stage import PREDICTIONS as PREDICTIONS

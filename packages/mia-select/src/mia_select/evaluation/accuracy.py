@@ -10,6 +10,7 @@ from pydantic import Field
 
 from mia_select.evaluation.mistakes import MISTAKES, Mistake, mistake
 from mia_select.evaluation.multiple_choice import find_choices, same_choice
+from mia_select.evaluation.speaking import Speaking, Speaks, speaking
 from mia_select.statistics import Difference, paired_difference, wilson
 
 MULTI = "multi_image"
@@ -32,6 +33,9 @@ class Prediction(Record):
     """None: only one model was asked."""
     correct_before: bool
     correct_after: bool | None = None
+    speaks_before: Speaks | None = None
+    """What the answer speaks of by its likelihood under each picture alone; None: not measured."""
+    speaks_after: Speaks | None = None
 
 
 class Accuracy(Record):
@@ -58,6 +62,8 @@ class AccuracyRow(Record):
     """After minus before."""
     mistakes_before: dict[Mistake, int]
     mistakes_after: dict[Mistake, int] | None
+    speaking: Speaking | None = None
+    """Which picture the answers speak of, by likelihood; None: not measured."""
 
 
 class Evaluation(Record):
@@ -191,8 +197,13 @@ def _row(name: str, format_: FormatName | None, parts: int | None, predictions: 
         before=_accuracy(before),
         after=_accuracy(after) if paired else None,
         difference=paired_difference(before, after, seed=seed) if paired else None,
-        mistakes_before=_mistakes((p, p.before, p.correct_before) for p in predictions),
-        mistakes_after=_mistakes((p, p.after or "", bool(p.correct_after)) for p in predictions) if paired else None,
+        mistakes_before=_mistakes((p, p.before, p.correct_before, p.speaks_before) for p in predictions),
+        mistakes_after=_mistakes((p, p.after or "", bool(p.correct_after), p.speaks_after) for p in predictions)
+        if paired
+        else None,
+        speaking=speaking(
+            [p.speaks_before for p in predictions], [p.speaks_after for p in predictions] if paired else None, seed=seed
+        ),
     )
 
 
@@ -202,9 +213,13 @@ def _accuracy(correct: list[bool]) -> Accuracy:
     return Accuracy(n=n, correct=right, rate=right / n, low=low, high=high)
 
 
-def _mistakes(answers: Iterable[tuple[Prediction, str, bool]]) -> dict[Mistake, int]:
+def _mistakes(answers: Iterable[tuple[Prediction, str, bool, Speaks | None]]) -> dict[Mistake, int]:
     """Kinds of mistakes among the wrong answers; their sum is the number of wrong answers."""
-    counts: Counter[Mistake] = Counter(
-        mistake(text, prediction.answer, prediction.others) or "else" for prediction, text, correct in answers if not correct
-    )
-    return {kind: counts[kind] for kind in MISTAKES}
+    counts: Counter[Mistake] = Counter()
+    measured = False
+    for prediction, text, correct, says in answers:
+        measured |= says is not None
+        if not correct:
+            about = None if says is None else says.about
+            counts[mistake(text, prediction.answer, prediction.others, about) or "else"] += 1
+    return {kind: counts[kind] for kind in MISTAKES if measured or kind != "neither"}

@@ -7,28 +7,34 @@ from typing import Literal
 
 from mia_augment import normalize_answer
 
+from mia_select.evaluation.speaking import Named
 from mia_select.rules.degenerate import degenerate
 from mia_select.settings import SelectSettings
 
-Mistake = Literal["other_image", "mixed", "malformed", "else"]
-MISTAKES: tuple[Mistake, ...] = ("other_image", "mixed", "malformed", "else")
+Mistake = Literal["other_image", "mixed", "malformed", "neither", "else"]
+MISTAKES: tuple[Mistake, ...] = ("other_image", "mixed", "malformed", "neither", "else")
 
 _IMAGE_TOKENS = SelectSettings().image_tokens
 
 
-def mistake(response: str, answer: str, others: Sequence[str]) -> Mistake | None:
+def mistake(response: str, answer: str, others: Sequence[str], about: Named | None = None) -> Mistake | None:
     """The kind of mistake, None for a right answer.
 
     - `other_image`: it is another picture's answer to the same question (sequence confusion);
     - `malformed`: empty, a loop, or without the words with which all known answers begin and end, or without any between them;
     - `mixed`: its telling words come from several pictures' answers (element interference);
+    - `neither`: it speaks of none of the pictures, which likelihoods alone can tell;
     - `else`: any other wrong answer.
+
+    Where it is known by its likelihood under each picture alone what an answer speaks of, that decides, unless it is another
+    picture's answer word for word, or broken: free-form answers have no words in common.
 
     Args:
         response: what the model said.
         answer: the ground truth.
         others: the other pictures' answers to this very question, as far as they are known; without them only `malformed`
             (in its narrow sense) and `else` can be told apart.
+        about: what it speaks of, by likelihood; None: not measured.
 
     >>> mistake("The color is blue.", "The color is red.", ["The color is blue."])
     'other_image'
@@ -43,6 +49,8 @@ def mistake(response: str, answer: str, others: Sequence[str]) -> Mistake | None
         return "other_image"
     if degenerate(response, _IMAGE_TOKENS):
         return "malformed"
+    if about is not None:
+        return "else" if about == "target" else about
     words = said.split()
     known = [right.split(), *(other.split() for other in sorted(wrong))]
     if len(known) > 1 and not _has_frame(words, known):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from mia_augment import DataError, Sample, Skipped, check_unique
+from mia_augment import DataError, LogpAlone, Sample, Skipped, check_unique
 from mia_augment.contents import pictures_digest, seen_in_training, training_folders
 from mia_augment.storage import (
     MANIFEST,
@@ -34,6 +35,7 @@ from mia_augment.storage import (
 
 from mia_select.evaluation.accuracy import Evaluation, Prediction, predict, summarize
 from mia_select.evaluation.multiple_choice import alternatives
+from mia_select.evaluation.speaking import answers_floor, speaks
 
 SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
@@ -49,8 +51,18 @@ class Reply(Protocol):
     @property
     def response(self) -> str: ...
     @property
+    def perplexity(self) -> float | None: ...
+    @property
     def skipped(self) -> str | None:
         """Why the sample could not be asked; None: it was."""
+
+
+class Weigh(Protocol):
+    """Measures how likely the base model holds given answers under each picture alone, and keeps that in a file."""
+
+    def __call__(
+        self, samples: Sequence[Sample], answers: Sequence[str], file: Path, key: str, progress: Progress
+    ) -> Sequence[LogpAlone]: ...
 
 
 class Ask(Protocol):
@@ -74,6 +86,8 @@ class AskedModels:
     id: str
     trained: Callable[[], Path | None]
     ask: Ask
+    weigh: Weigh | None = None
+    """None: it is not asked what answers speak of."""
 
 
 def evaluation_stage(folder_in: Path, out: Path, decoding: dict[str, Any], models: AskedModels) -> Stage:
@@ -95,7 +109,7 @@ def evaluation_stage(folder_in: Path, out: Path, decoding: dict[str, Any], model
         return _planned(folder_in, out, decoding, models)
 
     def make(planned: Manifest, progress: Progress) -> Manifest:
-        return _evaluate(_Work(folder_in, out, models.ask, models.trained(), planned), progress)
+        return _evaluate(_Work(folder_in, out, models.ask, models.trained(), planned, models.weigh), progress)
 
     return Stage("evaluate", out, plan, make)
 
@@ -109,13 +123,15 @@ class _Work:
     ask: Ask
     trained: Path | None
     planned: Manifest
+    weigh: Weigh | None = None
 
-    def key(self, *, trained: bool = False, alone: bool = False) -> str:
+    def key(self, *, trained: bool = False, alone: bool = False, weighed: bool = False) -> str:
         """Hash of what the answers of the base or the trained model depend on; `alone`: answers about the targets alone."""
         work = self.planned.model_dump(include={"settings", "inputs"})
         if not trained:
             work["inputs"]["trained"] = ""
-        return hashlib.sha256(json.dumps({**work, "alone": alone}, sort_keys=True).encode()).hexdigest()[:16]
+        of = {"alone": alone, **({"weighed": True} if weighed else {})}
+        return hashlib.sha256(json.dumps({**work, **of}, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _planned(folder_in: Path, out: Path, decoding: dict[str, Any], models: AskedModels) -> Manifest:
@@ -141,20 +157,25 @@ def _planned(folder_in: Path, out: Path, decoding: dict[str, Any], models: Asked
 def _evaluate(work: _Work, progress: Progress) -> Manifest:
     folder_in, out = work.folder_in, work.out
     check_whole(folder_in)
-    samples = list(read_jsonl(folder_in / SAMPLES, Sample))
+    samples = everything = list(read_jsonl(folder_in / SAMPLES, Sample))
     if not samples:
         raise DataError(f"{folder_in}: expected at least one held-out sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
     samples, refused = _with_truths(work, samples)
     predictions, skipped = _predictions(work, samples, progress)
     skipped = [*refused, *skipped]
+    agreement = (out / OWN_ANSWERS).is_file()
+    if work.weigh is not None and predictions and (agreement or work.planned.settings.get("alone")):
+        file = out / (OWN_ANSWERS if agreement else "own.jsonl")
+        own = work.ask(everything, file, work.key(alone=True), lambda *_: None, trained=None, alone=True)
+        predictions = _with_what_they_speak_of(work, work.weigh, samples, predictions, own)
     if not predictions:
         first = skipped[0]
         raise DataError(f"{folder_in}: none of {len(skipped)} samples could be asked; the first, {first.id}: {first.reason}")
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     write_jsonl(out / SKIPPED, skipped)
     write_jsonl(out / PREDICTIONS, predictions)
-    seen, agreement = _seen_in_training(folder_in, work.trained), (out / OWN_ANSWERS).is_file()
+    seen = _seen_in_training(folder_in, work.trained)
     write_json(out / EVALUATION, summarize(predictions, seen_in_training=seen, agreement=agreement).model_dump(mode="json"))
     pictures_digest(folder_in, SAMPLES, out, keep=True)
     buckets = Counter(f"{prediction.format}/{prediction.parts}" for prediction in predictions)
@@ -187,6 +208,35 @@ def _with_truths(work: _Work, samples: Sequence[Sample]) -> tuple[list[Sample], 
             reason = own.skipped or "nothing was said"
             refused.append(Skipped(id=sample.id, reason=f"no ground truth, and no own answer about the target alone: {reason}"))
     return labelled, refused
+
+
+def _with_what_they_speak_of(
+    work: _Work, weigh: Weigh, samples: Sequence[Sample], predictions: Sequence[Prediction], own: Sequence[Reply]
+) -> list[Prediction]:
+    """The predictions with what their answers speak of. The judge is the base model, before and after: it must not move.
+
+    Args:
+        own: the base model's answers about the targets alone.
+    """
+    by_id = {sample.id: sample for sample in samples}
+    several = [prediction for prediction in predictions if prediction.parts > 1]
+    asked = [by_id[prediction.id] for prediction in several]
+
+    def weighed(name: str, answers: Sequence[str], *, trained: bool) -> Sequence[LogpAlone]:
+        return weigh(asked, answers, work.out / name, work.key(trained=trained, weighed=True), lambda *_: None)
+
+    before = weighed("base_weighed.jsonl", [p.before for p in several], trained=False)
+    paired = all(p.after is not None for p in several)
+    after = weighed("trained_weighed.jsonl", [p.after or "" for p in several], trained=True) if paired else []
+    floor = answers_floor([*before, *after], [-math.log(reply.perplexity) for reply in own if reply.perplexity is not None])
+    found = {
+        prediction.id: {
+            "speaks_before": speaks(before[index], asked[index].target, floor),
+            "speaks_after": speaks(after[index], asked[index].target, floor) if after else None,
+        }
+        for index, prediction in enumerate(several)
+    }
+    return [prediction.model_copy(update=found.get(prediction.id, {})) for prediction in predictions]
 
 
 def _seen_in_training(folder_in: Path, trained: Path | None) -> int | None:
