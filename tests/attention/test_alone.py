@@ -113,3 +113,19 @@ def test_there_is_no_map_of_likelihoods(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     with pytest.raises(ModelError, match="no attention over positions"):
         look(tiny.grid("g"), build.model, build.processor, ALONE, open_image=tiny.open_image)
+
+
+@pytest.mark.parametrize("layer", ["alone", "middle"])
+def test_a_question_about_several_pictures_has_no_ratio_and_is_not_asked_of_one(tiny: SimpleNamespace, layer: str) -> None:
+    build = tiny.build("llava")
+    asked = tiny.sequence("s3", ["a.png", "b.png", "c.png"], 2)
+    several = asked.model_copy(update={"id": "all", "format": "search", "named": [0, 1, 2], "answer": "Image3"})
+    settings = ScoreSettings(layer=layer, batch_size=2, max_new_tokens=4, own_answer=True, confusions=True)
+    one, every = score([asked, several], build.model, build.processor, settings, open_image=tiny.open_image)
+    assert one.attention.ratio is not None
+    assert one.own_answer is not None
+    assert one.confusions is not None
+    assert (every.attention.ratio, every.own_answer, every.confusions) == (None, None, None)
+    assert every.attention.reason == "the question is about several pictures: none is the target"
+    assert (every.response, every.named) == (one.response, [0, 1, 2])
+    assert every.attention.region_mass == ([] if layer == "alone" else pytest.approx(one.attention.region_mass, abs=1e-5))

@@ -20,7 +20,7 @@ from mia_attention import MAPS, ScoreSettings, maps_stage, read_maps, score_samp
 from mia_attention.measure.layer_choice import LayerChoice, LayerScore
 from mia_attention.scoring.ranks import Ranks
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.records import ScoredSample, Skipped
+from mia_augment.records import Sample, ScoredSample, Skipped
 from mia_augment.storage import run_stage, stages, standing
 from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 
@@ -310,3 +310,18 @@ def test_attention_maps_of_chosen_samples_are_a_stage(folder: Path, tmp_path: Pa
     fewer = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: pytest.fail("read to be planned"), lambda: "two")
     assert standing(fewer).reason == "redone: inputs.chosen changed"
     assert loaded == [1]
+
+
+def test_without_asking_no_model_is_loaded_and_samples_pass_with_the_reason(folder: Path, tmp_path: Path) -> None:
+    def load() -> Any:
+        raise AssertionError("the model was loaded")
+
+    samples = list(read_jsonl(folder / "samples.jsonl", Sample))
+    manifest = run_stage(score_stage(folder, tmp_path / "out", ScoreSettings(ask=False), "any", load)).manifest
+    scored = list(read_jsonl(tmp_path / "out" / "scored.jsonl", ScoredSample))
+    skipped = (tmp_path / "out" / "skipped.jsonl").read_text("utf-8").splitlines()
+    assert len(scored) + len(skipped) == len(samples) == manifest.counts["samples"]
+    assert {(s.response, s.perplexity, s.attention.ratio, s.attention.reason) for s in scored} == {
+        ("", None, None, "the model was not asked (score.ask: false)")
+    }
+    assert manifest.counts["skipped"] == len(skipped) > 0  # a picture is missing

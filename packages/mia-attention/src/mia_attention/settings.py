@@ -60,6 +60,9 @@ class ScoreSettings(Settings):
     choose among several ways and say which.
     """
 
+    ask: bool = True
+    """Let the model answer. false: it is neither loaded nor asked, for pairs built of the samples' own parts
+    (`select.rejected: built`)."""
     layer: int | list[int] | ReadoutName = Field(default="middle", description=MEANING)
     rows: Rows = "generated"
     """Query rows: `generated` (the paper's) tokens as queries, `predicting` the positions that predict each answer token,

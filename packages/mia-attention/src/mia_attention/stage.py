@@ -38,6 +38,7 @@ from mia_augment.storage import (
 from mia_attention.readouts import readout_kind, readout_of
 from mia_attention.scoring.lines import Line, lines_by_sample
 from mia_attention.scoring.ranks import Ranks
+from mia_attention.scoring.unasked import NOT_ASKED, unasked
 from mia_attention.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     if not samples:
         raise DataError(f"{folder_in / SAMPLES}: expected at least one sample, found none")
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
+    if not settings.ask:
+        return _make_unasked(work, samples, progress)
     ranks = Ranks.from_environment()
     journal = Journal[list[Line]](out / JOURNAL, _work_key(planned), list[Line], ranks.rank)
     batches = _plan(samples, settings.batch_size)
@@ -164,6 +167,24 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
         (out / LAYER).unlink(missing_ok=True)
     pictures_digest(folder_in, SAMPLES, out, parts=settings.looks_at_parts, keep=True)
     return planned.model_copy(update={"counts": counts, "notes": {"attention": when}})
+
+
+def _make_unasked(work: _Work, samples: Sequence[Sample], progress: Progress) -> Manifest:
+    """Write all samples without an answer; of several processes rank 0 does."""
+    folder_in, out, settings, planned, finished = work
+    ranks = Ranks.from_environment()
+    if ranks.rank != 0:
+        ranks.wait_until(lambda: finished() is not None, f"rank 0 to write {out}")
+        return finished() or planned
+    open_image, lines = picture_opener(folder_in), {}
+    for index, sample in enumerate(samples):
+        result = unasked(sample, settings, open_image)
+        lines[index] = (index, SCORED if isinstance(result, ScoredSample) else SKIPPED, result.model_dump_json())
+        progress(index + 1, len(samples))
+    (out / MANIFEST).unlink(missing_ok=True)
+    counts = _write(out, samples, lines)
+    pictures_digest(folder_in, SAMPLES, out, keep=True)
+    return planned.model_copy(update={"counts": counts, "notes": {"attention": NOT_ASKED}})
 
 
 def _with_layer(

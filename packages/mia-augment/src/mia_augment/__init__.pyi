@@ -5,6 +5,7 @@ from .checks.ids import with_unique_ids as with_unique_ids
 from .checks.pair_checks import END_TOKENS as END_TOKENS
 from .checks.pair_checks import pair_problem as pair_problem
 from .checks.pair_checks import without_end_tokens as without_end_tokens
+from .compose.built_answers import built_answers as built_answers
 from .compose.canvas import Composed as Composed
 from .compose.canvas import GridStyle as GridStyle
 from .compose.canvas import compose_grid as compose_grid

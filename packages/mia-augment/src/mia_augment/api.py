@@ -22,7 +22,7 @@ from mia_augment.records import Sample, Skipped
 from mia_augment.rows.pictures_in_rows import EMBEDDED, EmbeddedPictures
 from mia_augment.settings import AugmentSettings
 from mia_augment.storage.files import read_jsonl
-from mia_augment.workers.waves import waves
+from mia_augment.workers.waves import check_served, waves
 
 
 def augment(
@@ -50,7 +50,7 @@ def augment(
         First the rows that cannot be used, then per task a sample, or why there is none.
 
     Raises:
-        DataError: the image root is no folder.
+        DataError: the image root is no folder, or no rows share a question where a format needs that.
     """
     settings = settings or AugmentSettings()
     PictureFolder(Path(image_root), settings.pictures)
@@ -64,6 +64,7 @@ def augment(
             _hand_over(embedded.folder, settings, write_image)
         yield from read_jsonl(folder / "skipped.jsonl", Skipped)
         with contextlib.closing(Index(folder)) as index:
+            check_served(index, settings)
             yield from _made(index, Maker(index, pictures, settings, seed, write_image), settings, seed)
 
 

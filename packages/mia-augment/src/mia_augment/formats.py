@@ -14,6 +14,17 @@ from pydantic import BaseModel, create_model
 
 from mia_augment.compose.canvas import Composed, compose_grid, compose_pic_in_pic
 from mia_augment.compose.prompts import Words, inset_labels, numbered_labels, ordinal_labels, sequence_header, single_header
+from mia_augment.compose.shared_questions import (
+    SharedQuestion,
+    Wrong,
+    ask_captions,
+    ask_comparison,
+    ask_search,
+    others_answers,
+    wrong_captions,
+    wrong_comparisons,
+    wrong_searches,
+)
 from mia_augment.compose.strip import WIDEST, compose_strip
 
 Compose = Callable[[Sequence[Image.Image], Any, Image.Resampling], Composed]
@@ -43,11 +54,15 @@ class Format:
     be used."""
     part_bounds: Callable[[Any], tuple[int, int]] | None = None
     """The format's settings -> (width, height) px into which each part is shrunk; None: that depends on the other parts."""
+    shared: SharedQuestion | None = None
+    """How a question about several of the pictures is made of one that their rows share; None: the question is about one."""
+    wrong: Wrong = others_answers
+    """Wrong answers that can be built of what the pictures' own rows say."""
     share: float = 0.0
     """Share of the samples by default."""
     thresholds: Mapping[int, float] = field(default_factory=dict)
     """Number of parts -> largest share of attention on the target with which an answer looks elsewhere; empty: that is not
-    asked, since there is one picture only."""
+    asked, since there is one picture only, or the question is about several."""
     inclusive: bool = False
     """Whether an answer at the threshold itself looks elsewhere."""
     sigma: float = 0.0
@@ -134,6 +149,36 @@ _ROWS = (
         part_bounds=lambda settings: (WIDEST * settings.height, settings.height),
         thresholds={2: 0.7, 3: 0.6, 4: 0.5, 6: 0.4},
         sigma=225.0,
+    ),
+    Format(
+        name="comparison",
+        title="comparison",
+        plural="comparisons",
+        labels=numbered_labels,
+        header=sequence_header,
+        words=None,
+        shared=SharedQuestion(named=2, ask=ask_comparison),
+        wrong=wrong_comparisons,
+    ),
+    Format(
+        name="search",
+        title="search",
+        plural="searches",
+        labels=numbered_labels,
+        header=sequence_header,
+        words=None,
+        shared=SharedQuestion(named=None, ask=ask_search),
+        wrong=wrong_searches,
+    ),
+    Format(
+        name="captions",
+        title="captions",
+        plural="captions",
+        labels=numbered_labels,
+        header=sequence_header,
+        words=None,
+        shared=SharedQuestion(named=None, ask=ask_captions),
+        wrong=wrong_captions,
     ),
     Format(
         name="single",

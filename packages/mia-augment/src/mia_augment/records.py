@@ -67,7 +67,9 @@ class Sample(Record):
     """The ground truth; empty: the row had none."""
     regions: list[Region] = Field(min_length=1)
     target: int = Field(ge=0)
-    """Index into `regions`: the part the question is about."""
+    """Index into `regions`: the part the question is about; of several, the one whose row was asked."""
+    named: list[int] | None = Field(default=None, exclude_if=lambda named: named is None)
+    """Indices into `regions`: all parts that the question is about, where it is about several; not written elsewhere."""
     source: Source
     followups: list[Turn] = Field(default_factory=list)
     """Later turns of the same conversation; each names the target by itself. Not scored."""

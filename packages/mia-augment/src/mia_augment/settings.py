@@ -105,6 +105,13 @@ class StripSettings(Settings):
     """White pixels between neighbours."""
 
 
+class SharedSettings(Settings):
+    """Several image files whose rows share a question, and a question about several of them."""
+
+    counts: Annotated[Counts, _numbers("such sequences", 2, inf)] = {2: 1, 3: 1, 4: 1}
+    """Number of images -> share of them (any scale; a list of numbers means equal shares)."""
+
+
 class PicInPicSettings(Settings):
     """One picture shrunk and pasted onto another."""
 
@@ -180,8 +187,15 @@ class AugmentSettings(Settings):
     grid: GridSettings = GridSettings()
     pic_in_pic: PicInPicSettings = PicInPicSettings()
     strip: StripSettings = StripSettings()
-    companions: Literal["same_source", "any"] = "same_source"
-    """Where the other pictures come from: the same first folder of the image path ("coco"), as in the paper, or anywhere."""
+    comparison: SharedSettings = SharedSettings()
+    """Two named images are compared: "Compare Image1 and Image3: what color is it?"."""
+    search: SharedSettings = SharedSettings()
+    """The image is searched that a question and its answer, or a caption, fit: "Which image shows this? .."."""
+    captions: SharedSettings = SharedSettings()
+    """Every image in order is described, or asked the question."""
+    companions: Literal["same_source", "any", "same_question"] = "same_source"
+    """Where the other pictures come from: the same first folder of the image path ("coco"), as in the paper; anywhere; or
+    anywhere among the pictures whose rows ask the same question and answer it otherwise."""
     templates: TemplateSettings = TemplateSettings()
     pictures: PictureSettings = PictureSettings()
     samples_per_row: int = Field(default=1, ge=1)
@@ -220,6 +234,18 @@ class AugmentSettings(Settings):
     def asked_of_pictures(self) -> tuple[str, ...]:
         """The questions about pictures without words; none unless these are taken."""
         return self.questions if self.unlabelled else ()
+
+    def sharing(self, name: FormatName, parts: int) -> int:
+        """How many of a sample's companions have to come from rows that ask the same question."""
+        shared = FORMATS[name].shared
+        if parts < 2 or (shared is None and self.companions != "same_question"):
+            return 0
+        return 1 if shared and shared.named == 2 and self.companions != "same_question" else parts - 1
+
+    @property
+    def looks_for_sharers(self) -> bool:
+        """Whether rows that ask the same question have to be found."""
+        return any(self.sharing(*bucket) for bucket in self.shares())
 
     def shares(self) -> dict[Bucket, float]:
         """(format, number of parts) -> share of the samples, in a fixed order; they sum up to 1."""

@@ -42,7 +42,7 @@ from mia_augment.storage.lock import held_descriptor, only_writer
 from mia_augment.storage.reading import naming
 from mia_augment.storage.stages import Progress, Stage, run_stage
 from mia_augment.workers.pool import Chunk, InProcess, WorkerPool, Workers
-from mia_augment.workers.waves import chunks, waves
+from mia_augment.workers.waves import check_served, chunks, waves
 from mia_augment.workers.worker import IMAGES, SAMPLES, SCRATCH, SKIPPED, Job, chunk_size
 
 _STAGE = "augment"
@@ -149,10 +149,22 @@ class _Work:
         with WorkerPool(job, self.workers, lock) if self.workers > 1 else InProcess(job) as pool:
             if not index.is_dir():
                 self._index_into(index, progress)
+                self._check(index)
             counts = _make(job, pool, progress)
         _merge(job, counts, self.source)
         keep_states(index, job.out)
         return _with_pictures(planned, contents_digest(index)).model_copy(update={"counts": _ordered(counts)})
+
+    def _check(self, folder: Path) -> None:
+        """Refuse formats that the rows cannot serve; of few held-out pictures, what can be made is made."""
+        if self.choice.part == "held_out":
+            return
+        try:
+            with contextlib.closing(Index(folder)) as index:
+                check_served(index, self.job.settings)
+        except DataError as error:
+            shutil.rmtree(self.job.scratch, ignore_errors=True)
+            raise DataError(f"{self.source}: {error}") from error
 
     def _contents(self) -> str:
         """What the pictures hold now. Where that is the same as before, the times of their files are noted anew."""

@@ -60,6 +60,11 @@ def check_runnable(config: PipelineConfig) -> None:
 def check_judged(config: PipelineConfig) -> None:
     """Raise ConfigError where selection needs what scoring is not set to measure."""
     score, select = config.score, config.select
+    if not score.ask and (select.rejected != "built" or select.chosen != "ground_truth"):
+        raise ConfigError(
+            f"select.rejected: {select.rejected} and select.chosen: {select.chosen} need the model's answers; set "
+            "score.ask: true, or select.rejected: built and select.chosen: ground_truth"
+        )
     if select.chosen != "ground_truth" and not (score.own_answer or score.confusions):
         raise ConfigError(
             f"select.chosen: {select.chosen} needs the model's answers about the targets alone; set score.own_answer: true"

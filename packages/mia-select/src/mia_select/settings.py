@@ -94,11 +94,13 @@ class SelectSettings(Settings):
     `likely`: also where the target is (nearly) the picture alone under which it is likeliest (`score.layer: alone`), in
     whatever words, unless it is unlikely under all of them. How nearly, and how unlikely, is found from the answers
     themselves; the latter needs `score.own_answer`."""
-    rejected: Literal["own", "confusion", "both"] = "own"
+    rejected: Literal["own", "confusion", "both", "built", "own_and_built"] = "own"
     """`own`: the model's wrong answer (the paper). `confusion`: its answer about a companion picture alone, which scoring
-    asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind."""
+    asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind.
+    `built`: made of the sample's own parts, with no model asked: another picture's answer to the same question, answers or
+    captions swapped, one dropped, all shortened, another picture's name. `own_and_built`: a pair of each kind."""
     confusions_per_sample: int = Field(default=1, ge=1)
-    """At most so many companions' answers per sample become pairs."""
+    """At most so many companions' or built answers per sample become pairs."""
     image_tokens: list[str] = Field(
         default=[
             "<image>",
@@ -132,4 +134,4 @@ class SelectSettings(Settings):
     def calibrates(self) -> bool:
         """Whether the answers are looked through before they are judged: companions' answers need no threshold."""
         from_data = (bool(self.attention) and self.calibrate is not None) or self.correct == "likely"
-        return from_data and self.rejected != "confusion"
+        return from_data and self.rejected not in ("confusion", "built")

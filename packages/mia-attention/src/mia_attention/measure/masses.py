@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mia_augment import Attention, Readout, Rows, Sample
+from mia_augment import FORMATS, Attention, Readout, Rows, Sample
 from torch import Tensor
 
 from mia_attention.measure.ratio import region_ratio, sequence_ratio
 from mia_attention.measure.token_weights import Columns
+
+ABOUT_SEVERAL = "the question is about several pictures: none is the target"
+"""Why there is no ratio for the formats whose rows share a question."""
 
 
 def measure(
@@ -53,6 +56,8 @@ def ratio_of(
     """
     if len(sample.regions) < 2:
         return None, "a single picture: nothing to compare with"
+    if FORMATS[sample.format].shared is not None:
+        return None, ABOUT_SEVERAL
     if not columns.mapped:
         return None, "boxes cannot be mapped to the visual tokens of this model family"
     region = sample.regions[sample.target]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from mia_augment import Attention, LogpAlone, Sample
+from mia_augment import FORMATS, Attention, LogpAlone, Sample
 from mia_augment.statistics import shares
 
 from mia_attention.answering.under_each_picture import under_each_picture
+from mia_attention.measure.masses import ABOUT_SEVERAL
 from mia_attention.readouts import AnsweredBatch
 
 
 def shares_alone(batch: AnsweredBatch) -> list[Attention]:
     """What `share_of_target` says of each answer; samples of a single picture, where none needs telling, are not asked."""
-    several = [index for index, sample in enumerate(batch.samples) if sample.parts > 1]
+    several = [
+        index for index, sample in enumerate(batch.samples) if sample.parts > 1 and FORMATS[sample.format].shared is None
+    ]
     found = under_each_picture(
         [batch.samples[index] for index in several],
         [batch.answers[index] for index in several],
@@ -39,7 +42,7 @@ def share_of_target(sample: Sample, logps: LogpAlone | None) -> Attention:
     found = None if logps is None else shares(logps.summed)
     reason = None
     if logps is None:
-        reason = "a single picture: nothing to compare with"
+        reason = "a single picture: nothing to compare with" if sample.parts == 1 else ABOUT_SEVERAL
     elif found is None:
         reason = _missing(sample, logps)
     return Attention(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mia_augment import Attention, DataError, ModelError, Readout, Sample, ScoredSample, Skipped, check_unique
+from mia_augment import FORMATS, Attention, DataError, ModelError, Readout, Sample, ScoredSample, Skipped, check_unique
 from mia_augment.images import OpenImage
 from PIL import Image
 from torch import Tensor
@@ -128,8 +128,9 @@ class Scorer:
     def run(self, prepared: Prepared) -> list[ScoredSample | Skipped]:
         """Answer and measure one batch, by the first readout."""
         settings = self._settings
+        asked_alone = settings.confusions or settings.own_answer
         alone = ask_parts(
-            prepared.samples if settings.confusions or settings.own_answer else [],
+            [sample for sample in prepared.samples if asked_alone and FORMATS[sample.format].shared is None],
             self._model,
             self._processor,
             open_image=self._open_image,

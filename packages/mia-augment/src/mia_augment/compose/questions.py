@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import random
 import re
+from typing import TYPE_CHECKING
 
 from mia_augment.compose.prompts import IMAGE, TEMPLATES
-from mia_augment.formats import Format
-from mia_augment.settings import TemplateSettings
+
+if TYPE_CHECKING:
+    from mia_augment.formats import Format
+    from mia_augment.settings import TemplateSettings
 
 _PICTURE = re.compile(r"\b(?:image|picture|photograph|photo)(s?)(?:[ #]{0,3}(\d)|\b)")
 _SEVERAL_BEFORE = re.compile(
@@ -122,3 +125,30 @@ def without_placeholder(text: str) -> str:
     if IMAGE not in text:
         return text.strip()
     return "\n".join(filter(None, (part.strip() for part in text.split(IMAGE))))
+
+
+_WHOLE = (
+    r"(?:(?:the |an? )?(?:visual |main )?(?:contents?|key features|details|elements) of )?(?:the|this|that|an?|your)? ?"
+    r"(?:(?:following|given|provided|subsequent|displayed|presented|above|below|attached) )?"
+    r"(?:image|picture|photo|photograph|scene)(?:'s (?:contents?|key features|details|elements))?"
+    r"(?: (?:provided|given|presented|displayed|attached|shown))?"
+)
+"""A picture as a whole, or what is in it."""
+_CAPTION = re.compile(
+    r"(?:please |can you |could you )?(?:briefly |concisely )?(?:"
+    rf"(?:describe|summarize|caption|explain|narrate) (?:what (?:is|you see) (?:shown )?in )?{_WHOLE}"
+    r"|(?:give|write|provide|create|generate|share|render|present|offer) (?:me )?(?:an? |the |your )?(?:[\w-]+,? ){0,5}?"
+    rf"(?:description|caption|summary|interpretation|explanation|depiction|portrayal|account)(?: (?:of|for|about) {_WHOLE})?"
+    rf"|what(?:'s| is| are| do you see| can you see)(?: shown| depicted| happening| going on)? in {_WHOLE}"
+    r")(?:,? (?:in (?:great |more )?detail|in (?:a|one|few|a few) (?:short )?(?:sentences?|words)|concisely|briefly|shortly|"
+    r"thoroughly|carefully|clearly|below|above|you see|as presented))*"
+)
+
+
+def asks_for_caption(question: str) -> bool:
+    """Whether a question asks to describe its picture as a whole, in whatever words.
+
+    >>> asks_for_caption("Provide a brief description of the given image."), asks_for_caption("Describe the dog in the image.")
+    (True, False)
+    """
+    return _CAPTION.fullmatch(normal(question).replace("’", "'")) is not None

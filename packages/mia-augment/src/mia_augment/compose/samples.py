@@ -7,10 +7,12 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
+from typing import NamedTuple
 
 from mia_augment.compose.collage import Collage, WriteImage
-from mia_augment.compose.companions import Part, TooFew, companions
+from mia_augment.compose.companions import Part, TooFew, companions, sharing_turns
 from mia_augment.compose.questions import name_target
+from mia_augment.compose.shared_questions import SharedParts
 from mia_augment.errors import DataError
 from mia_augment.formats import FORMATS, Bucket, Format
 from mia_augment.images.sniff import PictureFolder
@@ -31,6 +33,13 @@ class Task:
     """None: drawn by the shares."""
     copy: int = 0
     """Distinguishes several samples of one row."""
+
+
+class _Asked(NamedTuple):
+    """What a sample asks."""
+
+    turns: list[Turn]
+    named: list[int] | None
 
 
 class Maker:
@@ -59,25 +68,46 @@ class Maker:
         format = FORMATS[name]
         target = int(rng.random() * count) if format.target == "anywhere" else count - 1
         sample_id = f"{row.id}-{name}{count}" + (f"-{task.copy}" if task.copy else "")
-        images, parts, regions = self._arrange(task.row, row, sample_id, format, target, count, rng)
-        question, answer = row.turns[0]
-        templates, label = self._settings.templates, regions[target].label
+        turn, images, parts, regions = self._arrange(task.row, row, sample_id, format, target, count, rng)
+        question, answers = row.turns[turn][0], [part.answer for part in parts]
+        asked = self._asked(row.turns[turn:], format, regions, answers, target, rng)
         return Sample(
             id=sample_id,
             format=name,
             images=images,
-            prompt=format.header(count) + name_target(question, format, label, templates, rng),
-            answer=answer,
+            prompt=format.header(count) + asked.turns[0].prompt,
+            answer=asked.turns[0].answer,
             regions=regions,
             target=target,
+            named=asked.named,
             source=Source(
                 ids=[part.id for part in parts],
                 paths=[part.path for part in parts],
                 question=question,
-                answers=[part.answer for part in parts],
+                answers=answers,
             ),
-            followups=[Turn(prompt=name_target(q, format, label, templates, rng), answer=a) for q, a in row.turns[1:]],
+            followups=asked.turns[1:],
         )
+
+    def _asked(
+        self,
+        turns: list[list[str]],
+        format: Format,
+        regions: list[Region],
+        answers: list[str | None],
+        target: int,
+        rng: Random,
+    ) -> _Asked:
+        """The turns in the format's words; a question about several pictures stands alone."""
+        labels, templates = [region.label for region in regions], self._settings.templates
+        if format.shared is None:
+            named = [Turn(prompt=name_target(q, format, labels[target], templates, rng), answer=a) for q, a in turns]
+            return _Asked(named, None)
+        places = [place for place, answer in enumerate(answers) if answer]
+        if format.shared.named == 2:
+            places = sorted([target, rng.choice([place for place in places if place != target])])
+        prompt, answer = format.shared.ask(SharedParts(turns[0][0], labels, answers, places, target))
+        return _Asked([Turn(prompt=prompt, answer=answer)], places)
 
     def _bucket(self, task: Task, row: StoredRow, rng: Random) -> Bucket:
         """The format and number of a task; a row with coordinates gets a format that leaves its pixels in place."""
@@ -90,21 +120,35 @@ class Maker:
 
     def _arrange(
         self, number: int, row: StoredRow, sample_id: str, format: Format, target: int, count: int, rng: Random
-    ) -> tuple[list[str], list[Part], list[Region]]:
-        """Image names, parts in their places, and regions."""
-        own, others = Part(row.id, row.image, row.turns[0][1] or None), companions(self._index, number, row, rng)
-        try:
-            if format.compose:
-                name, parts, regions = self._collage.make(sample_id, format, own, target, count, others)
-                return [name], parts, regions
-            parts = [own if place == target else next(others) for place in range(count)]
-            return [part.path for part in parts], parts, _whole_images(format, count)
-        except TooFew as error:
-            where = "the data" if self._settings.companions == "any" else f"the source set of {row.image!r}"
-            raise DataError(
-                f"too few companions: {where} has {error.found} other usable pictures whose answer differs, "
-                f"{count - 1} are needed"
-            ) from error
+    ) -> tuple[int, list[str], list[Part], list[Region]]:
+        """The turn that is asked, image names, parts in their places, and regions."""
+        sharing = self._settings.sharing(format.name, count)
+        turns = sharing_turns(self._index, number, row, sharing + 1) if sharing else [0]
+        found = TooFew(0, sharing=True)
+        for turn in turns:
+            own = Part(row.id, row.image, row.turns[turn][1] or None)
+            others = companions(self._index, number, row, rng, turn=turn, sharing=sharing)
+            try:
+                if format.compose:
+                    name, parts, regions = self._collage.make(sample_id, format, own, target, count, others)
+                    return turn, [name], parts, regions
+                parts = [own if place == target else next(others) for place in range(count)]
+                return turn, [part.path for part in parts], parts, _whole_images(format, count)
+            except TooFew as error:
+                found = error
+        raise DataError(self._too_few(found, row, count, sharing)) from found
+
+    def _too_few(self, error: TooFew, row: StoredRow, count: int, sharing: int) -> str:
+        here = self._settings.companions == "same_source"
+        where = f"the source set of {row.image!r}" if here else "the data"
+        if error.sharing:
+            return (
+                f"no question in common: {where} has {error.found} other pictures whose rows answer a question of this row "
+                f"otherwise, {sharing} are needed"
+            )
+        return (
+            f"too few companions: {where} has {error.found} other usable pictures whose answer differs, {count - 1} are needed"
+        )
 
 
 @functools.cache

@@ -18,7 +18,16 @@ from pydantic_core import from_json, to_json
 from mia_augment.contents.states import STATES, state_line
 from mia_augment.errors import DataError
 from mia_augment.images.sniff import PictureFolder
-from mia_augment.indexing.index import COUNTS, ROWS, SKIPPED, TURN_BITS, question_bytes, question_key
+from mia_augment.indexing.index import (
+    COUNTS,
+    ROWS,
+    SKIPPED,
+    TURN_BITS,
+    question_bytes,
+    question_key,
+    shared_question,
+    sharing_key,
+)
 from mia_augment.records import Skipped
 from mia_augment.rows.row import Row
 from mia_augment.seeds import hash64, seed_from
@@ -143,7 +152,7 @@ class _Builder:
     def __init__(self, look_up: Lookup, settings: AugmentSettings, choice: Choice, store: IO[Any], refused: IO[Any]) -> None:
         self._look_up, self._choice, self._store, self._refused = look_up, choice, store, refused
         self._longest = settings.max_answer_chars
-        self.columns, self.counts = _Columns(), Counter[str]()
+        self.columns, self.counts = _Columns(sharing=settings.looks_for_sharers), Counter[str]()
 
     def take(self, row: Row | Skipped) -> None:
         self.counts["rows"] += 1
@@ -185,11 +194,14 @@ class _Builder:
 class _Columns:
     """What is known of rows and turns, a few machine words each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sharing: bool) -> None:
+        """`sharing`: also note which rows ask and answer the same."""
+        self._notes_sharing = sharing
         self.start = array("Q", [0])
         self.row_hash, self.id_hash = array("Q"), array("Q")
         self.key, self.path_hash, self.group = array("Q"), array("Q"), array("Q")
         self.asked, self.place = array("Q"), array("Q")
+        self.sharing, self.sharing_place = array("Q"), array("Q")
 
     def add(self, row: Row, line: bytes, picture: _Picture) -> None:
         place = len(self.row_hash) << TURN_BITS
@@ -199,13 +211,19 @@ class _Columns:
         self.key.append(picture.key)
         self.path_hash.append(picture.path_hash)
         self.group.append(picture.group)
-        for turn, (question, _) in enumerate(row.turns):
+        for turn, (question, answer) in enumerate(row.turns):
             self.asked.append(question_key(picture.key, question_bytes(question)))
             self.place.append(place + turn)
+            if self._notes_sharing and answer:
+                self.sharing.append(sharing_key(picture.group, shared_question(question)))
+                self.sharing_place.append(place + turn)
 
     def arrays(self, kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """The columns sorted for looking up: nothing in them depends on the order of the rows but their numbers."""
-        names = ("start", "row_hash", "id_hash", "key", "path_hash", "group", "asked", "place")
+        names = (
+            *("start", "row_hash", "id_hash", "key", "path_hash", "group"),
+            *("asked", "place", "sharing", "sharing_place"),
+        )
         column = {name: np.frombuffer(getattr(self, name), dtype=np.uint64) for name in names}
         key, group, row_hash = column["key"], column["group"], column["row_hash"]
         _, inverse, count = np.unique(np.where(kept, column["id_hash"], row_hash), return_inverse=True, return_counts=True)
@@ -215,6 +233,7 @@ class _Columns:
         first[1:] = (np.diff(key[by_picture]) != 0) | (np.diff(group[by_picture]) != 0)
         pool = by_picture[first]
         by_question = _sorted_questions(column["asked"], column["place"], row_hash, kept)
+        by_sharing = _sorted_questions(column["sharing"], column["sharing_place"], row_hash, kept)
         return {
             "rows": np.flatnonzero(kept).astype(np.uint64),
             "start": column["start"],
@@ -227,6 +246,8 @@ class _Columns:
             "pool_group": group[pool],
             "asked": column["asked"][by_question],
             "asked_place": column["place"][by_question],
+            "sharing": column["sharing"][by_sharing],
+            "sharing_place": column["sharing_place"][by_sharing],
         }
 
 

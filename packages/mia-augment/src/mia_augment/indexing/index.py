@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic_core import from_json
 
-from mia_augment.compose.questions import normal
+from mia_augment.compose.questions import asks_for_caption, normal
 from mia_augment.images.sniff import read_at
 from mia_augment.seeds import hash64
 
@@ -40,6 +40,16 @@ def question_bytes(question: str) -> bytes:
     return normal(question).encode()
 
 
+def shared_question(question: str) -> bytes:
+    """What is equal of questions that can be put to several pictures at once: all ask for a caption, or all the same."""
+    return b"\0caption" if asks_for_caption(question) else question_bytes(question)
+
+
+def sharing_key(group: int, question: bytes) -> int:
+    """Hash of a source set and a question, the question as `shared_question` gives it."""
+    return hash64(group.to_bytes(8, "little"), question)
+
+
 class Index:
     """What `mia_augment.indexing.build.build_index` wrote."""
 
@@ -55,6 +65,7 @@ class Index:
         self.row_hash, self.key, self._group = numbers("row_hash"), numbers("key"), numbers("group")
         self._pool, self._pool_key, self._pool_group = numbers("pool"), numbers("pool_key"), numbers("pool_group")
         self._asked, self._asked_place = numbers("asked"), numbers("asked_place")
+        self._sharing, self._sharing_place = numbers("sharing"), numbers("sharing_place")
         self._pools: dict[int, range] = {}
 
     def close(self) -> None:
@@ -91,6 +102,25 @@ class Index:
     def pooled(self, place: int) -> tuple[int, int]:
         """(row, content key) at a place of the pool."""
         return self._pool[place], self._pool_key[place]
+
+    def sharing(self, number: int, question: bytes) -> range:
+        """Places of all rows of this row's source set that ask and answer a question, as `shared_question` gives it."""
+        wanted = sharing_key(self._group[number], question)
+        return range(bisect_left(self._sharing, wanted), bisect_right(self._sharing, wanted))
+
+    def asking(self, place: int) -> tuple[int, int]:
+        """(row, turn) at a place that `sharing` gave."""
+        found = self._sharing_place[place]
+        return found >> TURN_BITS, found & (1 << TURN_BITS) - 1
+
+    def rows_sharing(self, pictures: int) -> int:
+        """How many rows ask a question that rows of so many different pictures ask, each with an answer."""
+        asked = np.asarray(self._sharing)
+        row = np.asarray(self._sharing_place) >> np.uint64(TURN_BITS)
+        _, asked_number = np.unique(asked, return_inverse=True)
+        both = np.unique(np.stack([asked_number.astype(np.uint64), np.asarray(self.key)[row.astype(np.intp)]]), axis=1)
+        enough = np.flatnonzero(np.bincount(both[0].astype(np.intp)) >= pictures)
+        return len(np.unique(row[np.isin(asked_number, enough)]))
 
     def answers(self, key: int, question: bytes) -> Iterator[str]:
         """What the rows of a picture answer to a question, in an order that does not depend on theirs."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from mia_augment.compose.samples import Task
-from mia_augment.formats import Bucket
+from mia_augment.errors import DataError
+from mia_augment.formats import Bucket, FormatName
 from mia_augment.indexing.index import Index
 from mia_augment.seeds import seed_from
 from mia_augment.settings import AugmentSettings
@@ -38,6 +39,26 @@ def waves(
         yield total, (Task(order[(first[b] + step) % rows], bucket=b) for b in buckets for step in wave[b])
         for bucket in buckets:
             walked[bucket] += len(wave[bucket])
+
+
+def check_served(index: Index, settings: AugmentSettings) -> None:
+    """Look whether the rows can serve every wanted format at all, before the first sample is made.
+
+    Raises:
+        DataError: a format asks for rows that share a question, and not one row does.
+    """
+    least: dict[FormatName, int] = {}
+    for name, parts in settings.shares():
+        if sharing := settings.sharing(name, parts):
+            least[name] = min(sharing, least.get(name, sharing))
+    served = {pictures: index.rows_sharing(pictures + 1) for pictures in set(least.values())}
+    if lacking := [name for name, pictures in least.items() if not served[pictures]]:
+        told = ", ".join(f"{name} ({served[least[name]]} of {len(index.rows)} rows share a question with rows of "
+                         f"{least[name]} other picture{'s' * (least[name] > 1)})" for name in lacking)  # fmt: skip
+        raise DataError(
+            f"these formats cannot be made of the data: {told}; bring rows that ask the same of several pictures "
+            "(or describe them), or set `augment.formats`, `augment.companions` or the recipe otherwise"
+        )
 
 
 def chunks(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from mia_augment import DataError, LogpAlone, Sample, Skipped, check_unique
+from mia_augment import FORMATS, DataError, LogpAlone, Sample, Skipped, check_unique
 from mia_augment.contents import pictures_digest, seen_in_training, training_folders
 from mia_augment.storage import (
     MANIFEST,
@@ -199,8 +199,14 @@ def _with_truths(work: _Work, samples: Sequence[Sample]) -> tuple[list[Sample], 
     if all(sample.answer.strip() for sample in samples):
         file.unlink(missing_ok=True)
         return list(samples), []
+    about_several = [sample for sample in samples if FORMATS[sample.format].shared is not None]
+    samples = [sample for sample in samples if FORMATS[sample.format].shared is None]
     said = work.ask(samples, file, work.key(alone=True), lambda *_: None, trained=None, alone=True)
-    labelled, refused = [], []
+    labelled = []
+    refused = [
+        Skipped(id=sample.id, reason="a question about several pictures has no own answer about one to compare with")
+        for sample in about_several
+    ]
     for sample, own in zip(samples, said, strict=True):
         if own.skipped is None and own.response.strip():
             labelled.append(sample.model_copy(update={"answer": own.response}))

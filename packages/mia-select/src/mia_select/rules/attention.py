@@ -15,7 +15,7 @@ def unmeasured(candidate: Candidate, settings: SelectSettings) -> str | None:
     """Why an own answer lacks a number that a later rule needs."""
     if not candidate.own:
         return None
-    if settings.attention and candidate.ratio is None:
+    if settings.attention and candidate.ratio is None and FORMATS[candidate.format].shared is None:
         return candidate.unmeasured or "no attention ratio"
     return "no perplexity" if settings.min_perplexity is not None and candidate.perplexity is None else None
 

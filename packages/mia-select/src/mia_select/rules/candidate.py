@@ -31,7 +31,7 @@ class Candidate:
     rejected: str | None
     """None: there is no such answer, for the reason in `missing`."""
     own: bool = True
-    """The model's answer to the sample; False: its answer about a companion picture alone."""
+    """The model's answer to the sample; False: its answer about a companion picture alone, or a built one."""
     missing: str | None = None
     ratio: float | None = None
     """Attention on the target (or its share of the likelihood), of an own answer."""
@@ -64,7 +64,7 @@ class PairCandidate(Candidate):
 
     sample: ScoredSample
     id: str
-    """The sample's id; for a companion's answer with its label after it, as in ``000123~Image3``."""
+    """The sample's id; for a companion's or a built answer with its label after it: ``000123~Image3``, ``000123~swapped``."""
 
     def dropped(self, rule: str, value: RuleValue | None) -> Dropped:
         return Dropped(id=self.id, format=self.format, parts=self.parts, rule=rule, value=value)

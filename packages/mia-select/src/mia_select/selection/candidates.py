@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from mia_augment import ScoredSample, normalize_answer
+from mia_augment import FORMATS, ScoredSample, built_answers, normalize_answer
 
 from mia_select.draws import stable_key
 from mia_select.rules.candidate import ChosenText, PairCandidate
@@ -13,12 +13,15 @@ from mia_select.settings import SelectSettings
 
 
 def candidates(sample: ScoredSample, settings: SelectSettings) -> Iterator[PairCandidate]:
-    """The answers that `settings.rejected` allows: the model's own, companions', or both."""
+    """The answers that `settings.rejected` allows: the model's own, companions', built ones, or two of these."""
     chosen = chosen_text(sample.answer, sample.own_answer, settings)
-    if settings.rejected != "confusion":
+    if settings.rejected not in ("confusion", "built"):
         yield own_answer(sample, chosen)
-    if settings.rejected != "own":
+    if settings.rejected in ("confusion", "both"):
         yield from _confusions(sample, chosen, settings)
+    if settings.rejected in ("built", "own_and_built"):
+        texts = [(built.kind, built.text) for built in built_answers(sample)]
+        yield from _others(sample, chosen, settings, texts, "no wrong answer to build: the others are unknown or the same")
 
 
 def own_answer(sample: ScoredSample, chosen: ChosenText) -> PairCandidate:
@@ -42,20 +45,32 @@ def own_answer(sample: ScoredSample, chosen: ChosenText) -> PairCandidate:
 
 def _confusions(sample: ScoredSample, chosen: ChosenText, settings: SelectSettings) -> Iterator[PairCandidate]:
     if sample.confusions is None:
-        yield _companion_answer(sample, chosen, "", None, "scored without confusions")
+        about_several = FORMATS[sample.format].shared is not None
+        why = "a question about several pictures cannot be asked of one" if about_several else "scored without confusions"
+        yield _companion_answer(sample, chosen, "", None, why)
         return
+    said = [(sample.regions[index].label, text) for index, text in enumerate(sample.confusions) if index != sample.target]
+    yield from _others(sample, chosen, settings, said, "no companion answers otherwise")
+
+
+def _others(
+    sample: ScoredSample,
+    chosen: ChosenText,
+    settings: SelectSettings,
+    said: Iterable[tuple[str, str | None]],
+    missing: str,
+) -> Iterator[PairCandidate]:
+    """Of answers with their labels, those that differ from the chosen one and from each other, drawn at random."""
     answer = normalize_answer(chosen.text)
     different: dict[str, tuple[str, str]] = {}
-    for index, text in enumerate(sample.confusions):
-        if text is None or index == sample.target:
-            continue
-        normal = normalize_answer(text)
-        if normal and normal != answer:
-            different.setdefault(normal, (sample.regions[index].label, text))
-    if settings.rejected == "both":
+    for label, text in said:
+        normal = normalize_answer(text or "")
+        if text and normal and normal != answer:
+            different.setdefault(normal, (label, text))
+    if settings.rejected in ("both", "own_and_built"):
         different.pop(normalize_answer(sample.response), None)
     if not different:
-        yield _companion_answer(sample, chosen, "", None, "no companion answers otherwise")
+        yield _companion_answer(sample, chosen, "", None, missing)
         return
     ranked = sorted(different.values(), key=lambda item: stable_key(settings.seed, sample.id, item[0]))
     for label, text in ranked[: settings.confusions_per_sample]:
