@@ -13,22 +13,20 @@ from pathlib import Path
 
 from mia_attention import remeasure_stage
 from mia_augment import ConfigError, DataError
-from mia_augment.storage import Stage, clear_left_overs, only_writer, read_jsonl, read_manifest, write_json, write_jsonl
+from mia_augment.storage import Stage, clear_left_overs, only_writer, read_manifest, write_json, write_jsonl
 from mia_select.ablation import (
-    REFERENCE,
-    SHARE,
-    VARIANTS,
     Ablation,
     ArmSummary,
     Pool,
     Variant,
+    chosen_variants,
     common_size,
-    controls,
-    needed,
+    compare_arms,
+    more_samples,
     read_pool,
     write_arms,
 )
-from mia_select.evaluation import BASE_ANSWERS, PREDICTIONS, Prediction, compare, outcomes, read_evaluation
+from mia_select.evaluation import BASE_ANSWERS
 from rich.console import Console
 
 from mia_cli.config.schema import PipelineConfig
@@ -39,8 +37,6 @@ from mia_cli.runner import Runner
 from mia_cli.terminal.display import Display
 
 SCORED_STAGES = ("augment", "held_out", "score")
-MORE = 3
-"""At most so many times the run's samples are scored in addition for a variant of one format."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def run_ablation(
     check_held_out(config)
     if not config.evaluate.per_bucket:
         raise ConfigError("evaluate.per_bucket: expected held-out samples to compare on, got 0")
-    variants = _measurable(_chosen(names), config, display)
+    variants = _measurable(chosen_variants(names), config, display)
     out = ablation_folder(config.run_dir)
     with only_writer(config.run_dir):
         shared = SharedModel(config.model)
@@ -130,7 +126,9 @@ def run_ablation(
             seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
         }
         _make_arms(config, shared, display, summaries, jobs)
-        result = _compared(config.run_dir, summaries)
+        questions, result = compare_arms(summaries, lambda name, seed: ArmFolders(config.run_dir, name, seed).evaluated)
+        write_jsonl(out / OUTCOMES, questions)
+        write_json(out / RESULT, result.model_dump(mode="json"))
         write_report(config.run_dir, config.run_dir / REPORT, config.report)
     return result
 
@@ -188,7 +186,7 @@ def _pools(
     size = _size(list(pools.values()), pairs)
     for variant in variants:
         short = len(pools[variant.name].pairs) < size
-        number = _missing(pools[variant.name], scored, size, more) if short and "formats" in variant.select else 0
+        number = more_samples(pools[variant.name], scored, size, more) if short and "formats" in variant.select else 0
         if number:
             folders = MoreFolders(config.run_dir, variant.name)
             for stage in _more_stages(config, folders, shared, variant, number):
@@ -198,29 +196,11 @@ def _pools(
     return pools, sources, size
 
 
-def _chosen(names: Sequence[str]) -> list[Variant]:
-    known = {variant.name: variant for variant in VARIANTS}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ConfigError(f"variant {unknown[0]!r}: expected one of {', '.join(known)}")
-    return [variant for variant in VARIANTS if not names or variant.name in {REFERENCE, *names}]
-
-
 def _size(pools: Sequence[Pool], pairs: int | None) -> int:
     try:
         return common_size(pools, pairs)
     except ValueError as error:
         raise DataError(f"{error}; score more samples, or take fewer with --pairs") from error
-
-
-def _missing(pool: Pool, scored: Path, size: int, more: int | None) -> int:
-    """How many samples to make and score for a variant of one format; 0: none would help."""
-    manifest = read_manifest(scored)
-    counts = manifest.counts if manifest else {}
-    formats = pool.variant.select["formats"]
-    number = needed(pool, sum(n for name, n in counts.items() if name.split("/")[0] in formats), size / SHARE)
-    limit = MORE * counts.get("samples", 0) if more is None else more
-    return min(number, limit) if number else 0
 
 
 def _more_stages(
@@ -299,24 +279,3 @@ def _copy_base_answers(source: Path, target: Path) -> None:
     for name in BASE_ANSWERS:
         if (source / name).is_file() and not (target / name).is_file():
             shutil.copyfile(source / name, target / name)
-
-
-def _compared(run_dir: Path, summaries: dict[int, list[ArmSummary]]) -> Ablation:
-    """Writes and returns what came of all arms that could be trained with every seed."""
-    found: dict[str, dict[int, list[Prediction]]] = {}
-    flattered: str | None = None
-    for seed, lines in summaries.items():
-        for line in lines:
-            if line.left_out is None:
-                folder = ArmFolders(run_dir, line.same_as or line.variant, seed).evaluated
-                found.setdefault(line.variant, {})[seed] = list(read_jsonl(folder / PREDICTIONS, Prediction))
-                flattered = flattered or read_evaluation(folder).flattered
-    complete = {name: runs for name, runs in found.items() if len(runs) == len(summaries)}
-    questions = outcomes(complete)
-    out = ablation_folder(run_dir)
-    write_jsonl(out / OUTCOMES, questions)
-    arms = summaries[min(summaries)]
-    against = {name: control for name, control in controls(arms).items() if name in complete}
-    result = Ablation(comparison=compare(questions, against), arms=arms, flattered=flattered)
-    write_json(out / RESULT, result.model_dump(mode="json"))
-    return result

@@ -1,12 +1,12 @@
 from .arm_folders import Ablation as Ablation
 from .arm_folders import ArmSummary as ArmSummary
-from .arm_folders import controls as controls
 from .arm_folders import read_pool as read_pool
 from .arm_folders import write_arms as write_arms
+from .arm_results import chosen_variants as chosen_variants
+from .arm_results import compare_arms as compare_arms
+from .arm_results import more_samples as more_samples
 from .variants import REFERENCE as REFERENCE
-from .variants import SHARE as SHARE
 from .variants import VARIANTS as VARIANTS
 from .variants import Pool as Pool
 from .variants import Variant as Variant
 from .variants import common_size as common_size
-from .variants import needed as needed
