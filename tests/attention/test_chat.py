@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from mia_attention.answering.model_view import render_with_tail
-from mia_attention.models.inputs import encode, image_token_id
+from mia_attention.models.inputs import encode
+from mia_augment import image_token_id
 from mia_augment.errors import ModelError
 from mia_augment.prompting.chat import render_prompt
 

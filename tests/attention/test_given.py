@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from mia_attention import ScoreSettings, attend, capture_attention, read_answers
-from mia_attention.models.inputs import encode, image_token_id
+from mia_attention.models.inputs import encode
+from mia_augment import image_token_id
 from mia_augment.errors import DataError, ModelError
 from transformers import StaticCache
 

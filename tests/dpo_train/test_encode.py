@@ -57,7 +57,7 @@ def test_the_digest_tells_pairs_with_other_pixels_apart(build, make_pair, open_p
 
 
 def encoded(prompt, chosen, rejected):
-    return EncodedPair("x", *(torch.tensor(part) if part else None for part in (prompt, None, chosen, rejected)), {})
+    return EncodedPair("x", torch.tensor(prompt), {}, torch.tensor(chosen), torch.tensor(rejected), {})
 
 
 def test_prompts_end_in_one_column_and_answers_start_in_one():

@@ -24,9 +24,8 @@ def one_sequence_logp(model, encoded, response):
     """Independent computation: one answer, no padding, no batch, full logits."""
     tokens = torch.cat([encoded.prompt, response])[None]
     keywords = dict(encoded.vision)
-    if encoded.types is not None:
-        name = "mm_token_type_ids" if hasattr(model.model, "get_rope_index") else "token_type_ids"
-        keywords[name] = torch.cat([encoded.types, torch.zeros_like(response)])[None]
+    for name, types in encoded.types.items():
+        keywords[name] = torch.cat([types, torch.zeros_like(response)])[None]
     logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **keywords).logits[0]
     start = len(encoded.prompt)
     logps = torch.log_softmax(logits[start - 1 : -1].double(), -1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,42 @@ def text_config(model: Any) -> Any:
     """The configuration of a model's language decoder; the model's own where it is of text alone."""
     config = model.config
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def image_token_id(model: Any) -> int:
+    """Id of the token that stands for visual features in a prompt.
+
+    Raises:
+        ModelError: the configuration names none.
+    """
+    config = model.config
+    for name in ("image_token_id", "image_token_index"):
+        value = getattr(config, name, None)
+        if isinstance(value, int):
+            return value
+    vocabulary = getattr(config, "vocabulary_map", None) or {}
+    if isinstance(vocabulary.get("<image>"), int):
+        return int(vocabulary["<image>"])
+    raise ModelError(
+        f"{type(config).__name__}: expected an image token id in the model's configuration, found none; "
+        "this is no model that takes pictures, or it needs an adapter (see the README of mia-attention)"
+    )
+
+
+def logits_at(model: Any, positions: Any, inputs: Mapping[str, Any], **keywords: Any) -> Any:
+    """Logits at some positions of a batch alone, (batch, positions, vocabulary).
+
+    Most models compute no others (`logits_to_keep`); of one that does all the same, or does not know the word, they are picked.
+
+    Args:
+        model: called with `inputs` and `keywords`; whatever wraps a transformers model passes its call on.
+        positions: a tensor of integers.
+    """
+    known = "logits_to_keep" in inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
+    if known:
+        keywords["logits_to_keep"] = positions
+    logits = model(**inputs, **keywords).logits
+    return logits if known and logits.shape[1] == len(positions) else logits[:, positions]
 
 
 def check_model_folder(folder: Path, name: str) -> None:

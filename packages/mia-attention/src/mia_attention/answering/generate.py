@@ -86,13 +86,35 @@ def generate(
         use_cache=True,
         return_dict_in_generate=False,
     )
-    with torch.inference_mode(), _own_settings_put_away(model):
+    with torch.inference_mode(), _own_settings_put_away(model), _heard(model, recorder):
         out = model.generate(**encoded.inputs, generation_config=config, logits_processor=[recorder])
     tokens = out[:, encoded.prompt_length :] if "input_ids" in encoded.inputs else out
     lengths = answer_lengths(tokens, ends)
     logps = torch.stack(recorder.logps, dim=1)[:, : tokens.shape[1]]
     inside = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
     return Answers(tokens, lengths, torch.where(inside, logps, 0.0), tuple(ends))
+
+
+@contextlib.contextmanager
+def _heard(model: Any, recorder: LogitsProcessor) -> Iterator[None]:
+    """Models whose own `generate` leaves out the logits processors that it is given (Janus) use this one all the same."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = getattr(inner, "_get_logits_processor", None)
+    if own is None:
+        yield
+        return
+
+    def complete(*args: Any, **kwargs: Any) -> Any:
+        processors = own(*args, **kwargs)
+        if recorder not in processors:
+            processors.append(recorder)
+        return processors
+
+    inner._get_logits_processor = complete
+    try:
+        yield
+    finally:
+        del inner._get_logits_processor
 
 
 @contextlib.contextmanager

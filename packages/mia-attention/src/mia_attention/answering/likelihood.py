@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mia_augment import DataError, ModelError, Skipped
+from mia_augment import DataError, ModelError, Skipped, image_token_id, logits_at
 from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, stop_ids
 from torch import Tensor
@@ -20,7 +20,7 @@ from mia_attention.answering.prompt_cache import append_answers, copied, empty_c
 from mia_attention.answering.responses import all_used
 from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.models.families import adapter_of
-from mia_attention.models.inputs import Encoded, image_token_id
+from mia_attention.models.inputs import Encoded
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def in_one_pass(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[
     before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
     kept = sorted({position for places in before for position in places})
     keep = torch.tensor(kept, device=lengths.device)
-    logits: Tensor = model(**whole, use_cache=False, logits_to_keep=keep).logits
+    logits: Tensor = logits_at(model, keep, whole, use_cache=False)
     column = {position: index for index, position in enumerate(kept)}
     return _sums(logits, [[column[place] for place in places] for places in before], tails)
 

@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mia_augment import ModelError, text_config
+from mia_augment import ModelError, image_token_id, text_config
+from mia_augment.prompting import per_token
 from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mia_attention.models.decoder import decoder_layers
 from mia_attention.models.families import adapter_of
-from mia_attention.models.inputs import image_token_id
-
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-"""Inputs with a value for every position of the prompt."""
 
 
 def append_answers(inputs: Mapping[str, Any], answers: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Tensor]:
@@ -28,13 +25,12 @@ def append_answers(inputs: Mapping[str, Any], answers: Sequence[Sequence[int]]) 
     """
     lengths = inputs["attention_mask"].sum(1)
     whole = dict(inputs)
-    for name in PER_TOKEN:
-        if name in whole:
-            rows = [
-                torch.cat([row[row.shape[0] - int(length) :], _filled(name, answer, row)])
-                for row, length, answer in zip(whole[name], lengths, answers, strict=True)
-            ]
-            whole[name] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    for name, values in per_token(inputs).items():
+        rows = [
+            torch.cat([row[row.shape[0] - int(length) :], _filled(name, answer, row)])
+            for row, length, answer in zip(values, lengths, answers, strict=True)
+        ]
+        whole[name] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return whole, lengths
 
 
@@ -80,7 +76,7 @@ def empty_cache(model: Any) -> Cache:
 
 def fill(cache: Cache, model: Any, inputs: Mapping[str, Any], start: int) -> None:
     """Run each left-padded prompt's first `start` positions into an empty cache."""
-    part = {name: value[:, :start] if name in PER_TOKEN else value for name, value in inputs.items()}
+    part = {**inputs, **{name: value[:, :start] for name, value in per_token(inputs).items()}}
     model(**part, position_ids=_positions(model, inputs)[..., :start], past_key_values=cache, use_cache=True)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment import ConfigError, DataError, Skipped
+from mia_augment import ConfigError, DataError, Skipped, image_token_id
 from mia_augment.images import OpenImage
 from mia_augment.prompting import end_tokens
 
@@ -17,7 +17,7 @@ from mia_attention.answering.generate import Answers, check_finite, generate
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.models.families import adapter_of
-from mia_attention.models.inputs import Encoded, image_token_id
+from mia_attention.models.inputs import Encoded
 
 """From an entry of `images` to an RGB picture."""
 

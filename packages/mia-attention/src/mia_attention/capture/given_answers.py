@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mia_augment import DataError, ModelError, Readout, Rows
+from mia_augment import DataError, ModelError, Readout, Rows, image_token_id
 from torch import Tensor
 from transformers import Cache
 
@@ -17,7 +17,6 @@ from mia_attention.answering.prompt_cache import append_answers, cut, empty_cach
 from mia_attention.capture.gradients import gradient_rows, next_tokens
 from mia_attention.capture.query_rows import answer_rows, question_rows
 from mia_attention.capture.readers import Reader, reader_for
-from mia_attention.models.inputs import image_token_id
 from mia_attention.readouts import GivenWay, readout_kind
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mia_augment import DataError, ModelError, Sample, Skipped
+from mia_augment import DataError, ModelError, Sample, Skipped, image_token_id
 from mia_augment.images import OpenImage
 
 from mia_attention.answering.batches import run_in_order
@@ -18,7 +18,7 @@ from mia_attention.answering.responses import all_used
 from mia_attention.causes.part_places import part_places
 from mia_attention.causes.prompt_places import EVERYWHERE, BlindRows, PromptPlaces, hidden_images, places_of
 from mia_attention.causes.steering import reweighting
-from mia_attention.models.inputs import Encoded, image_token_id
+from mia_attention.models.inputs import Encoded
 from mia_attention.scoring.scorer import Prepared, Scorer
 from mia_attention.settings import ScoreSettings
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mia_augment import DataError, ModelError, Rows
+from mia_augment import DataError, ModelError, Rows, image_token_id
 from torch import Tensor
 
 from mia_attention.answering.batches import Prompt
@@ -17,7 +17,7 @@ from mia_attention.capture.given_answers import given_rows, left_padded
 from mia_attention.capture.readers import Reader
 from mia_attention.given.said import Said, emitted
 from mia_attention.models.families import adapter_of
-from mia_attention.models.inputs import Encoded, image_token_id
+from mia_attention.models.inputs import Encoded
 
 
 class GivenTurn(NamedTuple):

@@ -54,7 +54,7 @@ def columns_of(
     weights = torch.zeros(length, count + len(sample.regions))
     for index, positions in enumerate(image_tokens):
         weights[positions, index] = 1.0
-    mapped = coverage.known or all(region.box is None for region in sample.regions)
+    mapped = all(region.box is None for region in sample.regions) or coverage.known
     for index, region in enumerate(sample.regions):
         positions = image_tokens[region.image]
         if region.box is None:

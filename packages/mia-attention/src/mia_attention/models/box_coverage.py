@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mia_attention.models.families import family_of
+from mia_attention.models.painting import PixelOrder, coverage_of, find_order
 
 CACHE = 4096
 """Boxes remembered."""
@@ -29,6 +30,7 @@ class BoxCoverage:
         self._model_type = str(model.config.model_type)
         self._family = family_of(model)
         self._adapter = self._family.adapter
+        self._original = processor
         self._processor = processor if self._adapter else _without_normalisation(processor)
         self._paint = functools.lru_cache(maxsize=CACHE)(self._compute)
 
@@ -37,7 +39,14 @@ class BoxCoverage:
         """Whether boxes can be mapped; of an unknown family only whole images can be measured."""
         if self._adapter is not None:
             return self._adapter.brightness(self._model, self._processor, Image.new("RGB", (64, 64))) is not None
-        return self._family.layout is not None
+        return self._family.layout is not None or self.order.guess is not None
+
+    @functools.cached_property
+    def order(self) -> PixelOrder:
+        """In which order the visual tokens of a family without a row in the table see pixels, found by painting."""
+        if self._family.refused is not None:
+            return PixelOrder(None, self._family.refused)
+        return find_order(self._model, self._original, self._processor)
 
     def __call__(self, size: tuple[int, int], box: Box, *, tokens: int, several: bool) -> Tensor:
         """Share of each visual token's pixels that lie in the box.
@@ -58,7 +67,7 @@ class BoxCoverage:
         left, top, right, bottom = box
         if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
             raise DataError(f"box {box}: expected one within the picture of {size[0]} x {size[1]} px")
-        weights = self._paint(size, box, several)
+        weights = self._paint(size, box, several, tokens)
         if len(weights) != tokens:
             raise ModelError(
                 f"{self._model_type}: the picture of {size[0]} x {size[1]} px became {tokens} visual tokens, "
@@ -66,13 +75,21 @@ class BoxCoverage:
             )
         return weights
 
-    def _compute(self, size: tuple[int, int], box: Box, several: bool) -> Tensor:
+    def _by_guess(self, guess: str, size: tuple[int, int], box: Box, tokens: int) -> Tensor:
+        seen = coverage_of(self._model, self._processor, guess, size, box, tokens)
+        return torch.zeros(0) if seen is None else seen
+
+    def _compute(self, size: tuple[int, int], box: Box, several: bool, tokens: int) -> Tensor:
+        if self._adapter is None and self._family.layout is None and self.order.guess is not None:
+            return self._by_guess(self.order.guess, size, box, tokens)
         picture = Image.new("RGB", size)
         picture.paste((255, 255, 255), box)
         with torch.no_grad():
             seen = self._brightness(picture, several)
         if seen is None:
-            raise ModelError(f"{self._model_type}: its visual tokens cannot be mapped to pixels; only whole images can")
+            raise ModelError(
+                f"{self._model_type}: its visual tokens cannot be mapped to pixels ({self.order.reason}); only whole images can"
+            )
         return seen.float().cpu().clamp(0, 1)
 
     def _brightness(self, picture: Image.Image, several: bool) -> Tensor | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mia_augment import ModelError
-from mia_augment.prompting import WrongTokens
+from mia_augment import ModelError, image_token_id
+from mia_augment.prompting import IMAGE_TYPES, WrongTokens, image_placeholder, process
 from PIL import Image
 from torch import Tensor
 
@@ -33,23 +34,6 @@ class Encoded:
         return int(self.inputs["attention_mask"].shape[1])
 
 
-def image_token_id(model: Any) -> int:
-    """Id of the token that stands for visual features in a prompt.
-
-    Raises:
-        ModelError: the configuration names none.
-    """
-    config = model.config
-    for name in ("image_token_id", "image_token_index"):
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            return value
-    raise ModelError(
-        f"{type(config).__name__}: expected an image token id in the model's configuration, found none; "
-        "this is no model that takes pictures, or it needs an adapter (see the README of mia-attention)"
-    )
-
-
 def encode(
     model: Any,
     processor: Any,
@@ -68,30 +52,49 @@ def encode(
     Raises:
         ModelError: the processor does not report which tokens belong to which image.
     """
-    bos = getattr(processor.tokenizer, "bos_token", None)
-    has_bos = bos is not None and all(text.startswith(bos) for text in texts)
-    features = processor(
-        images=[list(row) for row in images],
-        text=list(texts),
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
+    features = process(
+        processor,
+        texts,
+        images,
         return_text_replacement_offsets=True,
-        **({"add_special_tokens": False} if has_bos else {}),
         **({"return_offsets_mapping": True} if tails is not None else {}),
     )
     replacements = features.pop("text_replacement_offsets", None)
     offsets = features.pop("offset_mapping", None)
-    if replacements is None:
-        raise ModelError(f"{type(processor).__name__} does not say which tokens an image became (text_replacement_offsets)")
     token_id = image_token_id(model)
-    token = processor.tokenizer.convert_ids_to_tokens(token_id)
-    places = [[r for r in row if r["type"] == "image"] for row in replacements]
-    counts = [[place["replacement"].count(token) for place in row] for row in places]
+    if replacements is None:
+        counts = [_counted_alone(processor, text, row, token_id) for text, row in zip(texts, images, strict=True)]
+        places = None
+    else:
+        token = processor.tokenizer.convert_ids_to_tokens(token_id)
+        places = [[r for r in row if r["type"] == "image"] for row in replacements]
+        counts = [[place["replacement"].count(token) for place in row] for row in places]
     question = None
     if tails is not None:
+        if places is None:
+            raise ModelError(f"{type(processor).__name__} does not say where the question stands (text_replacement_offsets)")
         question = [_question(offsets[i], places[i][-1]["new_span"][1], len(tail)) for i, tail in enumerate(tails)]
+    if IMAGE_TYPES in features and IMAGE_TYPES not in inspect.signature(_inner(model).forward).parameters:
+        features.pop(IMAGE_TYPES)
     return Encoded(_to_model(features, model), split_images(features["input_ids"], token_id, counts), question)
+
+
+def _inner(model: Any) -> Any:
+    """The model within an adapter of PEFT, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _counted_alone(processor: Any, text: str, images: Sequence[Image.Image], token_id: int) -> list[int]:
+    """How many visual tokens each picture of a prompt becomes, where the processor does not say so: each goes through it alone.
+
+    Raises:
+        ModelError: the prompt does not hold one placeholder a picture.
+    """
+    token = image_placeholder(processor, text)
+    if len(images) > 1 and (token is None or text.count(token) != len(images)):
+        raise ModelError(f"{type(processor).__name__} does not say which tokens an image became (text_replacement_offsets)")
+    alone = [text] if len(images) == 1 or token is None else [token]
+    return [int((process(processor, alone, [[image]])["input_ids"] == token_id).sum()) for image in images]
 
 
 def split_images(input_ids: Tensor, token_id: int, counts: Sequence[Sequence[int]]) -> list[list[Tensor]]:

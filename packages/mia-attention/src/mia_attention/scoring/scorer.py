@@ -102,6 +102,7 @@ class Scorer:
         self._given = given
         self._respond = partial(responses_from, given, model=model, processor=processor) if given and given.asks else None
         self.coverage = BoxCoverage(model, processor)
+        _ = self.coverage.known  # settled before batches are prepared in a thread beside the running model
         self._readouts = readouts or [readout_of(model, settings)]
         for kind in map(readout_kind, self._readouts):
             if kind.check is not None:

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from mia_augment import Attention, DataError, Sample
+from mia_augment import Attention, DataError, Sample, image_token_id
 from mia_augment.images import OpenImage
 
 from mia_attention.answering.likelihood import said_ids
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.models.families import adapter_of
-from mia_attention.models.inputs import image_token_id
 from mia_attention.readouts import readout_kind, readout_of
 from mia_attention.scoring.scorer import Scorer
 from mia_attention.settings import ScoreSettings

@@ -1,9 +1,13 @@
+from .chat import image_placeholder as image_placeholder
 from .chat import message_parts as message_parts
 from .chat import render_prompt as render_prompt
 from .chat import user_message as user_message
 from .chat import without_first_break as without_first_break
 from .end_tokens import end_tokens as end_tokens
 from .end_tokens import stop_ids as stop_ids
+from .processing import IMAGE_TYPES as IMAGE_TYPES
+from .processing import per_token as per_token
+from .processing import process as process
 from .refusals import WrongTokens as WrongTokens
 from .refusals import refusal as refusal
 from .template_check import check_chat_template as check_chat_template

@@ -112,8 +112,11 @@ def check_template(processor: Any) -> None:
 
 
 def image_placeholder(processor: Any, rendered: str) -> str | None:
-    """The token that stands for a picture in a prompt: the image token, or for some (Gemma 3) the one that begins an image."""
-    tokens = [getattr(processor, name, None) for name in ("image_token", "boi_token")]
+    """The token that stands for a picture in a prompt: the image token, or for some the one that begins an image (Gemma 3) or
+    another of the processor's (Qianfan-OCR); the first of them that the rendered prompt holds.
+    """
+    others = sorted(name for name in getattr(processor, "__dict__", ()) if "image" in name and name.endswith("_token"))
+    tokens = [getattr(processor, name, None) for name in ("image_token", "boi_token", *others)]
     known = [token for token in tokens if isinstance(token, str)]
     return next((token for token in known if token in rendered), known[0] if known else None)
 

@@ -16,12 +16,8 @@ from typing import Any, Literal
 import torch
 from mia_augment import END_TOKENS, IMAGE, DataError, ModelError, PreferencePair
 from mia_augment.images import OpenImage
-from mia_augment.prompting import answer_ids, emitted_ids, refusal, render_prompt, render_turn
+from mia_augment.prompting import answer_ids, emitted_ids, per_token, process, refusal, render_prompt, render_turn
 from torch import Tensor
-
-from mia_dpo_train.models.facts import type_name
-
-_TEXT_OUTPUTS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,8 @@ class EncodedPair:
     id: str
     prompt: Tensor
     """Token ids with the image tokens in place: (prompt,)."""
-    types: Tensor | None
-    """Which prompt tokens stand for images, where the processor says so: (prompt,)."""
+    types: dict[str, Tensor]
+    """What else the processor says of every prompt token, as which stand for images, by its names: (prompt,) each."""
     chosen: Tensor
     """Token ids with those that end the turn: (chosen,)."""
     rejected: Tensor
@@ -93,30 +89,31 @@ class PairEncoder:
 
     def _encoded(self, pair: PreferencePair) -> EncodedPair:
         text = render_prompt(self.processor, pair.prompt)
-        bos = self.tokenizer.bos_token
-        keywords: dict[str, Any] = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-        images = [self.open_image(name) for name in pair.images]
-        outputs = self.processor(images=[images], text=[text], return_tensors="pt", **keywords)
-        types = type_name(outputs)
-        vision = {name: value for name, value in outputs.items() if name not in _TEXT_OUTPUTS}
-        for name, value in vision.items():
-            if not isinstance(value, Tensor):
-                raise ModelError(f"{type(self.processor).__name__} gives {name} as {type(value).__name__}, expected a tensor")
+        outputs = process(self.processor, [text], [[self.open_image(name) for name in pair.images]])
+        known = per_token(outputs)
         return EncodedPair(
             id=pair.id,
             prompt=outputs["input_ids"][0],
-            types=outputs[types][0] if types else None,
+            types={name: value[0] for name, value in known.items() if name not in ("input_ids", "attention_mask")},
             chosen=self._response(pair, "chosen"),
             rejected=self._response(pair, "rejected"),
-            vision=vision,
+            vision=self._vision(outputs),
         )
 
     def vision(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
         """What the processor makes of the pictures of several pairs in one call, as the model's own batches are made."""
         texts = [render_prompt(self.processor, pair.prompt) for pair in pairs]
         images = [[self.open_image(name) for name in pair.images] for pair in pairs]
-        outputs = self.processor(images=images, text=texts, padding=True, padding_side="left", return_tensors="pt")
-        return {name: value for name, value in outputs.items() if name not in _TEXT_OUTPUTS}
+        return self._vision(process(self.processor, texts, images))
+
+    def _vision(self, outputs: Any) -> dict[str, Tensor]:
+        """What a processor's outputs tell of pictures, numbers in 32 bits (some processors give them in 16)."""
+        known = per_token(outputs)
+        vision = {name: value for name, value in outputs.items() if name not in known}
+        for name, value in vision.items():
+            if not isinstance(value, Tensor):
+                raise ModelError(f"{type(self.processor).__name__} gives {name} as {type(value).__name__}, expected a tensor")
+        return {name: value.float() if value.is_floating_point() else value for name, value in vision.items()}
 
     def _response(self, pair: PreferencePair, name: Literal["chosen", "rejected"]) -> Tensor:
         text: str = getattr(pair, name)
@@ -150,8 +147,8 @@ class PairBatch:
     """(pairs, prompt)"""
     prompt_mask: Tensor
     """True where a token stands: (pairs, prompt)."""
-    types: Tensor | None
-    """(pairs, prompt)"""
+    types: dict[str, Tensor]
+    """(pairs, prompt) each"""
     chosen: Tensor
     """(pairs, chosen)"""
     chosen_mask: Tensor
@@ -171,7 +168,7 @@ class PairBatch:
             self.ids,
             moved(self.prompt),
             moved(self.prompt_mask),
-            None if self.types is None else moved(self.types),
+            {name: moved(tensor) for name, tensor in self.types.items()},
             moved(self.chosen),
             moved(self.chosen_mask),
             moved(self.rejected),
@@ -196,12 +193,11 @@ def collate(pairs: Sequence[EncodedPair], pad: int = 0, vision: dict[str, Tensor
     prompt, prompt_mask = pad_rows([pair.prompt for pair in pairs], pad, left=True)
     chosen, chosen_mask = pad_rows([pair.chosen for pair in pairs], pad)
     rejected, rejected_mask = pad_rows([pair.rejected for pair in pairs], pad)
-    types = [pair.types for pair in pairs if pair.types is not None]
     return PairBatch(
         ids=[pair.id for pair in pairs],
         prompt=prompt,
         prompt_mask=prompt_mask,
-        types=pad_rows(types, 0, left=True)[0] if types else None,
+        types={name: pad_rows([pair.types[name] for pair in pairs], 0, left=True)[0] for name in pairs[0].types},
         chosen=chosen,
         chosen_mask=chosen_mask,
         rejected=rejected,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mia_dpo_train.data.encode import PairBatch
-from mia_dpo_train.models.facts import ModelFacts, base_model
+from mia_dpo_train.models.facts import ModelFacts, base_model, type_name
 
 PAD, PROMPT, CHOSEN, REJECTED = -1, 0, 1, 2
 
@@ -24,7 +24,7 @@ def prompt_positions(model: Any, facts: ModelFacts, batch: PairBatch) -> tuple[T
     mask = batch.prompt_mask
     if facts.mrope and grid is not None:
         positions, _ = base_model(model).model.get_rope_index(
-            batch.prompt, batch.types, image_grid_thw=grid, attention_mask=mask.long()
+            batch.prompt, image_types(facts, batch), image_grid_thw=grid, attention_mask=mask.long()
         )
         positions = positions.to(batch.prompt.device)
         following = positions.masked_fill(~mask, -1).amax(dim=(0, 2)) + 1
@@ -32,6 +32,11 @@ def prompt_positions(model: Any, facts: ModelFacts, batch: PairBatch) -> tuple[T
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     axes = 3 if facts.mrope else 1
     return positions.expand(axes, -1, -1), mask.sum(1)
+
+
+def image_types(facts: ModelFacts, batch: PairBatch) -> Tensor | None:
+    """Which prompt tokens stand for images, where the processor says so: (pairs, prompt)."""
+    return batch.types.get(facts.types or type_name(batch.types) or "")
 
 
 def answer_positions(following: Tensor, width: int, axes: int) -> Tensor:
@@ -73,9 +78,10 @@ def image_blocks(types: Tensor) -> Tensor:
 
 def blocks(facts: ModelFacts, batch: PairBatch) -> Tensor | None:
     """Tokens with the same number >= 0 attend to each other in both directions: (pairs, tokens); None: purely causal."""
-    if facts.blocks == "none" or batch.types is None:
+    types = image_types(facts, batch)
+    if facts.blocks == "none" or types is None:
         return None
-    prompt = image_blocks(batch.types) if facts.blocks == "images" else torch.where(batch.types == 0, 0, -1)
+    prompt = image_blocks(types) if facts.blocks == "images" else torch.where(types == 0, 0, -1)
     answers = batch.chosen.shape[1] + batch.rejected.shape[1]
     return F.pad(prompt, (0, answers), value=-1)
 

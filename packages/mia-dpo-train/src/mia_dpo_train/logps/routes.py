@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mia_augment import text_config
+from mia_augment import logits_at, text_config
 from torch import Tensor, nn
 
 from mia_dpo_train.data.encode import PairBatch
@@ -49,17 +49,11 @@ def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tenso
     start, width = batch.prompt.shape[1], batch.chosen.shape[1]
     tokens = torch.cat([batch.prompt, batch.chosen, batch.rejected], dim=1)
     keywords: dict[str, Any] = dict(batch.vision)
-    if facts.mrope and facts.types and batch.types is not None:
-        keywords[facts.types] = F.pad(batch.types, (0, tokens.shape[1] - start))
+    if facts.mrope:
+        keywords |= {name: F.pad(types, (0, tokens.shape[1] - start)) for name, types in token_inputs(facts, batch).items()}
     predicting = torch.arange(start - 1, tokens.shape[1] - 1, device=tokens.device)
-    logits = model(
-        input_ids=tokens,
-        attention_mask=masks,
-        position_ids=positions if facts.mrope else positions[0],
-        use_cache=False,
-        logits_to_keep=predicting,
-        **keywords,
-    ).logits
+    keywords |= {"input_ids": tokens, "attention_mask": masks, "position_ids": positions if facts.mrope else positions[0]}
+    logits = logits_at(model, predicting, keywords, use_cache=False)
     first, rejected = logits[:, :1], logits[:, width + 1 :]
     return torch.stack(
         [
@@ -67,6 +61,11 @@ def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tenso
             summed_logps(torch.cat([first, rejected], dim=1), batch.rejected, batch.rejected_mask),
         ]
     )
+
+
+def token_inputs(facts: ModelFacts, batch: PairBatch) -> dict[str, Tensor]:
+    """What the model takes of what the processor says of every prompt token: (pairs, prompt) each."""
+    return {name: types for name, types in batch.types.items() if name in facts.takes}
 
 
 def compute_dtype(model: nn.Module) -> torch.dtype:
@@ -83,8 +82,7 @@ def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
     positions, following = prompt_positions(model, facts, batch)
     pairs = batch.prompt.shape[0]
     keywords: dict[str, Any] = dict(batch.vision)
-    if facts.types and batch.types is not None:
-        keywords[facts.types] = batch.types
+    keywords |= token_inputs(facts, batch)
     outputs = model(
         input_ids=batch.prompt,
         attention_mask=batch.prompt_mask.long(),
@@ -124,25 +122,33 @@ def _interleaved(batch: PairBatch) -> tuple[Tensor, Tensor]:
 
 
 def plain_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
-    """Every answer behind its own copy of prompt and images, padded on the right: (2, pairs)."""
-    answers, answer_masks = _interleaved(batch)
-    twice = torch.cat([answers[0::2], answers[1::2]])
-    twice_mask = torch.cat([answer_masks[0::2], answer_masks[1::2]])
-    tokens = torch.cat([batch.prompt.repeat(2, 1), twice], dim=1)
-    mask = torch.cat([batch.prompt_mask.repeat(2, 1), twice_mask], dim=1)
-    is_answer = F.pad(twice_mask, (batch.prompt.shape[1], 0))
+    """Every answer behind its own copy of prompt and images, padded on the right: (2, pairs).
+
+    One pass for the chosen answers and one for the rejected: a processor's outputs for a batch cannot always be put side by
+    side with themselves (`mia_dpo_train.joining`).
+    """
+    sides = [(batch.chosen, batch.chosen_mask), (batch.rejected, batch.rejected_mask)]
+    return torch.stack([_plain_side(model, facts, batch, answers, real) for answers, real in sides])
+
+
+def _plain_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers: Tensor, real: Tensor) -> Tensor:
+    """Log-probs of one answer a pair, (pairs,)."""
+    tokens = torch.cat([batch.prompt, answers], dim=1)
+    mask = torch.cat([batch.prompt_mask, real], dim=1)
+    is_answer = F.pad(real, (batch.prompt.shape[1], 0))
     # A stable sort moves the padding of every row to its right end and keeps the order of its tokens.
     order = torch.sort((~mask).to(torch.int8), dim=1, stable=True).indices
     width = int(mask.sum(1).max())
     tokens, mask, is_answer = (part.gather(1, order)[:, :width] for part in (tokens, mask, is_answer))
-    keywords: dict[str, Any] = {name: torch.cat([tensor, tensor]) for name, tensor in batch.vision.items()}
-    if facts.types and batch.types is not None:
-        types = F.pad(batch.types.repeat(2, 1), (0, twice.shape[1]), value=facts.response_type)
-        keywords[facts.types] = types.gather(1, order)[:, :width]
+    keywords: dict[str, Any] = dict(batch.vision)
+    for name, types in token_inputs(facts, batch).items():
+        whole = F.pad(types, (0, answers.shape[1]), value=facts.response_type)
+        keywords[name] = whole.gather(1, order)[:, :width]
     start = int(batch.prompt_mask.sum(1).min())
     predicting = torch.arange(start - 1, width - 1, device=tokens.device)
-    logits = model(input_ids=tokens, attention_mask=mask.long(), use_cache=False, logits_to_keep=predicting, **keywords).logits
-    return summed_logps(logits, tokens[:, start:], is_answer[:, start:]).view(2, -1)
+    keywords |= {"input_ids": tokens, "attention_mask": mask.long()}
+    logits = logits_at(model, predicting, keywords, use_cache=False)
+    return summed_logps(logits, tokens[:, start:], is_answer[:, start:])
 
 
 def summed_logps(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from mia_augment import ModelError, text_config
+from mia_augment import ModelError, image_token_id, text_config
 from torch import nn
 
 Blocks = Literal["none", "images", "prompt"]
@@ -39,7 +39,9 @@ class ModelFacts:
     linear_layers: bool
     """Some layers carry a state instead of attending: answers can't share one sequence."""
     types: str | None
-    """Name under which the model takes the types of its tokens, where it does."""
+    """Name under which the model takes the types of its tokens (image or text), where it does."""
+    takes: frozenset[str]
+    """Names of its inputs."""
     max_positions: int | None
     """Length the language model was built for."""
 
@@ -57,8 +59,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
     """
     base = base_model(model)
     config = base.config
-    if not hasattr(config, "vision_config"):
-        raise ModelError(f"{type(base).__name__} ({config.model_type}): expected a vision-language model with a vision_config")
+    image_token_id(base)
     text = text_config(base)
     if getattr(text, "cross_attention_layers", None):
         raise ModelError(
@@ -69,14 +70,16 @@ def model_facts(model: nn.Module) -> ModelFacts:
     window = getattr(text, "sliding_window", None)
     sliding = "sliding_attention" in layer_types or (not layer_types and window is not None)
     names = " ".join(layer_types)
+    takes = frozenset(inspect.signature(base.forward).parameters)
     return ModelFacts(
         model_type=config.model_type,
-        mrope=hasattr(base.model, "get_rope_index"),
+        mrope=hasattr(getattr(base, "model", None), "get_rope_index"),
         blocks=_blocks(config.model_type),
         window=window if sliding else None,
         mask_per_layer_type=sliding and bool(layer_types),
         linear_layers=any(kind in names for kind in _LINEAR_LAYERS),
-        types=type_name(inspect.signature(base.forward).parameters),
+        types=type_name(takes),
+        takes=takes,
         max_positions=getattr(text, "max_position_embeddings", None),
     )
 

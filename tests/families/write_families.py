@@ -1,0 +1,102 @@
+"""Write docs/families.md: `uv run python tests/families/write_families.py` (ten minutes on one core).
+
+Each type of transformers' image-text-to-text table is built tiny, in a process of its own, and everything is tried with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parents[1] / "docs" / "families.md"
+sys.path[:0] = [str(FOLDER.parent), str(FOLDER)]
+
+from family_builds import TYPES  # noqa: E402
+from family_columns import COLUMNS, Line, measured  # noqa: E402
+
+SECONDS = 240
+"""For one type."""
+HEAD = """# Model families
+
+What works with each type of transformers' image-text-to-text table ({version}), measured on a tiny random model with its
+real processor: *attention*: the tokens of each picture are found (another picture changes them and no others) and captured
+rows equal eager attention; *score*: samples are answered and measured; *training*: a batch's log-probs equal those of each
+answer alone, by the cheapest exact route, which is named; *boxes*: the tokens that a painted box changes are those that are
+said to see it, so that grids, strips and pic-in-pics can be measured. Made by `tests/families/write_families.py`; the tests
+hold what stands here.
+
+Boxes of a family that is not described are found by painting when a model is first scored; a model of your own can be described
+in [a function](extend.md#a-model-family). "Single" formats and sequences need no boxes.
+
+{counts}
+
+| type | attention | score | training | boxes |
+|---|---|---|---|---|
+"""
+YES = "yes"
+
+
+def written(lines: Sequence[Line]) -> str:
+    """The page."""
+    import transformers
+
+    working = Counter(column for line in lines for column in COLUMNS if not getattr(line, column))
+    counts = f"Of {len(lines)} types: " + ", ".join(f"{column} {working[column]}" for column in COLUMNS) + "."
+    head = HEAD.format(version=transformers.__version__, counts=counts)
+    return head + "".join(f"| `{line.name}` | {' | '.join(_cells(line))} |\n" for line in lines)
+
+
+def _cells(line: Line) -> list[str]:
+    """One cell a column; a reason that holds for all of them stands once."""
+    reasons = [getattr(line, column) for column in COLUMNS]
+    if len(set(reasons)) == 1 and reasons[0]:
+        return [_harmless(reasons[0]), "no", "no", "no"]
+    yes = {"training": line.route or YES}
+    return [_harmless(reason) if reason else yes.get(column, YES) for column, reason in zip(COLUMNS, reasons, strict=True)]
+
+
+def _harmless(reason: str) -> str:
+    short = reason if len(reason) <= 160 else reason[:157] + "..."
+    return "no: " + short.replace("|", "\\|").replace("<", "&lt;")
+
+
+def read_marks(page: Path) -> dict[str, dict[str, bool]]:
+    """By type and column, whether a page says that it works."""
+    found = {}
+    for name, cells in re.findall(
+        r"^\| `([^`]+)` \| (.*) \|$", page.read_text("utf-8") if page.is_file() else "", re.MULTILINE
+    ):
+        split = re.split(r"(?<!\\) \| ", cells)
+        found[name] = {column: not cell.startswith("no") for column, cell in zip(COLUMNS, split, strict=True)}
+    return found
+
+
+def in_own_process(name: str) -> Line:
+    """Measure one type; what crashes or hangs costs its own line."""
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, name],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        return Line(name, *[f"its tiny build fails ({type(error).__name__})"] * 4)
+    return Line(**{**json.loads(done.stdout.splitlines()[-1]), "largest": (0.0, 0.0)})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(dataclasses.asdict(measured(sys.argv[1]))))
+    else:
+        PAGE.write_text(written([in_own_process(name) for name in TYPES]), "utf-8")
