@@ -191,6 +191,7 @@ def test_with_ground_truths_there_is_accuracy(samples, tmp_path):
             "select: {chosen: own}",
             "select.chosen: own needs the model's answers about the targets alone; set score.own_answer: true",
         ),
+        ("select: {rejected: blocked}", "with attention between pictures blocked; set score.blocked_answer: true"),
         ("select: {correct: likely}", "needs likelihoods under pictures alone, got layer middle; set score.layer: alone"),
     ],
 )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from mia_augment import Box, ConfigError, FormatName, Record, Sample, ScoredSample, same_answer
+from mia_augment import Box, ConfigError, FormatName, Readout, Record, Sample, ScoredSample, same_answer
 from mia_augment.statistics import SpokenOf, likeliest_per_token, said_of_none_below, spoken_of
 
 Kind = Literal["focused", "sequence_confusion", "element_interference", "neither"]
@@ -232,5 +232,7 @@ def _group(by: str, key: str, analyses: Sequence[Analysis]) -> AnalysisGroup:
     )
 
 
-def _layer_name(layer: int | list[int] | str) -> str:
-    return "+".join(map(str, layer)) if isinstance(layer, list) else str(layer)
+def _layer_name(layer: Readout) -> str:
+    """``3``, ``1+2``, or of heads ``3.0+3.2``."""
+    several = layer if isinstance(layer, list) else [layer]
+    return "+".join(str(each) if isinstance(each, (int, str)) else f"{each[0]}.{each[1]}" for each in several)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mia_attention.capture.readers import Reader
     from mia_attention.settings import ScoreSettings
 
-ReadoutName = Literal["middle", "rollout", "gradient", "alone", "auto"]
+ReadoutName = Literal["middle", "rollout", "gradient", "alone", "heads", "auto"]
 
 GivenWay = Literal["one_pass", "prompt_alone", "shared_prompt", "generate_cache", "forward_and_back"]
 """How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
@@ -57,6 +57,8 @@ class ReadoutKind:
         measure: measures finished answers without attention over positions, so that there is no map of the pictures.
         weighable: whether `value_weighted` changes it.
         rowed: whether `rows` changes it.
+        together: whether several of its readouts are read in one run.
+        setting: the field of `ScoreSettings` that says what the name stands for; None: the name says it.
     """
 
     reads: str
@@ -70,6 +72,8 @@ class ReadoutKind:
     measure: Callable[[AnsweredBatch], list[Attention]] | None = None
     weighable: bool = True
     rowed: bool = True
+    together: bool = False
+    setting: str | None = None
 
 
 def _middle(model: Any) -> Readout:
@@ -88,6 +92,12 @@ def _layers_reader(model: Any, readouts: list[Readout], value_weighted: bool) ->
     from mia_attention.capture.readers import LayersReader
 
     return LayersReader(model, readouts, value_weighted=value_weighted)
+
+
+def _heads_reader(model: Any, readouts: list[Readout], value_weighted: bool) -> Reader:
+    from mia_attention.capture.readers import HeadsReader
+
+    return HeadsReader(model, readouts, value_weighted=value_weighted)
 
 
 def _rollout_reader(model: Any, readouts: list[Readout], value_weighted: bool) -> Reader:
@@ -118,8 +128,18 @@ LAYERS = ReadoutKind(
     reads="a layer, from 0, or a list of layers: the mean over them",
     when="while answering: the rows pass by anyway; a second pass over prompt and answer would cost more",
     reader=_layers_reader,
+    together=True,
 )
 """The readout of numbers."""
+
+HEADS = ReadoutKind(
+    reads="the heads of `heads`, (layer, head): the mean over them; `mia_attention.find_heads` finds those that tell most",
+    when=LAYERS.when,
+    reader=_heads_reader,
+    together=True,
+    setting="heads",
+)
+"""The readout of pairs of numbers."""
 
 READOUTS: dict[ReadoutName, ReadoutKind] = {
     "middle": ReadoutKind(reads="half of the layers (the paper's 16 of 32)", resolve=_middle),
@@ -148,13 +168,16 @@ READOUTS: dict[ReadoutName, ReadoutKind] = {
         weighable=False,
         rowed=False,
     ),
+    "heads": HEADS,
     "auto": ReadoutKind(
         reads="the layer that best tells right from wrong answers on the first samples", resolve=_auto, from_samples=True
     ),
 }
 
-BESIDE_LAYERS: tuple[ReadoutName, ...] = tuple(name for name, kind in READOUTS.items() if kind.resolve is None)
-"""Names of readouts that are no choice of layers."""
+BESIDE_LAYERS: tuple[ReadoutName, ...] = tuple(
+    name for name, kind in READOUTS.items() if kind.resolve is None and kind.setting is None
+)
+"""Names of readouts that are no choice of layers or heads."""
 
 MEANING = f"Decoder {LAYERS.reads}; or " + "; ".join(f"`{name}`: {kind.reads}" for name, kind in READOUTS.items()) + "."
 """What `ScoreSettings.layer` means, in one sentence."""
@@ -167,7 +190,7 @@ def readout_kind(readout: Readout) -> ReadoutKind:
         ConfigError: there is no such readout.
     """
     if not isinstance(readout, str):
-        return LAYERS
+        return HEADS if isinstance(readout, list) and not isinstance(readout[0], int) else LAYERS
     for name, kind in READOUTS.items():
         if name == readout:
             return kind
@@ -184,5 +207,8 @@ def readout_of(model: Any, settings: ScoreSettings) -> Readout:
     """
     layer: Readout = settings.layer
     kind = readout_kind(layer)
-    resolved = layer if kind.resolve is None else kind.resolve(model)
+    if kind.setting is not None and isinstance(layer, str):
+        named: Readout = getattr(settings, kind.setting)
+        return named
+    resolved: Readout = layer if kind.resolve is None else kind.resolve(model)
     return resolved[0] if isinstance(resolved, list) and len(resolved) == 1 else resolved

@@ -64,6 +64,8 @@ class ScoreSettings(Settings):
     """Let the model answer. false: it is neither loaded nor asked, for pairs built of the samples' own parts
     (`select.rejected: built`)."""
     layer: int | list[int] | ReadoutName = Field(default="middle", description=MEANING)
+    heads: list[tuple[int, int]] | None = None
+    """With `layer: heads`, which: `[[layer, head], ..]`, both from 0."""
     rows: Rows = "generated"
     """Query rows: `generated` (the paper's) tokens as queries, `predicting` the positions that predict each answer token,
     or the `question`'s tokens."""
@@ -87,6 +89,9 @@ class ScoreSettings(Settings):
     """Also ask the same question about the target alone, which is all that `select.chosen: own` needs."""
     answers: AnswerSource | None = None
     """Take the answers from a server or a file; this model then reads attention and log-probs in one pass over each."""
+    blocked_answer: bool = False
+    """Also answer with attention between the pictures blocked (CAPL), which is what `select.rejected: blocked` needs: one more
+    answer for each sample of several picture files."""
     auto_samples: int = Field(default=200, ge=8)
     """How many of the first samples `layer: auto` looks at."""
     seed: int = Field(default=0, ge=0)
@@ -96,6 +101,18 @@ class ScoreSettings(Settings):
     def looks_at_parts(self) -> bool:
         """Whether the parts' original pictures are opened, besides the samples' own."""
         return self.confusions or self.own_answer or self.layer == "alone"
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        if (self.layer == "heads") != (self.heads is not None):
+            raise ValueError(
+                f"layer is {self.layer} and heads is {self.heads}: expected `layer: heads` with `heads: [[layer, head], ..]`"
+            )
+        if self.heads is not None and (
+            not self.heads or len(set(self.heads)) != len(self.heads) or min(map(min, self.heads)) < 0
+        ):
+            raise ValueError(f"heads: expected one or several different [layer, head], counted from 0, got {self.heads}")
+        return self
 
     @model_validator(mode="after")
     def _layers(self) -> Self:

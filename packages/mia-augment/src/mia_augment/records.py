@@ -18,8 +18,8 @@ from mia_augment.images.geometry import Box
 Rows = Literal["generated", "predicting", "question"]
 """Which query rows attention is read from (see `mia_attention`)."""
 
-Readout = int | list[int] | Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$")]
-"""What attention was read from: a layer, the mean over several, or a name of `mia_attention`'s table of readouts."""
+Readout = int | list[int] | list[tuple[int, int]] | Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$")]
+"""What attention was read from: a layer, the mean over several, that over some heads (layer, head), or a name of `mia_attention`'s table of readouts."""
 
 
 class Record(BaseModel):
@@ -137,6 +137,10 @@ class ScoredSample(Sample):
     """The tokens that it emitted for that, the one that ends its turn included."""
     own_mean_logp: float | None = None
     """The mean of their log-probs; None: not known."""
+    blocked_answer: str | None = None
+    """The model's answer to this prompt while its pictures do not see each other; None: not asked, or a single picture."""
+    blocked_answer_ids: list[int] | None = None
+    """The tokens that it emitted for that, the one that ends its turn included."""
 
 
 class Scores(Record):
@@ -158,7 +162,8 @@ class PreferencePair(Record):
     chosen: str
     rejected: str
     chosen_ids: list[int] | None = None
-    """The tokens that the model emitted when it gave the chosen answer itself about the target alone; None: it did not."""
+    """The tokens that the model emitted when it gave the chosen answer itself, about the target alone or to this prompt; None:
+    it did not."""
     rejected_ids: list[int] | None = None
     """The tokens that the model emitted when it gave the rejected answer itself to this prompt; None: it did not."""
     scores: Scores

@@ -65,7 +65,12 @@ def check_judged(config: PipelineConfig) -> None:
             f"select.rejected: {select.rejected} and select.chosen: {select.chosen} need the model's answers; set "
             "score.ask: true, or select.rejected: built and select.chosen: ground_truth"
         )
-    if select.chosen != "ground_truth" and not (score.own_answer or score.confusions):
+    if select.rejected == "blocked" and not score.blocked_answer:
+        raise ConfigError(
+            "select.rejected: blocked needs the model's answers with attention between pictures blocked; set "
+            "score.blocked_answer: true"
+        )
+    if select.chosen.startswith("own") and not (score.own_answer or score.confusions):
         raise ConfigError(
             f"select.chosen: {select.chosen} needs the model's answers about the targets alone; set score.own_answer: true"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from mia_augment import FORMATS, FormatName, Settings, per_format
 from pydantic import Field, field_validator, model_validator
@@ -85,20 +85,22 @@ class SelectSettings(Settings):
     min_edit_distance: float | None = Field(default=0.02, ge=0, le=1)
     """Edits over the longer length, case aside; null: no limit. The paper gives no number. One edit in 50 characters keeps
     `The letter is A.` against `The letter is B.` (0.06) and drops paragraphs that differ in a letter."""
-    chosen: Literal["ground_truth", "own", "own_if_right"] = "ground_truth"
+    chosen: Literal["ground_truth", "own", "own_if_right", "response", "response_if_right"] = "ground_truth"
     """`ground_truth`: the row's answer (the paper). `own`: what the model answers about the target alone, which needs
     `score.own_answer` (or `confusions`) and no ground truth. `own_if_right`: that, where it says the same as the ground truth,
-    else the ground truth."""
+    else the ground truth. `response`, `response_if_right`: likewise, what it answers to the sample itself (CAPL), for
+    `rejected: blocked` or `confusion`."""
     correct: Literal["equal", "likely"] = "equal"
     """When an answer counts as right. `equal`: it says the same as the chosen one, but for case, punctuation and articles.
     `likely`: also where the target is (nearly) the picture alone under which it is likeliest (`score.layer: alone`), in
     whatever words, unless it is unlikely under all of them. How nearly, and how unlikely, is found from the answers
     themselves; the latter needs `score.own_answer`."""
-    rejected: Literal["own", "confusion", "both", "built", "own_and_built"] = "own"
+    rejected: Literal["own", "confusion", "both", "built", "own_and_built", "blocked"] = "own"
     """`own`: the model's wrong answer (the paper). `confusion`: its answer about a companion picture alone, which scoring
     asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind.
     `built`: made of the sample's own parts, with no model asked: another picture's answer to the same question, answers or
-    captions swapped, one dropped, all shortened, another picture's name. `own_and_built`: a pair of each kind."""
+    captions swapped, one dropped, all shortened, another picture's name. `own_and_built`: a pair of each kind. `blocked`: its
+    answer while the pictures do not see each other (CAPL), which scoring asks for with `blocked_answer`."""
     confusions_per_sample: int = Field(default=1, ge=1)
     """At most so many companions' or built answers per sample become pairs."""
     image_tokens: list[str] = Field(
@@ -130,8 +132,22 @@ class SelectSettings(Settings):
             return {**value, "calibrate": None}
         return value
 
+    @model_validator(mode="after")
+    def _unlike(self) -> Self:
+        if self.chosen.startswith("response") and self.rejects_responses:
+            raise ValueError(
+                f"chosen is {self.chosen} and rejected is {self.rejected}: both sides would be the same answer; expected "
+                "rejected: blocked or confusion"
+            )
+        return self
+
     @property
     def calibrates(self) -> bool:
         """Whether the answers are looked through before they are judged: companions' answers need no threshold."""
         from_data = (bool(self.attention) and self.calibrate is not None) or self.correct == "likely"
-        return from_data and self.rejected not in ("confusion", "built")
+        return from_data and self.rejects_responses
+
+    @property
+    def rejects_responses(self) -> bool:
+        """Whether the model's own answers to the samples may be rejected."""
+        return self.rejected in ("own", "both", "own_and_built")

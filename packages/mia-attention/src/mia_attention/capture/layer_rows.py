@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mia_attention.capture.hook import StopForwardError, probing
 from mia_attention.capture.weights import ROW_CHUNK, attention_rows, head_rows, visible
-from mia_attention.models.decoder import check_readable, head_count
+from mia_attention.models.decoder import check_heads, check_readable, head_count
 from mia_attention.models.families import adapter_of
 from mia_attention.models.layer_call import Call, check_growing
 
@@ -89,10 +89,16 @@ class LayerRows:
 
 
 class HeadRows(LayerRows):
-    """Observer of one layer: keeps the chosen rows of every head."""
+    """Observer of one layer: keeps the chosen rows of every head, or of some."""
+
+    def __init__(self, rows: RowSpan, *, value_weighted: bool, past: int = 0, chosen: Sequence[int] | None = None) -> None:
+        super().__init__(rows, value_weighted=value_weighted, past=past)
+        self._chosen = None if chosen is None else list(chosen)
 
     def weights(self, call: Call, skipped: int) -> Tensor:
         """(batch, rows, heads, keys)."""
+        if self._chosen is not None:
+            call = _of_heads(call, self._chosen)
         found = torch.empty(
             (call.query.shape[0], call.query.shape[2], call.query.shape[1], call.key.shape[2]), device=call.query.device
         )
@@ -106,6 +112,14 @@ class HeadRows(LayerRows):
                 each = each / each.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
             found[:, part] = each.transpose(1, 2)
         return found
+
+
+def _of_heads(call: Call, heads: list[int]) -> Call:
+    """The call as if it had some heads only, each with its own keys."""
+    groups = call.query.shape[1] // call.key.shape[1]
+    own = [head // groups for head in heads]
+    mask = call.mask[:, heads] if call.mask is not None and call.mask.dim() == 4 and call.mask.shape[1] > 1 else call.mask
+    return replace(call, query=call.query[:, heads], key=call.key[:, own], value=call.value[:, own], mask=mask)
 
 
 class Captured:
@@ -178,7 +192,7 @@ def capture_attention(
     value_weighted: bool = False,
     stop: bool = False,
     past: int = 0,
-    heads: bool = False,
+    heads: bool | Mapping[int, Sequence[int]] = False,
 ) -> Iterator[Captured]:
     """Capture head-mean attention of some layers while the body runs the model, on SDPA, flash or eager attention. ::
 
@@ -197,7 +211,8 @@ def capture_attention(
         value_weighted: weight attention by the length of the value vectors.
         stop: end the pass after the last of these layers; the body ends there without an error.
         past: positions that the cache given to the model holds already; rows and keys count from its first one.
-        heads: keep every head's rows, (batch, rows, heads, keys): `captured.heads(16)`.
+        heads: keep every head's rows, (batch, rows, heads, keys): `captured.heads(16)`. By layer, some heads: only these, in
+            this order.
 
     Raises:
         ModelError: a layer does not exist or cannot be read, is being captured already, the model is run by another thread, or
@@ -206,8 +221,13 @@ def capture_attention(
     modules = check_readable(model, list(layers))
     if not modules:
         raise ModelError("capture_attention: expected at least one layer, got none")
-    kind = HeadRows if heads else LayerRows
-    observers: dict[int, LayerRows] = {layer: kind(rows, value_weighted=value_weighted, past=past) for layer in modules}
+    options: dict[str, Any] = {"value_weighted": value_weighted, "past": past}
+    observers: dict[int, LayerRows]
+    if isinstance(heads, Mapping):
+        check_heads(model, heads)
+        observers = {layer: HeadRows(rows, chosen=heads.get(layer), **options) for layer in modules}
+    else:
+        observers = {layer: (HeadRows if heads else LayerRows)(rows, **options) for layer in modules}
     with probing(observers, modules, adapter=adapter_of(model), stop=stop), contextlib.suppress(StopForwardError):
         yield Captured(observers)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mia_attention.capture.layer_rows import Captured, RowSpan, capture_attention
 from mia_attention.capture.rollouts import Traced, capture_rollout
-from mia_attention.readouts import LAYERS, readout_kind
+from mia_attention.readouts import readout_kind
 
 
 class Reader(Protocol):
@@ -59,9 +59,9 @@ class LayersReader:
 
     def spread(self, own: Tensor, readout: Readout) -> Tensor:
         captured = self._captured
-        if captured is None or captured.rows == 0 or isinstance(readout, str):
+        if captured is None or captured.rows == 0:
             return torch.zeros(own.shape, device=own.device)
-        layers = [readout] if isinstance(readout, int) else readout
+        layers = _layers([readout])
         first = captured.first
         weights = own[:, first : first + captured.rows].float()
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
@@ -70,6 +70,59 @@ class LayersReader:
             rows = captured.attention(layer).to(own.device)  # a model may be spread over several devices
             spread[:, : rows.shape[-1]] += torch.matmul(weights[:, None], rows)[:, 0] / len(layers)
         return spread
+
+
+class HeadsReader:
+    """Keeps the rows of some heads; each readout is a list of (layer, head), read as the mean over them."""
+
+    def __init__(self, model: Any, readouts: list[Readout], *, value_weighted: bool) -> None:
+        self.readouts = readouts
+        self._model = model
+        self._value_weighted = value_weighted
+        self._captured: Captured | None = None
+        self._spreads: dict[int, Tensor] = {}
+        self._heads: dict[int, list[int]] = {}
+        for layer, head in sorted({pair for readout in readouts for pair in _pairs(readout)}):
+            self._heads.setdefault(layer, []).append(head)
+
+    @contextlib.contextmanager
+    def reading(self, span: RowSpan, *, stop: bool = False, past: int = 0) -> Iterator[None]:
+        with capture_attention(
+            self._model,
+            list(self._heads),
+            rows=span,
+            value_weighted=self._value_weighted,
+            stop=stop,
+            past=past,
+            heads=self._heads,
+        ) as captured:
+            self._captured = captured
+            self._spreads = {}
+            yield
+
+    @property
+    def length(self) -> int:
+        return 0 if self._captured is None else self._captured.length
+
+    def spread(self, own: Tensor, readout: Readout) -> Tensor:
+        pairs = _pairs(readout)
+        if self._captured is None or self._captured.rows == 0:
+            return torch.zeros(own.shape, device=own.device)
+        spread = torch.zeros(own.shape, device=own.device)
+        for layer, head in pairs:
+            rows = self._of_layer(layer, own)[:, self._heads[layer].index(head)].to(own.device)
+            spread[:, : rows.shape[-1]] += rows / len(pairs)
+        return spread
+
+    def _of_layer(self, layer: int, own: Tensor) -> Tensor:
+        """Mean over each sample's rows, (batch, heads, keys); made once, as all readouts ask for the same rows."""
+        if layer not in self._spreads and self._captured is not None:
+            first = self._captured.first
+            weights = own[:, first : first + self._captured.rows].float()
+            weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
+            rows = self._captured.heads(layer)
+            self._spreads[layer] = torch.einsum("br,brhk->bhk", weights.to(rows.device), rows)
+        return self._spreads[layer]
 
 
 class RolloutReader:
@@ -101,21 +154,26 @@ class RolloutReader:
 
 
 def reader_for(model: Any, readouts: list[Readout], *, value_weighted: bool) -> Reader:
-    """What reads some readouts while the model answers: any number of layers together, any other readout by itself.
+    """What reads some readouts while the model answers: any number of layers or heads together, any other by itself.
 
     Raises:
-        ModelError: several readouts that are not all layers, or one that is read from finished answers only.
+        ModelError: several readouts that are not all layers or all heads, or one that is read from finished answers only.
     """
     kind = readout_kind(readouts[0])
-    if len(readouts) > 1 and not all(readout_kind(readout) is LAYERS for readout in readouts):
+    if len(readouts) > 1 and not (kind.together and all(readout_kind(readout) is kind for readout in readouts)):
         raise ModelError(f"expected several layers, or one readout of another kind by itself, got {readouts}")
     if kind.reader is None:
         raise ModelError(f"{readouts[0]}: needs a given answer; read it with read_answers, or score with it")
     return kind.reader(model, readouts, value_weighted)
 
 
+def _pairs(readout: Readout) -> list[tuple[int, int]]:
+    return [(each[0], each[1]) for each in readout if not isinstance(each, (int, str))] if isinstance(readout, list) else []
+
+
 def _layers(readouts: list[Readout]) -> list[int]:
     layers: set[int] = set()
     for readout in readouts:
-        layers.update([readout] if isinstance(readout, int) else [layer for layer in readout if isinstance(layer, int)])
+        several = readout if isinstance(readout, list) else [readout]
+        layers.update(layer for layer in several if isinstance(layer, int))
     return sorted(layers)

@@ -13,7 +13,7 @@ from mia_augment.storage import Progress
 
 from mia_attention.answering.part_answers import ask_parts
 from mia_attention.measure.layer_profile import layer_profile
-from mia_attention.readouts import READOUTS, readout_kind, readout_of
+from mia_attention.readouts import BESIDE_LAYERS, READOUTS, readout_kind, readout_of
 from mia_attention.scoring.scorer import score
 from mia_attention.settings import ScoreSettings
 
@@ -70,7 +70,7 @@ def every_readout(
         found.configured = readout_of(model, settings)
     for rows, weighted in kinds:
         changed = settings.model_copy(
-            update={"rows": rows, "value_weighted": weighted, "confusions": False, "own_answer": False}
+            update={"rows": rows, "value_weighted": weighted, "confusions": False, "own_answer": False, "blocked_answer": False}
         )
         _read_layers(found, model, processor, changed, open_image)
         progress(done := done + len(found.samples), total)
@@ -96,7 +96,7 @@ def every_readout(
 
 def _beside_layers(rows: Rows, weighted: bool, settings: ScoreSettings) -> list[Readout]:
     """What is read besides the layers; what rows or weights do not change is read once."""
-    named = [(name, kind) for name, kind in READOUTS.items() if kind.resolve is None]
+    named = [(name, READOUTS[name]) for name in BESIDE_LAYERS]
     return [name for name, kind in named if (kind.weighable or not weighted) and (kind.rowed or rows == settings.rows)]
 
 

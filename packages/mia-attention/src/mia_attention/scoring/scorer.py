@@ -21,6 +21,7 @@ from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.capture.given_answers import read_answers
 from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span
 from mia_attention.capture.readers import Reader, reader_for
+from mia_attention.causes.steering import editable_layers, images_blocked
 from mia_attention.given.one_pass import GivenTurn, say, say_and_look, turn
 from mia_attention.given.said import GivenAnswers, responses_from
 from mia_attention.measure.masses import measure
@@ -104,6 +105,8 @@ class Scorer:
         self.coverage = BoxCoverage(model, processor)
         _ = self.coverage.known  # settled before batches are prepared in a thread beside the running model
         self._readouts = readouts or [readout_of(model, settings)]
+        if settings.blocked_answer:
+            editable_layers(model)
         for kind in map(readout_kind, self._readouts):
             if kind.check is not None:
                 kind.check(model)
@@ -144,7 +147,18 @@ class Scorer:
             scored_sample(sample, response, attentions[0], alone.get(sample.id), confusions=settings.confusions)
             for sample, (response, attentions) in zip(prepared.samples, self.read(prepared), strict=True)
         ]
+        if settings.blocked_answer:
+            scored = [with_blocked(*pair) for pair in zip(scored, self.answer_blocked(prepared), strict=True)]
         return prepared.usable.in_order(scored)
+
+    def answer_blocked(self, prepared: Prepared) -> list[Response | None]:
+        """Each sample's answer while its pictures do not see each other; None for one of a single picture."""
+        several = [len(sample.images) > 1 for sample in prepared.samples]
+        if prepared.encoded is None or not any(several):
+            return [None] * len(several)
+        with images_blocked(self._model, prepared.encoded):
+            responses = responses_of(self._answer(prepared, prepared.encoded), self._processor)
+        return [response if blocked else None for response, blocked in zip(responses, several, strict=True)]
 
     def read(self, prepared: Prepared) -> list[tuple[Response, list[Attention]]]:
         """Each sample's response, and its attention by every readout."""
@@ -249,6 +263,13 @@ def scored_sample(
         own_answer_ids=None if own is None else list(own.tokens),
         own_mean_logp=None if own is None else own.mean_logp,
     )
+
+
+def with_blocked(scored: ScoredSample, blocked: Response | None) -> ScoredSample:
+    """The sample with what was answered while its pictures did not see each other."""
+    if blocked is None:
+        return scored
+    return scored.model_copy(update={"blocked_answer": blocked.text, "blocked_answer_ids": list(blocked.tokens)})
 
 
 def _companions(alone: AloneAnswers, target: int) -> list[str | None]:

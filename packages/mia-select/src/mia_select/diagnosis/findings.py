@@ -44,7 +44,8 @@ class ReadoutScore(Record):
             return ALONE
         layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
         if isinstance(layer, list):
-            layer = f"layers {', '.join(map(str, layer))}"
+            heads = [f"{each[0]}.{each[1]}" for each in layer if not isinstance(each, int)]
+            layer = f"heads {', '.join(heads)}" if heads else f"layers {', '.join(map(str, layer))}"
         return f"{layer}, {self.rows} rows{', value-weighted' if self.value_weighted else ''}"
 
 

@@ -17,6 +17,8 @@ class ChosenText(NamedTuple):
     text: str
     own: bool = False
     """Whether it is in the model's own words."""
+    ids: list[int] | None = None
+    """The tokens that it emitted for it."""
     missing: str | None = None
     """Why there is none."""
 
@@ -31,7 +33,9 @@ class Candidate:
     rejected: str | None
     """None: there is no such answer, for the reason in `missing`."""
     own: bool = True
-    """The model's answer to the sample; False: its answer about a companion picture alone, or a built one."""
+    """The model's answer to the sample; False: its answer about a companion alone or with pictures blocked, or a built one."""
+    blocked: bool = False
+    """The model's answer while the pictures do not see each other."""
     missing: str | None = None
     ratio: float | None = None
     """Attention on the target (or its share of the likelihood), of an own answer."""
@@ -77,9 +81,9 @@ class PairCandidate(Candidate):
             images=sample.images,
             prompt=sample.prompt,
             chosen=self.chosen.text,
-            chosen_ids=sample.own_answer_ids if self.chosen.own else None,
+            chosen_ids=self.chosen.ids,
             rejected=self.rejected or "",
-            rejected_ids=sample.response_ids if self.own else None,
+            rejected_ids=sample.response_ids if self.own else sample.blocked_answer_ids if self.blocked else None,
             scores=Scores(
                 ratio=sample.attention.ratio,
                 perplexity=self.perplexity,

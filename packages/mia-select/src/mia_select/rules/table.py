@@ -18,7 +18,7 @@ from mia_select.rules.duplicates import Duplicates, PairsPerImage
 from mia_select.rules.edit_distance import too_similar
 from mia_select.rules.length_ratio import too_unequal
 from mia_select.rules.perplexity import too_sure
-from mia_select.rules.wanted import answer_too_long, correct, no_chosen, no_confusion, unwanted_format
+from mia_select.rules.wanted import answer_too_long, correct, no_blocked, no_chosen, no_confusion, unwanted_format
 from mia_select.settings import SelectSettings
 
 Test: TypeAlias = Callable[[Candidate, SelectSettings], RuleValue | None]
@@ -58,6 +58,7 @@ RULES: tuple[Rule, ...] = (
     Rule("no_chosen", "chosen answer known", ("chosen",), no_chosen),
     Rule("answer_too_long", "true answer short enough", ("max_answer_chars",), answer_too_long),
     Rule("no_confusion", "with another picture's answer", ("rejected", "confusions_per_sample"), no_confusion),
+    Rule("no_blocked", "answered with pictures blocked", ("rejected",), no_blocked),
     Rule("degenerate", "answer is no empty or broken text", ("image_tokens",), degenerate_side),
     Rule("correct", "answered wrongly", ("correct",), correct),
     Rule("unmeasured", "attention measured", ("attention", "min_perplexity"), unmeasured, harsh=0.5),

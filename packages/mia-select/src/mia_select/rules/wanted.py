@@ -23,7 +23,11 @@ def answer_too_long(candidate: Candidate, settings: SelectSettings) -> float | N
 
 
 def no_confusion(candidate: Candidate, settings: SelectSettings) -> str | None:
-    return candidate.missing if candidate.rejected is None else None
+    return candidate.missing if candidate.rejected is None and not candidate.blocked else None
+
+
+def no_blocked(candidate: Candidate, settings: SelectSettings) -> str | None:
+    return candidate.missing if candidate.rejected is None and candidate.blocked else None
 
 
 def correct(candidate: Candidate, settings: SelectSettings) -> str | None:

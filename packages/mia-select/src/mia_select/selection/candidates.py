@@ -13,15 +13,24 @@ from mia_select.settings import SelectSettings
 
 
 def candidates(sample: ScoredSample, settings: SelectSettings) -> Iterator[PairCandidate]:
-    """The answers that `settings.rejected` allows: the model's own, companions', built ones, or two of these."""
-    chosen = chosen_text(sample.answer, sample.own_answer, settings)
-    if settings.rejected not in ("confusion", "built"):
+    """The answers that `settings.rejected` allows: the model's own, companions', built ones, two of these, or the blocked one."""
+    chosen = chosen_of(sample, settings)
+    if settings.rejects_responses:
         yield own_answer(sample, chosen)
     if settings.rejected in ("confusion", "both"):
         yield from _confusions(sample, chosen, settings)
     if settings.rejected in ("built", "own_and_built"):
         texts = [(built.kind, built.text) for built in built_answers(sample)]
         yield from _others(sample, chosen, settings, texts, "no wrong answer to build: the others are unknown or the same")
+    if settings.rejected == "blocked":
+        yield _blocked(sample, chosen)
+
+
+def chosen_of(sample: ScoredSample, settings: SelectSettings) -> ChosenText:
+    """What `settings.chosen` takes for the right answer to a sample, with the tokens of the model's own words."""
+    chosen = chosen_text(sample.answer, sample.own_answer, settings, sample.response)
+    ids = sample.response_ids if settings.chosen.startswith("response") else sample.own_answer_ids
+    return chosen._replace(ids=ids) if chosen.own else chosen
 
 
 def own_answer(sample: ScoredSample, chosen: ChosenText) -> PairCandidate:
@@ -75,6 +84,24 @@ def _others(
     ranked = sorted(different.values(), key=lambda item: stable_key(settings.seed, sample.id, item[0]))
     for label, text in ranked[: settings.confusions_per_sample]:
         yield _companion_answer(sample, chosen, label, text)
+
+
+def _blocked(sample: ScoredSample, chosen: ChosenText) -> PairCandidate:
+    """The model's answer while the pictures do not see each other."""
+    missing = None
+    if sample.blocked_answer is None:
+        missing = "a single picture: nothing to block" if len(sample.images) < 2 else "scored without blocked_answer"
+    return PairCandidate(
+        format=sample.format,
+        parts=len(sample.regions),
+        chosen=chosen,
+        rejected=sample.blocked_answer,
+        own=False,
+        blocked=True,
+        missing=missing,
+        sample=sample,
+        id=f"{sample.id}~blocked",
+    )
 
 
 def _companion_answer(
