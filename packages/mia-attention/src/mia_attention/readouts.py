@@ -211,4 +211,5 @@ def readout_of(model: Any, settings: ScoreSettings) -> Readout:
         named: Readout = getattr(settings, kind.setting)
         return named
     resolved: Readout = layer if kind.resolve is None else kind.resolve(model)
-    return resolved[0] if isinstance(resolved, list) and len(resolved) == 1 else resolved
+    only = resolved[0] if isinstance(resolved, list) and len(resolved) == 1 else None
+    return only if isinstance(only, int) else resolved

@@ -19,7 +19,8 @@ Rows = Literal["generated", "predicting", "question"]
 """Which query rows attention is read from (see `mia_attention`)."""
 
 Readout = int | list[int] | list[tuple[int, int]] | Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$")]
-"""What attention was read from: a layer, the mean over several, that over some heads (layer, head), or a name of `mia_attention`'s table of readouts."""
+"""What attention was read from: a layer, the mean over several, that over some heads (layer, head), or a name of
+`mia_attention`'s table of readouts."""
 
 
 class Record(BaseModel):
