@@ -13,7 +13,7 @@ from mia_select.settings import SelectSettings
 
 
 def candidates(sample: ScoredSample, settings: SelectSettings) -> Iterator[PairCandidate]:
-    """The answers that `settings.rejected` allows: the model's own, companions', built ones, two of these, or the blocked one."""
+    """The answers that `settings.rejected` allows: the model's own, companions', built, blocked ones, or two of these."""
     chosen = chosen_of(sample, settings)
     if settings.rejects_responses:
         yield own_answer(sample, chosen)
