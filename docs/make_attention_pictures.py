@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mia_attention import ScoreSettings, choose_layer, layer_profile, look
+from mia_attention import ScoreSettings, choose_layer, layer_profile, look_at
 from mia_attention.measure.maps import Look
 from mia_attention.plots import plot_profile
 from mia_augment import FORMATS
@@ -48,7 +48,7 @@ def main(run_dir: Path) -> None:
     places = image_folders(folders.held_out)
 
     def seen(sample: Sample, model: Any) -> Look:
-        return look(sample, *model, settings, open_image=lambda path: open_picture(resolve_image(path, places)), cells=24)
+        return look_at(sample, *model, settings, open_image=lambda path: open_picture(resolve_image(path, places)), cells=24)
 
     found = [samples[name] for name in became_right(folders.evaluated / "predictions.jsonl")]
     turned = sorted(found, key=lambda sample: list(FORMATS).index(sample.format))

@@ -6,7 +6,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from mia_attention import ScoreSettings, analyze_one, attend, look, score, under_each_picture
+from mia_attention import ScoreSettings, analyze_one, attend, look_at, score, under_each_picture
 from mia_attention.scoring.alone import share_of_target
 from mia_augment.errors import ModelError
 from mia_augment.records import LogpAlone, Sample, ScoredSample
@@ -112,7 +112,7 @@ def test_the_largest_share_names_the_picture_an_answer_speaks_of(tiny: SimpleNam
 def test_there_is_no_map_of_likelihoods(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     with pytest.raises(ModelError, match="no attention over positions"):
-        look(tiny.grid("g"), build.model, build.processor, ALONE, open_image=tiny.open_image)
+        look_at(tiny.grid("g"), build.model, build.processor, ALONE, open_image=tiny.open_image)
 
 
 @pytest.mark.parametrize("layer", ["alone", "middle"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mia_attention import BoxCoverage, ScoreSettings, choose_layer, layer_profile, look, score
+from mia_attention import BoxCoverage, ScoreSettings, choose_layer, layer_profile, look_at, score
 from mia_attention.measure.attention_maps import cell_masses, relative_maps
 from mia_attention.measure.maps import coverages
 from mia_attention.plots import plot_before_after, plot_look, plot_profile, plot_ratios
@@ -36,7 +36,7 @@ def test_cells_share_out_each_tokens_attention_by_what_it_sees(tiny: SimpleNames
 @pytest.mark.parametrize("name", ["llava", "llava_next", "qwen2_vl", "idefics3"])
 def test_maps_sum_to_the_mass_on_tokens_that_see_pixels(tiny: SimpleNamespace, name: str) -> None:
     build = tiny.build(name)
-    seen = look(
+    seen = look_at(
         tiny.sequence("s", ["a.png", "b.png"], 1), build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4
     )
     for index, mass in enumerate(seen.maps):
@@ -50,7 +50,7 @@ def test_maps_sum_to_the_mass_on_tokens_that_see_pixels(tiny: SimpleNamespace, n
 
 def test_figure_of_one_answer_names_parts_masses_and_ratio(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
-    seen = look(tiny.grid("g"), build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
+    seen = look_at(tiny.grid("g"), build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
     shown = texts(plot_look(seen))
     assert f"Image2 (target): {seen.scored.attention.region_mass[1]:.3f}" in shown
     assert f"ratio: {seen.scored.attention.ratio:.2f}" in shown
@@ -59,7 +59,7 @@ def test_figure_of_one_answer_names_parts_masses_and_ratio(tiny: SimpleNamespace
 def test_a_picture_of_three_times_the_size_is_as_bright(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     sample = tiny.sequence("s", ["a.png", "b.png"], 1)
-    seen = look(sample, build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
+    seen = look_at(sample, build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
     first, second = seen.pictures
     larger = dataclasses.replace(seen, pictures=[first, second.resize((3 * second.width, 3 * second.height))])
     whole = dataclasses.replace(seen, maps=[np.full((2, 4), 0.02), np.full((8, 4), 0.005)])
@@ -76,7 +76,7 @@ def test_a_picture_of_three_times_the_size_is_as_bright(tiny: SimpleNamespace) -
 def test_a_long_question_stays_within_its_figure(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     sample = tiny.pic_in_pic("p").model_copy(update={"prompt": "<image>\n" + "what costs $ 1 and $ 2 ? " * 8})
-    seen = look(sample, build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
+    seen = look_at(sample, build.model, build.processor, SETTINGS, open_image=tiny.open_image, cells=4)
     figure = plot_look(seen)
     figure.draw_without_rendering()
     title = figure._suptitle.get_window_extent()
@@ -107,10 +107,10 @@ def test_what_cannot_be_looked_at_is_an_error(tiny: SimpleNamespace) -> None:
         raise DataError(f"{name}: gone")
 
     with pytest.raises(ModelError, match=r"sample x: a\.png: gone"):
-        look(tiny.single("x"), build.model, build.processor, SETTINGS, open_image=gone)
+        look_at(tiny.single("x"), build.model, build.processor, SETTINGS, open_image=gone)
     short = SETTINGS.model_copy(update={"max_new_tokens": 1})
     with pytest.raises(ModelError, match="one token"):
-        look(tiny.single("x"), build.model, build.processor, short, open_image=tiny.open_image)
+        look_at(tiny.single("x"), build.model, build.processor, short, open_image=tiny.open_image)
 
 
 def test_a_tokens_attention_goes_to_the_cells_it_sees() -> None:

@@ -14,10 +14,16 @@ import pytest
 README = Path(__file__).parents[2] / "packages" / "mia-attention" / "README.md"
 
 
-def test_the_example_runs(
-    tiny: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("place", "printed"), [(0, r".*\[0\.\d+, 0\.\d+\]"), (1, r"\[0\.\d+, 0\.\d+\] 0\.\d+")])
+def test_the_examples_run(
+    tiny: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: int,
+    printed: str,
 ) -> None:
-    code = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
+    code = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[place]
     build = tiny.build("llava")
     build.model.save_pretrained(tmp_path / "model")
     build.processor.save_pretrained(tmp_path / "model")
@@ -25,7 +31,8 @@ def test_the_example_runs(
         tiny.picture(90, 60).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     exec(code.replace("llava-hf/llava-1.5-7b-hf", "model"), {})
-    assert re.search(r"\[0\.\d+, 0\.\d+\] 0\.\d+", capsys.readouterr().out)
+    assert re.search(printed, capsys.readouterr().out)
+    assert (tmp_path / "where.html").is_file() == (place == 0)
 
 
 def test_every_public_name_is_there() -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import get_args
 
 import pytest
-from mia_attention import READOUTS, AnsweredBatch, ReadoutKind, ScoreSettings, attend, look, readout_kind, score
+from mia_attention import READOUTS, AnsweredBatch, ReadoutKind, ScoreSettings, attend, look_at, readout_kind, score
 from mia_attention.readouts import ReadoutName
 from mia_augment import Attention, ConfigError, ModelError
 
@@ -57,7 +57,7 @@ def test_a_row_that_measures_finished_answers_serves_score_and_attend(
     attended = attend(samples, given, build.model, build.processor, settings, open_image=tiny.open_image)
     assert [found.ratio for found in attended] == [1 / 2, 1 / 4]
     with pytest.raises(ModelError, match="measured: has no attention over positions"):
-        look(samples[0], build.model, build.processor, settings, open_image=tiny.open_image)
+        look_at(samples[0], build.model, build.processor, settings, open_image=tiny.open_image)
 
 
 @pytest.mark.parametrize("name", ["rollout", "gradient"])

@@ -19,9 +19,11 @@ from mia_cli.main import main
 SOUND = {
     "samples": "run/augment", "scored": "run/score", "pairs": "run/select", "run_dir": "run", "source": "rows.json",
     "image_root": ".", "file": "pipeline.yaml", "model": "model", "adapter": "adapter", "record_id": "a", "layout": "trl",
-    "config": "pipeline.yaml",
+    "config": "pipeline.yaml", "pictures": "pictures/1.png", "question": "What color?",
 }  # fmt: skip
 """Name of a parameter -> what it gets while another one is bad; the model is one that would be refused after all paths."""
+WORDS = {"record_id", "layout", "question"}
+"""Parameters of `SOUND` that are no paths."""
 SOUND_OF = {("import", "file"): "found.jsonl"}
 """The same where a command means something else by a name."""
 WRITTEN = {"out", "directory"}
@@ -83,7 +85,7 @@ def arguments(
         elif name in WRITTEN:
             value = str(given["elsewhere"] / "written")
         elif name in SOUND:
-            value = SOUND[name] if name in ("record_id", "layout") else str(sound / sound_value(names, name))
+            value = SOUND[name] if name in WORDS else str(sound / sound_value(names, name))
         else:
             raise AssertionError(f"{' '.join(names)} {name}: say in SOUND what this parameter gets")
         line += [value] if isinstance(parameter, click.Argument) else [parameter.opts[0], value]

@@ -32,6 +32,11 @@ from .hallucinations import Analysis as Analysis
 from .hallucinations import HallucinationReport as HallucinationReport
 from .hallucinations import analyze as analyze
 from .hallucinations import analyze_one as analyze_one
+from .looking.answer_view import AnswerView as AnswerView
+from .looking.asked import Asked as Asked
+from .looking.asked import ask_about as ask_about
+from .looking.question_view import look as look
+from .looking.word_readings import WordReading as WordReading
 from .measure.attention_maps import MAPS as MAPS
 from .measure.attention_maps import AttentionMap as AttentionMap
 from .measure.attention_maps import read_maps as read_maps
@@ -40,7 +45,7 @@ from .measure.layer_choice import choose_layer as choose_layer
 from .measure.layer_profile import find_layer as find_layer
 from .measure.layer_profile import layer_profile as layer_profile
 from .measure.maps import Look as Look
-from .measure.maps import look as look
+from .measure.maps import look_at as look_at
 from .measure.maps import look_at_all as look_at_all
 from .measure.maps_stage import maps_stage as maps_stage
 from .models.adapters import Adapter as Adapter

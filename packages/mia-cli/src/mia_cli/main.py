@@ -13,7 +13,7 @@ import click
 
 from mia_cli import __version__
 from mia_cli.commands.exchange import export_command, import_command
-from mia_cli.commands.look import completion_command, doctor_command, inspect_command
+from mia_cli.commands.look import completion_command, doctor_command, inspect_command, look_command
 from mia_cli.commands.run import (
     ablate_command,
     diagnose_command,
@@ -29,7 +29,7 @@ from mia_cli.commands.single_stages import augment_command, evaluate_command, sc
 COMMANDS: tuple[click.Command, ...] = (
     quickstart_command, run_command, diagnose_command, ablate_command, init_command, status_command, report_command,
     embedded_command, augment_command, score_command, select_command, train_command, evaluate_command, import_command,
-    export_command, inspect_command, doctor_command, completion_command,
+    export_command, look_command, inspect_command, doctor_command, completion_command,
 )  # fmt: skip
 BAD_INPUT = 2
 FAULT_NOTE = "This is a fault in mia, not in your input: please report it with the lines above and the command."

@@ -65,6 +65,42 @@ def gradient_rows(model: Any, inputs: Mapping[str, Any], targets: Tensor, own: T
     Raises:
         ModelError: the model's attention does not go through transformers' interface, or has no parameters to begin at.
     """
+    with torch.no_grad():
+        total = torch.zeros(own.shape, device=own.device)
+        for call, gradient in _calls(model, inputs, targets):
+            for rows, told in _told(call, gradient, own):
+                total += (told * own[:, rows, None].to(told.device)).sum(1).to(total.device)
+        return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def gradient_each_row(model: Any, inputs: Mapping[str, Any], targets: Tensor, rows: range) -> Tensor:
+    """Gradient x attention of single query rows, summed over layers and heads.
+
+    A row makes a difference to what is predicted at it and behind it: its numbers are about its own token and the answer's
+    later ones. Their sum over rows is what `gradient_rows` shares out.
+
+    Args:
+        model, inputs, targets: as for `gradient_rows`.
+        rows: positions, the same in every sequence.
+
+    Returns:
+        (batch, rows, length) float32, not negative; their sizes compare between rows.
+
+    Raises:
+        ModelError: as `gradient_rows`.
+    """
+    own = torch.zeros_like(targets, dtype=torch.bool)
+    own[:, rows.start : rows.stop] = True
+    with torch.no_grad():
+        total = torch.zeros(len(own), len(rows), own.shape[1], device=own.device)
+        for call, gradient in _calls(model, inputs, targets):
+            for some, told in _told(call, gradient, own):
+                total[:, (some - rows.start).to(total.device)] += told.to(total.device)
+        return total
+
+
+def _calls(model: Any, inputs: Mapping[str, Any], targets: Tensor) -> list[tuple[Call, Tensor]]:
+    """One pass forward and back: each layer's call, and the gradient of sum log p(target) by its output."""
     modules = gradient_layers(model)
     observers = {layer: LastCall() for layer in modules}
     begin = _only(model, modules[min(modules)])
@@ -74,22 +110,16 @@ def gradient_rows(model: Any, inputs: Mapping[str, Any], targets: Tensor, own: T
         logps = logits[asked].float().log_softmax(-1).gather(1, targets[asked][:, None])
         calls = [observer.call for observer in observers.values() if observer.call is not None]
         outputs = [call.output for call in calls if call.output is not None]
-        gradients = torch.autograd.grad(logps.sum(), outputs)
-    with torch.no_grad():
-        total = torch.zeros(own.shape, device=own.device)
-        for call, gradient in zip(calls, gradients, strict=True):
-            total += _told(call, gradient, own).to(total.device)
-        return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        return list(zip(calls, torch.autograd.grad(logps.sum(), outputs), strict=True))
 
 
-def _told(call: Call, gradient: Tensor, own: Tensor) -> Tensor:
-    """One layer's sum over heads and rows, (batch, length).
+def _told(call: Call, gradient: Tensor, own: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """One layer's sum over heads, some rows at a time: their positions, and (batch, rows, length).
 
     Args:
         gradient: of the attention's output, (batch, length, heads, dim).
-        own: as in `gradient_rows`.
+        own: as in `gradient_rows`; rows of no sequence are left out.
     """
-    out = torch.zeros(own.shape, device=gradient.device)
     used = own.any(0).nonzero()[:, 0]
     value = call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1).float()
     length = own.shape[1]
@@ -98,9 +128,7 @@ def _told(call: Call, gradient: Tensor, own: Tensor) -> Tensor:
         mask = visible(call.mask, rows, length, length, causal=call.causal, flash=call.flash, window=call.window)
         weights = head_rows(call.query[:, :, rows], call.key, mask, call.scaling, softcap=call.softcap)
         change = torch.matmul(gradient[:, rows].transpose(1, 2).float(), value.transpose(-1, -2))
-        told = (weights * change).clamp_min(0).sum(1)
-        out += (told * own[:, rows, None].to(told.device)).sum(1)
-    return out
+        yield rows, (weights * change).clamp_min(0).sum(1)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,8 @@ def _call(
             raise ModelError(f"{type(module).__name__}: attention with {name} changes the softmax and is not supported")
     if mask is not None and not torch.is_tensor(mask):
         raise ModelError(
-            f"attention mask of type {type(mask).__name__} cannot be read; load the model with sdpa, flash or eager attention"
+            f"attention mask of type {type(mask).__name__} cannot be read; load the model with sdpa, flash or eager attention; "
+            "see docs/errors.md#attention-that-cannot-be-read"
         )
     scaling, causal = kwargs.get("scaling"), kwargs.get("is_causal")
     return Call(

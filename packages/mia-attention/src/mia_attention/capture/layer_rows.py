@@ -70,7 +70,10 @@ class LayerRows:
     def result(self) -> Tensor:
         """(batch, rows, keys), each key at its position in the sequence."""
         if not self._parts:
-            raise ModelError("no attention row was captured: expected at least one forward pass that reaches the chosen rows")
+            raise ModelError(
+                "no attention row was captured: expected at least one forward pass that reaches the "
+                "chosen rows; see docs/errors.md#nothing-was-captured"
+            )
         parts = [nn.functional.pad(part, (skipped, self._seen - skipped - part.shape[-1])) for part, skipped in self._parts]
         return torch.cat(parts, dim=1)
 

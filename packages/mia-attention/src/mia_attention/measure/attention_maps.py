@@ -36,27 +36,42 @@ def cell_masses(
 ) -> NDArray[np.float64]:
     """Share the attention on a picture's tokens out to the cells of a raster.
 
+    Args:
+        tokens: attention on each visual token, (.., tokens).
+        size, coverage, cells: as for `cell_shares`.
+
+    Returns:
+        (.., rows, columns); the sum is the attention on tokens that see any pixel.
+    """
+    in_row, in_column = cell_shares(size, coverage, cells)
+    masses: NDArray[np.float64] = np.einsum("...t,tr,tc->...rc", tokens, in_row, in_column, optimize=True)
+    return masses
+
+
+def cell_shares(
+    size: tuple[int, int], coverage: Callable[[tuple[int, int], Box], NDArray[np.float64]], cells: int = CELLS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How much of what each token sees lies in each row and in each column of a raster.
+
     A token sees a rectangle, so its share in a cell is its share in the cell's column times that in the cell's row: columns
     and rows are looked up, not every cell.
 
     Args:
-        tokens: attention on each visual token, (tokens,).
         size: of the picture, (width, height) px.
         coverage: from (size, box) to the share of each token's pixels that lie in the box, (tokens,).
         cells: along the longer side.
 
     Returns:
-        (rows, columns); the sum is the attention on tokens that see any pixel.
+        (tokens, rows) and (tokens, columns); each token's row sums to 1, or to 0 for a token that sees nothing.
     """
     width, height = size
     step = max(size) / cells
     columns, rows = (max(1, min(round(side / step), side)) for side in size)
     across = [round(index * width / columns) for index in range(columns + 1)]
     down = [round(index * height / rows) for index in range(rows + 1)]
-    in_column = _shares(np.stack([coverage(size, (across[c], 0, across[c + 1], height)) for c in range(columns)], axis=1))
     in_row = _shares(np.stack([coverage(size, (0, down[r], width, down[r + 1])) for r in range(rows)], axis=1))
-    masses: NDArray[np.float64] = (in_row * tokens[:, None]).T @ in_column
-    return masses
+    in_column = _shares(np.stack([coverage(size, (across[c], 0, across[c + 1], height)) for c in range(columns)], axis=1))
+    return in_row, in_column
 
 
 def _shares(coverages: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ class Look:
     maps: list[NDArray[np.float64]]
 
 
-def look(
+def look_at(
     sample: Sample, model: Any, processor: Any, settings: ScoreSettings, *, open_image: OpenImage, cells: int = CELLS
 ) -> Look:
     """Answer one sample and map its attention onto its pictures.

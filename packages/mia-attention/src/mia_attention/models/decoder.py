@@ -31,7 +31,8 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
     if family.refused is not None:
         raise ModelError(
             f"{model.config.model_type}: attention on images cannot be read, because {family.refused}; "
-            "expected a model whose image tokens stand in the prompt (LLaVA, Qwen-VL, InternVL, ...)"
+            "expected a model whose image tokens stand in the prompt (LLaVA, Qwen-VL, InternVL, ...); "
+            "see docs/errors.md#attention-that-cannot-be-read"
         )
     text = text_config(model)
     found: dict[int, nn.Module] = {}
@@ -96,10 +97,14 @@ def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[
     available = decoder_layers(model)
     for layer in layers:
         if layer not in available:
-            raise ModelError(f"layer {layer}: expected one of the attention layers {_ranges(list(available))}")
+            raise ModelError(
+                f"layer {layer}: expected one of the attention layers {_ranges(list(available))}; "
+                "see docs/errors.md#no-such-layer"
+            )
         if any(getattr(available[layer], name, None) is not None for name in ("sinks", "s_aux")):
             raise ModelError(
-                f"layer {layer}: its softmax has a sink (s_aux), so rows do not sum to 1 over the keys; not supported"
+                f"layer {layer}: its softmax has a sink (s_aux), so rows do not sum to 1 over the keys; "
+                "not supported; see docs/errors.md#attention-that-cannot-be-read"
             )
         if warn and window(available[layer]) is not None:
             logger.warning(
@@ -114,6 +119,22 @@ def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[
 def full_layers(layers: dict[int, nn.Module]) -> list[int]:
     """Those that see the whole prompt (no sliding window)."""
     return [index for index, module in layers.items() if window(module) is None]
+
+
+def layers_left_out(model: Any) -> list[str]:
+    """Which layers of the decoder do not see all pictures, or have no attention to read, and why; empty: every layer does."""
+    available = decoder_layers(model)
+    told = []
+    count = getattr(text_config(model), "num_hidden_layers", None)
+    if isinstance(count, int) and (others := [index for index in range(count) if index not in available]):
+        told.append(f"layers {_ranges(others)} are left out: they have no attention (linear attention or convolution)")
+    windows = {index: size for index, module in available.items() if (size := window(module)) is not None}
+    if windows:
+        told.append(
+            f"layers {_ranges(list(windows))} see at most {min(windows.values())} tokens back (sliding window): "
+            "what they read of early pictures may be nothing"
+        )
+    return told
 
 
 def middle_layer(model: Any) -> int:

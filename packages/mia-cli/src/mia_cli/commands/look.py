@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mia_cli.commands.paths import READ
+from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE
+from mia_cli.commands.single_stages import QUANTIZATION, model_options, shared_model
 
 SHELLS = ["bash", "zsh", "fish"]
+
+
+@click.command("look")
+@click.argument("pictures", type=READ_FILE, nargs=-1, required=True)
+@click.option("--question", required=True, help="The prompt calls the pictures Image1, Image2 .. in the order given.")
+@functools.partial(model_options, default="embedded")
+@QUANTIZATION
+@click.option("--answer", help="Look at this answer instead of the model's own.")
+@click.option("--out", type=WRITE_FILE, default="where.html", show_default=True, help="Page to write.")
+@click.option("--layer", default="middle", show_default=True, help="Whose attention is read: middle, or layers from 0: 8,12.")
+@click.option("--gradient/--no-gradient", default=True, show_default=True, help="Also what the words came from, one pass more.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Longest answer, in tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+def look_command(
+    pictures: tuple[Path, ...], question: str, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str,
+    answer: str | None, out: Path, layer: str, gradient: bool, max_new_tokens: int, as_json: bool,
+) -> None:  # fmt: skip
+    """See where each word of an answer came from.
+
+    Asks a model a question about PICTURES and writes a page: step through the words, see the heat of each over the pictures.
+    """
+    from mia_attention import ask_about
+
+    from mia_cli.terminal.display import print_json
+
+    layers = _layers(layer)
+    asked = ask_about(pictures, question)
+    shared = shared_model(model, dtype, device, trust_remote_code, quantization)
+    shared.check()
+    from mia_attention import look
+
+    view = look(
+        *shared.get(), asked.pictures, question, answer=answer, layer=layers, gradient=gradient, max_new_tokens=max_new_tokens,
+        names=asked.names,
+    )  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    view.save(out)
+    if as_json:
+        print_json(view.summary())
+    else:
+        click.echo(f"{view}\n-> {out}")
+
+
+def _layers(text: str) -> Any:
+    """`middle`, or numbers from 0."""
+    if text == "middle":
+        return text
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise click.UsageError(f"--layer: expected middle, or layers counted from 0 such as 8 or 8,12, got {text!r}")
+    return [int(part) for part in parts]
 
 
 @click.command("inspect")

@@ -30,9 +30,11 @@ def _config(stage: str) -> Callable[[FunctionT], FunctionT]:
     return click.option("--config", type=READ_FILE, help=f"YAML with the settings of `{stage}`.")
 
 
-def _model_options(function: Any) -> Any:
+def model_options(function: Any, default: str | None = None) -> Any:
+    """The options that say which model, and how it is loaded; it has to be named where there is no `default`."""
+    named = {"required": True} if default is None else {"default": default, "show_default": True}
     options = [
-        click.option("--model", required=True, help="`embedded`, a folder, or a Hugging Face id."),
+        click.option("--model", help="`embedded`, a folder, or a Hugging Face id.", **named),
         click.option("--dtype", default="auto", type=click.Choice(DTYPES), show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
         click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint."),
@@ -65,7 +67,8 @@ def _with_answers(options: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in options.items() if key not in names}, "answers": source or None}
 
 
-def _shared(model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str) -> SharedModel:
+def shared_model(model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str) -> SharedModel:
+    """The model that the options name, not loaded yet."""
     from mia_cli.config.schema import ModelSettings, build
     from mia_cli.loading.load import SharedModel
 
@@ -116,7 +119,7 @@ def augment_command(
 
 @click.command("score")
 @click.option("--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment`.")
-@_model_options
+@model_options
 @QUANTIZATION
 @_OUT
 @click.option("--layer", cls=Listing, table="mia_attention:READOUTS", help="A number or one of {names}.  [default: middle]")
@@ -139,7 +142,7 @@ def score_command(
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **_with_answers(options)})
-    shared = _shared(model, dtype, device, trust_remote_code, quantization)
+    shared = shared_model(model, dtype, device, trust_remote_code, quantization)
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     shared.check()
     _make(score_stage(samples, out, settings, shared.id, shared.get))
@@ -163,7 +166,7 @@ def select_command(scored: Path, out: Path, config: Path | None) -> None:
 
 @click.command("train")
 @click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select` or `mia import`.")
-@_model_options
+@model_options
 @_OUT
 @_config("train")
 def train_command(
@@ -176,7 +179,7 @@ def train_command(
     from mia_cli.runner import depending_on
 
     settings = _configured(TrainSettings, config, "train", {})
-    shared = _shared(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
+    shared = shared_model(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
     check_environment(settings)
     need_stage(pairs, "pairs.jsonl", "mia select", PreferencePair, out)
     shared.check()
@@ -187,7 +190,7 @@ def train_command(
 @click.option(
     "--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment` with samples that training never saw."
 )
-@_model_options
+@model_options
 @QUANTIZATION
 @click.option("--adapter", type=READ_FOLDER, help="What `mia train` wrote: a folder with adapter/, or the adapter itself.")
 @_OUT
@@ -218,7 +221,7 @@ def evaluate_command(
     from mia_cli.terminal.result_tables import show_evaluation
 
     settings = build(EvaluateSettings, _with_answers(options))
-    shared = _shared(model, dtype, device, trust_remote_code, quantization)
+    shared = shared_model(model, dtype, device, trust_remote_code, quantization)
     weights = trained_weights(adapter) if adapter else None
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     _make(evaluate_stage(samples, out, settings, shared, lambda: weights))
