@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mia_attention import AnswerView, ScoreSettings, look, respond, score
+from mia_attention import AnswerView, ScoreSettings, encode_prompts, knockout, look, respond, score
 from mia_attention.looking.answer_words import answer_pieces
 from mia_attention.looking.asked import ask_about, bare_question
 from mia_attention.looking.view_page import brightness, view_page
@@ -134,6 +134,15 @@ def test_alone_is_the_likelihood_with_the_bare_question(tiny: SimpleNamespace) -
     assert view.alone_share == pytest.approx(likely / likely.sum(), abs=1e-4)
 
 
+def test_knockout_is_what_is_lost_without_each_picture(tiny: SimpleNamespace) -> None:
+    build, view = tiny.build("llava"), seen(tiny, gradient=False, alone=False)
+    encoded = encode_prompts(build.model, build.processor, [PROMPT], [two(tiny)])
+    [found] = knockout(build.model, encoded, [list(view.token_ids)])
+    assert view.knockout == pytest.approx([found.loss[0], found.loss[1]], abs=1e-6)
+    assert all(abs(loss) > 1e-4 for loss in found.loss.values())
+    assert found.logp == pytest.approx(view.logp, abs=1e-4)
+
+
 def test_shares_are_means_per_visual_token() -> None:
     """(0.2 / 10) : (0.3 / 30) = 2 : 1; and for the second token (0.1 / 10) : (0.9 / 30) = 1 : 3; together 0.03 : 0.04."""
     reading = WordReading("attention", np.array([[0.2, 0.3], [0.1, 0.9]]), [10, 30], None)
@@ -162,9 +171,10 @@ def test_a_picture_of_three_times_the_size_is_as_bright() -> None:
 
 
 def test_without_gradient_and_alone_nothing_is_noted(tiny: SimpleNamespace) -> None:
-    view = seen(tiny, gradient=False, alone=False)
+    view = seen(tiny, gradient=False, alone=False, knockout=False)
     assert view.gradient is None
     assert view.alone is None
+    assert view.knockout is None
     assert view.alone_share is None
     assert view.share == view.attention.share
     assert not any("not measured" in note for note in view.notes)
@@ -319,11 +329,12 @@ EVIL = "</script><img src=x onerror=alert(1)> In Image2, {{data}} what ?"
 def test_the_page_runs_nothing_of_what_was_asked_and_fetches_nothing(tiny: SimpleNamespace) -> None:
     build = tiny.build("llava")
     view = look(
-        build.model, build.processor, two(tiny), EVIL, max_new_tokens=2, gradient=False, alone=False, names=["<b>", "b"]
+        build.model, build.processor, two(tiny), EVIL, max_new_tokens=2, gradient=False, alone=False, names=["<i id=evil>", "b"]
     )
     page = view_page(view)
     assert "<img src=x" not in page
-    assert "<b>" not in re.sub(r'<b( id="reads")?></b>|<b>\d+.%</b>|<b>[A-Z]\w+( x \w+)?</b>|<b>share</b>', "", page)
+    assert "<i id=evil>" not in page
+    assert "&lt;i id=evil&gt;" in page
     assert "{{data}} what" in page
     assert not re.findall(r"https?://", page)
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])

@@ -28,7 +28,7 @@ def test_a_question_becomes_a_page(mia, pictures, tmp_path):
     assert result.exit_code == 0, result.output
     first, head, *rows, last = result.stdout.splitlines()
     assert first == "In Image2, what color are the shapes? -> The color is red."
-    assert head.split() == ["attention", "gradient", "alone"]
+    assert head.split() == ["attention", "gradient", "alone", "knockout"]
     assert [row.split()[0] for row in rows] == ["Image1", "Image2"]
     assert last == f"-> {out}"
     page = out.read_text("utf-8")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mia_augment.statistics import shares
 from PIL import Image
 
-from mia_attention.answering.under_each_picture import shares
 from mia_attention.looking.view_page import view_page
 from mia_attention.looking.word_readings import WordReading
 
@@ -31,6 +31,7 @@ class AnswerView:
         attention: where each token looked, in the layers that were read.
         gradient: attention of all layers weighted by what it changed of the answer; None: not measured, `notes` say why.
         alone: log-prob of the whole answer under each picture alone with the bare question, in nats; None as for `gradient`.
+        knockout: what the answer's log-prob loses where each picture's tokens are invisible, in nats; above 0: it needs them.
         about: index of the picture that the question names, None: none, or several.
         given: the answer was given, not generated.
         model: its name.
@@ -49,6 +50,7 @@ class AnswerView:
     attention: WordReading
     gradient: WordReading | None
     alone: list[float] | None
+    knockout: list[float] | None
     about: int | None
     given: bool
     model: str
@@ -89,6 +91,7 @@ class AnswerView:
             "logps": list(self.logps),
             "alone": self.alone,
             "alone_share": self.alone_share,
+            "knockout": self.knockout,
             "notes": list(self.notes),
         }
 
@@ -103,6 +106,7 @@ class AnswerView:
             "attention": self.attention.share,
             "gradient": None if self.gradient is None else self.gradient.share,
             "alone": self.alone_share,
+            "knockout": self.knockout,
         }
         measured = {name: values for name, values in columns.items() if values is not None}
         width = max(len(label) for label in self.labels)

@@ -12,6 +12,7 @@ from mia_attention.answering.batches import is_out_of_memory
 from mia_attention.answering.likelihood import likelihoods
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.part_answers import PartPrompt
+from mia_attention.causes.knocking_out import knockout as knock_out
 from mia_attention.looking.answer_view import AnswerView
 from mia_attention.looking.answer_words import answer_pieces
 from mia_attention.looking.asked import Asked, Picture, ask_about
@@ -32,6 +33,7 @@ def look(
     layer: int | Sequence[int] | Literal["middle"] = "middle",
     gradient: bool = True,
     alone: bool = True,
+    knockout: bool = True,
     max_new_tokens: int = 64,
     cells: int = CELLS,
     names: Sequence[str] | None = None,
@@ -42,7 +44,7 @@ def look(
         view.answer, view.share, view.save("where.html")
 
     Costs: attention is read while answering (1 to 3 % of its time); `gradient` a pass forward and back with the activations of
-    a training step; `alone` a pass over each picture.
+    a training step; `alone` a pass over each picture; `knockout` one over the prompt for each picture and one more.
 
     Args:
         model, processor: of transformers (`AutoModelForImageTextToText`, `AutoProcessor`), the model ready to answer.
@@ -50,7 +52,7 @@ def look(
         question: one that holds ``<image>`` once per picture is taken as the prompt it is.
         answer: look at this answer instead of the model's own.
         layer: whose attention is read, from 0; several: their mean; ``middle``: half of the layers, as in the paper.
-        gradient, alone: whether to measure `AnswerView.gradient` and `AnswerView.alone`.
+        gradient, alone, knockout: whether to measure these of `AnswerView`.
         max_new_tokens: longest answer.
         cells: of the maps, along a picture's longer side.
         names: of the pictures, to be shown; by default their files'.
@@ -78,7 +80,8 @@ def look(
     read = on_pictures(f"attention of {names}", said.attention, places, asked.pictures, coverage, cells)
     by_gradient = _gradient(model, encoded, said, asked, coverage, cells, notes) if gradient else None
     likely = _alone(model, processor, asked, said, notes) if alone else None
-    return _view(model, processor, asked, said, answer, read, by_gradient, likely, notes)
+    lost = _knocked_out(model, encoded, said, notes) if knockout else None
+    return _view(model, processor, asked, said, answer, read, by_gradient, likely, lost, notes)
 
 
 def check_model(model: Any, processor: Any) -> None:
@@ -147,6 +150,17 @@ def _alone(model: Any, processor: Any, asked: Asked, said: Said, notes: list[str
         return None
 
 
+def _knocked_out(model: Any, encoded: Encoded, said: Said, notes: list[str]) -> list[float] | None:
+    if len(encoded.image_tokens[0]) < 2:
+        return None
+    try:
+        [found] = knock_out(model, encoded, [said.ids])
+        return [found.loss[index] for index in range(len(encoded.image_tokens[0]))]
+    except (DataError, ModelError) as error:
+        notes.append(f"what the answer loses without each picture was not measured: {error}")
+        return None
+
+
 def _view(
     model: Any,
     processor: Any,
@@ -156,6 +170,7 @@ def _view(
     read: WordReading,
     by_gradient: WordReading | None,
     likely: list[float] | None,
+    lost: list[float] | None,
     notes: list[str],
 ) -> AnswerView:
     ended = bool(said.ids) and ends_turn(model, processor, said.ids[-1])
@@ -176,6 +191,7 @@ def _view(
         attention=read,
         gradient=by_gradient,
         alone=likely,
+        knockout=lost,
         about=asked.about,
         given=answer is not None,
         model=str(getattr(model.config, "name_or_path", "") or model.config.model_type),

@@ -43,7 +43,7 @@ def view_page(view: AnswerView) -> str:
             f'<button type="button" data-way="{name}" aria-pressed="false">{title}</button>' for name, title, _ in _ways(view)
         ),
         "pictures": "".join(_figure(index, view) for index in range(len(view.pictures))),
-        "alone": _alone(view),
+        "each": _each_picture(view),
         "table": _table(view),
         "notes": "".join(f'<p class="quiet">{html.escape(note)}</p>' for note in view.notes),
         "data": json.dumps(_data(view)).replace("<", "\\u003c"),
@@ -125,17 +125,25 @@ def _figure(index: int, view: AnswerView) -> str:
     )
 
 
-def _alone(view: AnswerView) -> str:
-    if view.alone is None:
+def _each_picture(view: AnswerView) -> str:
+    """A table of what each picture does by itself, as far as it was measured."""
+    columns: list[tuple[str, list[str], str]] = []
+    if view.alone is not None:
+        found = view.alone_share or [math.nan] * len(view.alone)
+        columns.append(("log-prob of this answer under it alone", [_nats(logp) for logp in view.alone], _nats(view.logp)))
+        columns.append(("share", [_percent(share) for share in found], ""))
+    if view.knockout is not None:
+        columns.append(("lost without it", [_nats(loss) for loss in view.knockout], ""))
+    if not columns:
         return ""
-    found = view.alone_share or [math.nan] * len(view.alone)
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(label)} alone</th><td>{_nats(logp)}</td><td>{_percent(share)}</td></tr>'
-        for label, logp, share in zip(view.labels, view.alone, found, strict=True)
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Picture", *(name for name, _, _ in columns)))
+    rows = [(html.escape(label), [cells[index] for _, cells, _ in columns]) for index, label in enumerate(view.labels)]
+    if view.alone is not None:
+        rows.append(("all together", [together for _, _, together in columns]))
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for name, cells in rows
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Shown", "log-prob of this answer", "share"))
-    together = f'<tr><th scope="row">all pictures</th><td>{_nats(view.logp)}</td><td></td></tr>'
-    return f'<div class="wide"><table class="alone"><thead><tr>{head}</tr></thead><tbody>{rows}{together}</tbody></table></div>'
+    return f'<div class="wide"><table class="alone"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _table(view: AnswerView) -> str:

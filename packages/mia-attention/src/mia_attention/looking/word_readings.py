@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from mia_augment import DataError, ModelError
+from mia_augment.prompting import end_tokens
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mia_attention.answering.end_tokens import end_tokens
 from mia_attention.answering.likelihood import said_ids
 from mia_attention.answering.part_answers import PartPrompt
 from mia_attention.answering.prompt_cache import append_answers
