@@ -16,7 +16,15 @@ from mia_attention.causes.knocking_out import knockout as knock_out
 from mia_attention.looking.answer_view import AnswerView
 from mia_attention.looking.answer_words import answer_pieces
 from mia_attention.looking.asked import Asked, Picture, ask_about
-from mia_attention.looking.word_readings import Said, WordReading, ends_turn, gradient_of_words, on_pictures, say, say_given
+from mia_attention.looking.word_readings import (
+    WordReading,
+    WordsSaid,
+    answered,
+    ends_turn,
+    given,
+    gradient_of_words,
+    on_pictures,
+)
 from mia_attention.measure.attention_maps import CELLS
 from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.models.decoder import check_readable, layers_left_out, middle_layer
@@ -69,9 +77,9 @@ def look(
     layers = _layers(model, layer)
     encoded = _encoded(model, processor, asked)
     if answer is None:
-        said = say(model, processor, encoded, layers, max_new_tokens)
+        said = answered(model, processor, encoded, layers, max_new_tokens)
     else:
-        said = say_given(model, processor, encoded, layers, asked.prompt, answer)
+        said = given(model, processor, encoded, layers, asked.prompt, answer)
     coverage, notes = BoxCoverage(model, processor), layers_left_out(model)
     if not coverage.known:
         notes.append(f"{model.config.model_type}: visual tokens cannot be mapped to pixels, so there are shares but no maps")
@@ -120,7 +128,7 @@ def _encoded(model: Any, processor: Any, asked: Asked) -> Encoded:
 
 
 def _gradient(
-    model: Any, encoded: Encoded, said: Said, asked: Asked, coverage: BoxCoverage, cells: int, notes: list[str]
+    model: Any, encoded: Encoded, said: WordsSaid, asked: Asked, coverage: BoxCoverage, cells: int, notes: list[str]
 ) -> WordReading | None:
     try:
         rows = gradient_of_words(model, encoded, said.ids)
@@ -136,7 +144,7 @@ def _gradient(
     return on_pictures(reads, rows, encoded.image_tokens[0], asked.pictures, coverage, cells)
 
 
-def _alone(model: Any, processor: Any, asked: Asked, said: Said, notes: list[str]) -> list[float] | None:
+def _alone(model: Any, processor: Any, asked: Asked, said: WordsSaid, notes: list[str]) -> list[float] | None:
     if asked.alone is None:
         notes.append(f"the answer's likelihood under each picture alone was not measured: {asked.why_not_alone}")
         return None
@@ -150,7 +158,7 @@ def _alone(model: Any, processor: Any, asked: Asked, said: Said, notes: list[str
         return None
 
 
-def _knocked_out(model: Any, encoded: Encoded, said: Said, notes: list[str]) -> list[float] | None:
+def _knocked_out(model: Any, encoded: Encoded, said: WordsSaid, notes: list[str]) -> list[float] | None:
     if len(encoded.image_tokens[0]) < 2:
         return None
     try:
@@ -165,7 +173,7 @@ def _view(
     model: Any,
     processor: Any,
     asked: Asked,
-    said: Said,
+    said: WordsSaid,
     answer: str | None,
     read: WordReading,
     by_gradient: WordReading | None,

@@ -62,7 +62,7 @@ class WordReading:
 
 
 @dataclass(frozen=True)
-class Said:
+class WordsSaid:
     """An answer, and the attention of the positions that predict its tokens.
 
     Attributes:
@@ -76,16 +76,16 @@ class Said:
     attention: Tensor
 
 
-def say(model: Any, processor: Any, encoded: Encoded, layers: Sequence[int], max_new_tokens: int) -> Said:
+def answered(model: Any, processor: Any, encoded: Encoded, layers: Sequence[int], max_new_tokens: int) -> WordsSaid:
     """Answer one prompt greedily, attention read meanwhile."""
     with capture_attention(model, layers, rows="predicting") as captured:
         found = answer(model, processor, encoded, ["look"], max_new_tokens)
     count = int(found.lengths[0])
     rows = captured.attention()[0, :count, : encoded.prompt_length]
-    return Said(found.tokens[0, :count].tolist(), found.logps[0, :count].tolist(), rows.cpu())
+    return WordsSaid(found.tokens[0, :count].tolist(), found.logps[0, :count].tolist(), rows.cpu())
 
 
-def say_given(model: Any, processor: Any, encoded: Encoded, layers: Sequence[int], prompt: str, text: str) -> Said:
+def given(model: Any, processor: Any, encoded: Encoded, layers: Sequence[int], prompt: str, text: str) -> WordsSaid:
     """The same for an answer that is given, in one pass over prompt and answer.
 
     Raises:
@@ -104,7 +104,7 @@ def say_given(model: Any, processor: Any, encoded: Encoded, layers: Sequence[int
     with torch.inference_mode(), capture_attention(model, layers, rows=(first, first + len(ids))) as captured:
         logits = model(**whole, use_cache=False, logits_to_keep=len(ids) + 1).logits[0, -len(ids) - 1 : -1]
     logps = logits.float().log_softmax(-1).gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0]
-    return Said(ids, logps.tolist(), captured.attention()[0, :, : encoded.prompt_length].cpu())
+    return WordsSaid(ids, logps.tolist(), captured.attention()[0, :, : encoded.prompt_length].cpu())
 
 
 def gradient_of_words(model: Any, encoded: Encoded, ids: Sequence[int]) -> Tensor:
