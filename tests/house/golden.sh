@@ -8,5 +8,5 @@ printf 'lora: {r: 8, alpha: 16}\nmax_steps: 3\n' >"$1/lora.yaml"
 uv run mia train --pairs "$1/run/select" --model embedded --config "$1/lora.yaml" --out "$1/run/train-lora" >>"$1.log" 2>&1 ||
     { tail -20 "$1.log" >&2; exit 1; }
 cd "$1"
-find . -name 'samples.jsonl' -o -name 'pairs.jsonl' -o -name 'predictions.jsonl' -o -name '*.safetensors' -path '*train/*' -not -path '*checkpoints*' |
+find . -name 'samples.jsonl' -o -name 'pairs.jsonl' -o -name 'predictions.jsonl' -o -name '*.safetensors' -path '*/train*' -not -path '*checkpoints*' |
     LC_ALL=C sort | xargs sha256sum
