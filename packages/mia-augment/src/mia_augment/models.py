@@ -1,4 +1,4 @@
-"""What is told of a model without loading it, and read of a loaded one without torch."""
+"""What is known of a model without loading it, and what is read from a loaded one without importing torch."""
 
 from __future__ import annotations
 

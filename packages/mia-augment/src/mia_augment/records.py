@@ -119,7 +119,7 @@ class Attention(Record):
 
 
 class ScoredSample(Sample):
-    """A sample with the model's own answer to it and where the model looked meanwhile."""
+    """A sample with the model's own answer to it, and where the model looked while it answered."""
 
     response: str
     response_tokens: int = Field(ge=0)
@@ -145,7 +145,7 @@ class ScoredSample(Sample):
 
 
 class Scores(Record):
-    """What the selection rules looked at; None: not measured."""
+    """The numbers that the selection rules decided by; None: not measured."""
 
     ratio: float | None = None
     perplexity: float | None = None

@@ -196,7 +196,7 @@ def _with_pictures(manifest: Manifest, digest: str) -> Manifest:
 
 
 def _manifest(source: Path, job: Job, choice: Choice) -> Manifest:
-    """What the manifest will say before pictures are looked at and anything is counted."""
+    """The manifest before pictures are looked at and anything is counted."""
     digest = hashlib.sha256()
     if job.settings.asked_of_pictures and holds_pictures_only(source):  # what they hold is looked at beside the rows
         _check_same_folder(source, job.image_root)
@@ -230,7 +230,7 @@ def _check_same_folder(source: Path, image_root: Path) -> None:
 
 
 def _prepare(out: Path, wanted: Manifest, finished: Manifest | None) -> None:
-    """Make `out` ready: keep what an interrupted run of the same work has left, clear what other work has."""
+    """Make `out` ready: keep what an interrupted run of the same work left, remove what other work left."""
     key = out / SCRATCH / "key.json"
     mine = wanted.model_dump(mode="json")
     begun = None

@@ -1,4 +1,4 @@
-"""Draws that depend on the seed and names alone, so that neither order nor other records change them."""
+"""Random draws that depend on the seed and names alone: neither order nor other records change them."""
 
 from __future__ import annotations
 

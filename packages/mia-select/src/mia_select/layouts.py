@@ -1,4 +1,4 @@
-"""The table of layouts: how each tool's row of a preference pair is told, read and written. One row a tool."""
+"""The table of layouts: how each tool's row of a preference pair is recognized, read and written. One row a tool."""
 
 from __future__ import annotations
 

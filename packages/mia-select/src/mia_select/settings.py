@@ -64,10 +64,10 @@ class SelectSettings(Settings):
     """Which answers of the model become the rejected side of a pair."""
 
     formats: list[FormatName] = Field(default=[name for name, row in FORMATS.items() if row.paper])
-    """Formats to take pairs from; the paper's three."""
+    """Formats to take pairs from; by default the paper's three."""
     attention: bool | Literal["reversed"] = True
     """Keep only answers given while looking away from the target; false: every wrong answer that passes the other rules;
-    `reversed`: only those that the rule would drop, to see what it is worth."""
+    `reversed`: only the answers that the rule would drop, to measure what the rule is worth."""
     thresholds: Thresholds = Thresholds()
     """The paper's table: ratio of attention on the target, per format and number of images."""
     calibrate: Calibrate | Literal["auto"] | None = None

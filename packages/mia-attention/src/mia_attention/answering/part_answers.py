@@ -61,14 +61,8 @@ def ask_parts(
                 text = alone_prompt(sample)
                 prompts.setdefault((path, text), PartPrompt(f"{sample.id}, part {index + 1} alone", [path], text))
     if respond is None:
-        respond = partial(
-            try_respond,
-            model=model,
-            processor=processor,
-            open_image=pictures.__getitem__,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-        )
+        asked = partial(try_respond, model=model, processor=processor, open_image=pictures.__getitem__)
+        respond = partial(asked, batch_size=batch_size, max_new_tokens=max_new_tokens)
     responses = respond(list(prompts.values()))
     answers: dict[tuple[str, str], Response] = {}
     for key, response in zip(prompts, responses, strict=True):

@@ -1,4 +1,4 @@
-"""Ids that come more than once: data in the wild repeats them, and whatever is kept by id would be merged without a word."""
+"""Repeated ids: data in the wild has them, and whatever is kept by id would be merged without a word."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ END_TOKENS = frozenset({
 
 
 def pair_problem(pair: PreferencePair, end_tokens: Collection[str] = END_TOKENS) -> str | None:
-    """Why nothing right can be learnt from a pair; None: nothing speaks against it.
+    """Why nothing right can be learnt from a pair; None: no reason was found.
 
     An answer must hold text, no `<image>`, and no end token, since training puts the model's own after it; the two must
     differ in more than the whitespace around them; scores must be finite or None.

@@ -1,4 +1,4 @@
-"""Held-out samples whose pictures training saw too, whatever they are called there."""
+"""Held-out samples whose pictures training saw too, under whatever name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RECORD_FILES = ("samples.jsonl", "pairs.jsonl")
 
 
 def training_folders(trained: Path) -> list[Path]:
-    """Folders with the samples and pairs that a training folder goes back to, as far as they are still there."""
+    """The folders of samples and pairs that a training folder was made from, those that are still there."""
     return [folder for folder in image_folders(trained) if any((folder / name).is_file() for name in _RECORD_FILES)]
 
 

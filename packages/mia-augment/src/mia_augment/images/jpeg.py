@@ -59,7 +59,7 @@ class _Layout:
 
 
 def jpeg_damage(data: bytes) -> str | None:
-    """Why a JPEG is not whole, as far as its markers and its zero bytes tell; None: nothing is known against it.
+    """Why a JPEG is not whole, as far as its markers and its zero bytes tell; None: no damage was found.
 
     Told are scans that are missing, and runs of zero bytes longer than any flat picture of this size makes them: the shortest
     code of a table is zeros only, so a run is as long as what this code stands for goes on. Files of kinds that are not

@@ -1,4 +1,4 @@
-"""Knowing pictures without decoding them: where they lie, whether they are whole, and which are the same."""
+"""What is known of pictures without decoding them: where they lie, whether they are whole, and which are the same."""
 
 from __future__ import annotations
 

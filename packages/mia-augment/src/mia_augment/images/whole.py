@@ -17,7 +17,7 @@ _webp_chunk = struct.Struct("<4sI").unpack_from
 
 
 def damage(data: bytes, format: str | None, size: tuple[int, int]) -> str | None:
-    """Why a picture file that decoders may accept is not whole; None: nothing is known against it.
+    """Why a picture file that decoders may accept is not whole; None: no damage was found.
 
     Not told: zeros in files without compression (BMP, PPM, TIFF), where they are black pixels; and in WebP, AVIF and JPEG 2000
     zeros that do not go on to the end.

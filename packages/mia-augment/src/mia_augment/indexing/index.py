@@ -41,7 +41,7 @@ def question_bytes(question: str) -> bytes:
 
 
 def shared_question(question: str) -> bytes:
-    """What is equal of questions that can be put to several pictures at once: all ask for a caption, or all the same."""
+    """The part that questions share if they can be put to several pictures at once: all ask for a caption, or all the same."""
     return b"\0caption" if asks_for_caption(question) else question_bytes(question)
 
 
@@ -92,7 +92,7 @@ class Index:
         return f"{row_id}-{self.row_hash[number]:016x}" if self._repeated[number] else row_id
 
     def pool(self, number: int) -> range:
-        """Places in the pool that hold the pictures of this row's source set, one place per different picture."""
+        """Places in the pool that hold the pictures of this row's source set, one place for each distinct picture."""
         group = self._group[number]
         pool = self._pools.get(group)
         if pool is None:

@@ -31,7 +31,7 @@ def end_tokens(model: Any, processor: Any) -> list[int]:
 
 
 def _named(owner: Any) -> list[int]:
-    """Of a model, by its generation settings; of a tokenizer, its own."""
+    """End tokens that a model names in its generation settings, or a tokenizer for itself."""
     return _ids(getattr(getattr(owner, "generation_config", owner), "eos_token_id", None))
 
 

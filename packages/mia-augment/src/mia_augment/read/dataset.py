@@ -31,7 +31,7 @@ _TAR = slice(257, 262), b"ustar"
 def read_rows(
     source: Path, store: StorePicture | None = None, *, unlabelled: bool = False, questions: Sequence[str] = ()
 ) -> Iterator[Row | Skipped]:
-    """Yield the rows of a data set, one at a time, and for each that cannot be used why.
+    """Yield the rows of a data set, one at a time, and for each row that cannot be used the reason.
 
     Args:
         source: a file of JSON, CSV or TSV, parquet, or a WebDataset tar, as it is or packed with gzip, bzip2 or xz (CSV

@@ -1,4 +1,4 @@
-"""The values of a JSON file, one at a time, whatever stands around them and however large it is.
+"""The values of a JSON file, one at a time, whatever surrounds them and however large the file is.
 
 Read are arrays, lines (JSONL), values one after another, rows under one key of an object (``{"data": [..]}``) or under a key
 each (``{"0": {..}, "1": {..}}``), and any sequence of these. No more than a chunk and one value is held in memory.
@@ -174,7 +174,7 @@ class _Reader:
         return value
 
     def _decoded(self) -> Any:
-        """The value here, behind which it goes.
+        """Decode the value at the position and move behind it.
 
         Raises:
             _Broken: no JSON.
@@ -239,7 +239,7 @@ class _Reader:
         )
 
     def _next(self) -> str:
-        """The next character that is no space, to which it goes; empty: the file has ended."""
+        """Move to the next character that is no space and return it; empty: the file has ended."""
         while True:
             self._position = _SPACE.match(self._buffer, self._position).end()  # type: ignore[union-attr]
             if self._position < len(self._buffer):

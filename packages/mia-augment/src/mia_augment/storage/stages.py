@@ -122,7 +122,7 @@ def run_stage(stage: Stage, progress: Progress | None = None, *, rank: int = 0) 
 
 
 def with_plan(stage: Stage, planned: Manifest) -> Stage:
-    """The stage with a plan that was asked already: planning hashes all that goes into it."""
+    """The stage with a plan that is already known: planning hashes everything that goes into it."""
     return replace(stage, plan=lambda: planned)
 
 
@@ -145,4 +145,4 @@ def _redone(found: Manifest, planned: Manifest) -> str:
 
 
 def _quiet(done: int, total: int | None) -> None:
-    """Progress that nobody wants to hear."""
+    """Progress that is not shown."""

@@ -118,7 +118,7 @@ def summary_of(arm: Arm) -> ArmSummary:
 
 
 def _arm_stage(arm: Arm, settings: SelectSettings, seed: int, folder_in: Path, digest: str, out: Path) -> Stage:
-    """The folder of an arm, as a selection of so many pairs."""
+    """The stage that writes the folder of an arm: a selection of its pairs."""
 
     def plan() -> Manifest:
         chosen = {**settings.model_dump(mode="json"), **dict(arm.variant.select), "variant": arm.variant.name}

@@ -206,7 +206,7 @@ def _drawn(entry: Pool, count: int, control: str | None, seed: int) -> Arm:
 
 
 def _random_rejected(pair: PreferencePair, pool: Sequence[str], seed: int, attempts: int = 100) -> PreferencePair | None:
-    """The pair with an answer to another sample as rejected that says neither of its own; None: no such answer was found."""
+    """The pair with an answer to another sample as the rejected one, equal to neither of its own; None: none was found."""
     generator = random.Random(stable_key(seed, pair.id, "random rejected"))
     for _ in range(attempts if pool else 0):
         response = generator.choice(pool)

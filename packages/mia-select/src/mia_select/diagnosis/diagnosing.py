@@ -1,4 +1,4 @@
-"""From a model's answers and the attention it paid to what `mia diagnose` says about it. Pure."""
+"""What `mia diagnose` says about a model, computed from its answers and its attention. Pure functions."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _score(readout: ReadoutRatios, answered: Sequence[AnsweredSample], part: ran
 
 
 def _best(readouts: Sequence[ReadoutRatios], answered: Sequence[AnsweredSample]) -> ReadoutScore | None:
-    """Chosen on the samples of even index, measured on the others: the best of thirty is good by luck, too."""
+    """The readout that is best on samples of even index, measured on the others: the best of thirty is good by luck, too."""
     even, odd = range(0, len(answered), 2), range(1, len(answered), 2)
     chosen = [(score.auroc, index) for index, each in enumerate(readouts) if (score := _score(each, answered, even))]
     return _score(readouts[max(chosen)[1]], answered, odd) if chosen else None

@@ -157,6 +157,6 @@ def _members(table: Sequence[Outcome], group: str) -> NDArray[np.bool_]:
 
 
 def _effect(values: NDArray[np.float64], seed: int) -> Effect:
-    """Of a (training seed, sample) table."""
+    """The mean effect and its interval, from a (training seed, sample) table of differences."""
     found = crossed_bootstrap(values, seed=seed)
     return Effect(mean=found.value, low=found.low, high=found.high)

@@ -1,4 +1,4 @@
-"""From what a row of any tool says to a preference pair, or why it gives none."""
+"""Makes a preference pair of what a tool's row says, or says why the row gives none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MARKUP = re.compile(
     r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<end_of_utterance>|\[/?INST\]|<\|(?:user|assistant|system)\|>|"
     r"\b(?:ASSISTANT|Assistant|GPT):\s*$"
 )
-"""What chat templates write around a question."""
+"""Marks that chat templates write around a question."""
 
 
 class SkippedRow(Skipped):
@@ -76,7 +76,7 @@ def to_pair(
 def own_ids(
     records: Iterator[PreferencePair | SkippedRow], renamed: Callable[[str], None] = lambda _: None
 ) -> Iterator[PreferencePair | SkippedRow]:
-    """The same, each pair with an id of its own (see `mia_augment.checks.ids.free_id`); `renamed` hears of the others."""
+    """The records, each pair with an id of its own (see `checks.ids.free_id`); `renamed` is called with each repeated id."""
     seen: set[str] = set()
     numbers: Counter[str] = Counter()
     for record in records:
@@ -184,7 +184,7 @@ def _whole(text: str, what: str) -> str:
 
 
 def _extra(row: Mapping[str, Any], prompt: str, count: int) -> dict[str, Any]:
-    """What is no text: from the column that our own export adds, from a pair as we keep it, else guessed."""
+    """All fields besides the texts: from the column that our own export adds, from a pair as we keep it, else guessed."""
     own = row.get(EXTRA)
     if not own and row.keys() >= {"format", "regions", "target"}:
         own = {name: value for name, value in row.items() if name not in ("prompt", "chosen", "rejected")}

@@ -33,7 +33,7 @@ IMPORT_FORMATS = ("auto", *LAYOUTS)
 
 
 def import_pairs(file: Path, fmt: str = "auto", *, store: StorePicture | None = None) -> Iterator[PreferencePair | SkippedRow]:
-    """Read the pairs that `export_pairs` or another tool wrote, and for each row that gives none why.
+    """Read the pairs that `export_pairs` or another tool wrote, and for each row without a pair the reason.
 
     Pictures stay where they are: `images` of a pair are the names it was exported with, else the paths of the row. Repeated
     ids are told apart by a number.
@@ -69,7 +69,7 @@ def import_folder(
         image_root: folder to which the pictures' paths are relative; None: the file's own, and those that a manifest
             beside it names.
         drop_system: leave out system messages, counted as `without_system`, instead of the rows that have one.
-        progress: hears how many rows were read.
+        progress: called with the number of rows read.
 
     Raises:
         ConfigError: unknown format, another process writes the folder, or it holds the results of another stage.

@@ -21,7 +21,7 @@ def unmeasured(candidate: Candidate, settings: SelectSettings) -> str | None:
 
 
 def attention(candidate: Candidate, settings: SelectSettings) -> float | None:
-    """The ratio of an own answer given while looking at the target (`reversed`: while looking elsewhere)."""
+    """The ratio of an own answer that fails: the model looked at the target (`reversed`: elsewhere)."""
     ratio, threshold = candidate.ratio, candidate.threshold
     if not candidate.own or not settings.attention or ratio is None or threshold is None:
         return None

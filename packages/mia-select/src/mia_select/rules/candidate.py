@@ -25,7 +25,7 @@ class ChosenText(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Candidate:
-    """All that a rule may look at which decides about each candidate by itself."""
+    """Everything that a rule sees when it decides about one candidate by itself."""
 
     format: FormatName
     parts: int

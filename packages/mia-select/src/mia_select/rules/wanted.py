@@ -1,4 +1,4 @@
-"""What is asked before the model's answering is looked at: a wanted format, two answers, a short truth, a wrong one."""
+"""The rules about format and texts alone: a wanted format, both answers present, a short ground truth, a wrong answer."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ HIGHEST = 0.9
 
 
 def agreement_cut(shares: Sequence[float] | NDArray[np.float64], parts: int) -> float:
-    """Above which share of the likelihood under each picture alone an answer speaks of the target, from the answers themselves.
+    """The share of the likelihood under each picture alone above which an answer speaks of the target; found from the answers.
 
     The cut between two groups, but not below chance, 1 / parts, where another picture is as likely, and not above `HIGHEST`:
     where all answers are right, or all wrong, there are no two groups.
@@ -41,7 +41,7 @@ HARDLY = 0.1
 
 
 def likely_cut(against: Sequence[float] | NDArray[np.float64]) -> float:
-    """Above which likelihood under the target, over that under the likeliest part, an answer speaks of the target.
+    """The likelihood ratio, target over likeliest part, above which an answer speaks of the target.
 
     The cut between two groups, within `HARDLY` and `AS_LIKELY`.
 
@@ -76,7 +76,7 @@ class Agreement:
             self._own.append(candidate.own_mean_logp)
 
     def floor(self) -> float | None:
-        """Below which mean log-prob per token an answer speaks of no picture; None: too few own answers are known."""
+        """The mean log-prob per token below which an answer speaks of no picture; None: too few own answers are known."""
         return said_of_none_below([best for _, _, best in self._each if best is not None], self._own)
 
     def verdicts(self) -> Iterable[bool]:

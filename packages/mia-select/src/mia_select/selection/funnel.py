@@ -14,7 +14,7 @@ ENOUGH_TO_WARN = 20
 
 
 class RuleCount(Record):
-    """What one rule did."""
+    """How many candidates reached one rule, and how many it dropped and kept."""
 
     rule: str
     entered: int
@@ -23,7 +23,7 @@ class RuleCount(Record):
 
 
 class BucketCount(Record):
-    """What became of one format and number of images."""
+    """Candidates and pairs of one format and number of images."""
 
     format: FormatName
     parts: int
@@ -96,7 +96,7 @@ class Funnel:
         return counts
 
     def warnings(self) -> list[str]:
-        """Rules of taste that take nearly everything which reaches them."""
+        """A warning for each rule that drops more than its `harsh` share of what reaches it."""
         return [
             f"the rule {rule.name!r} dropped {count.dropped} of the {count.entered} candidates that reached it{rule.hint}"
             for rule, count in zip(RULES, self.rules(), strict=True)
