@@ -43,11 +43,16 @@ def scored(make_scored: MakeScored) -> list[ScoredSample]:
 
 
 def measured(scored: list[ScoredSample], variant: Variant) -> list[ScoredSample]:
-    """What the variant's readout makes of the samples: every third share is large, as the ratio was."""
+    """What the variant's readout makes of the samples: a large ratio is a large share, a small one a share far below chance."""
     readout = variant.readout
     if readout is None:
         return scored
-    return [one.model_copy(update={"attention": one.attention.model_copy(update={"layer": readout})}) for one in scored]
+    shares = {0.9: 0.9, 0.4: 0.2}
+    read = [{"layer": readout, "ratio": shares[one.attention.ratio]} for one in scored]
+    return [
+        one.model_copy(update={"attention": one.attention.model_copy(update=new)})
+        for one, new in zip(scored, read, strict=True)
+    ]
 
 
 def of(scored: list[ScoredSample], settings: SelectSettings | None = None) -> list[Pool]:
@@ -116,8 +121,9 @@ def test_label_free_variants_look_at_no_ground_truth(scored: list[ScoredSample])
 
 def test_label_free_variants_tell_wrong_answers_their_own_way(scored: list[ScoredSample]) -> None:
     pairs = {name: arm.pairs for name, arm in by_name(arms(of(scored), 50, least=20)).items()}
-    assert {p.scores.ratio for p in pairs["label_free"]} == {p.scores.ratio for p in pairs["label_free_attention"]} == {0.4}
-    assert {p.scores.ratio for p in pairs["label_free_no_rule"]} == {0.4, 0.9}
+    ratios = {name: {pair.scores.ratio for pair in found} for name, found in pairs.items()}
+    assert (ratios["label_free"], ratios["label_free_attention"]) == ({0.2}, {0.4})
+    assert ratios["label_free_no_rule"] == {0.4, 0.9}
     found = by_name(arms(of(scored), 50, least=20))
     assert found["labelled"].same_as == "full"
     label_free = of(scored, SelectSettings(chosen="own"))
