@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mia_augment import DataError, ModelError
+from mia_augment import DataError, ModelError, image_token_id
 from mia_augment.prompting import end_tokens
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,7 +25,7 @@ from mia_attention.measure.maps import coverages
 from mia_attention.measure.ratio import sequence_ratio
 from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.models.families import adapter_of
-from mia_attention.models.inputs import Encoded, image_token_id
+from mia_attention.models.inputs import Encoded
 
 
 @dataclass(frozen=True)
