@@ -19,11 +19,13 @@ import click
 import yaml
 from mia_augment import records
 from mia_cli.config.commented_yaml import commented_yaml, documentation, entries
+from mia_cli.config.recipe_files import RECIPES, recipe_meaning
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.main import main as mia
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
+from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +59,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, lines in made.items():
         files.append(File.generated(config, page, content="\n".join(lines())))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the recipes where a page asks for them."""
+    return markdown.replace("<!-- recipes -->", "\n".join(_recipes()))
+
+
+def _recipes() -> Iterator[str]:
+    for name, path in RECIPES.items():
+        text = path.read_text("utf-8")
+        yield f"## {name}\n"
+        yield f"{recipe_meaning(name)}\n"
+        yield "```yaml"
+        yield from (line for line in text.splitlines() if not line.startswith("#"))
+        yield "```\n"
 
 
 def _plain(text: str) -> str:

@@ -9,6 +9,7 @@ from mia_augment.errors import ConfigError
 from mia_cli.config.recipe_files import RECIPES, laid_under, recipe_meaning, recipe_settings, without
 from mia_cli.config.schema import PipelineConfig, load_config, parse
 from mia_cli.drawn.quickstart import SETTINGS
+from mia_cli.experiments.recipe_arms import recipe_configs, recipe_variant
 from mia_cli.main import main
 from mia_cli.pipeline import check_judged
 from mia_dpo_train.settings import TrainSettings
@@ -113,3 +114,41 @@ def test_in_the_quickstart_a_recipe_decides_what_it_sets_and_the_rest_suits_the_
     assert config.select == load_config(write(tmp_path, "recipe: own")).select
     assert config.train.model_dump(include=set(SETTINGS["train"])) == SETTINGS["train"]
     assert config.evaluate.max_new_tokens == SETTINGS["evaluate"]["max_new_tokens"]
+
+
+def test_compared_recipes_decide_what_they_set_whatever_the_file_says_and_the_rest_is_the_file_s(tmp_path):
+    text = "recipe: own\nscore: {layer: 7, batch_size: 3}\nselect: {rejected: both, max_length_ratio: 9}\ntrain: {epochs: 2}\n"
+    config = load_config(write(tmp_path, text), bare=True)
+    assert (config.recipe, config.score.own_answer) == (None, False)
+    found = recipe_configs(config, ["own", "s2h", "own"])
+    assert list(found) == ["own", "s2h"]
+    own = found["own"]
+    assert (own.score.layer, own.score.batch_size, own.select.rejected, own.select.max_length_ratio) == ("alone", 3, "own", 9)
+    assert (own.train.epochs, own.data, own.evaluate) == (2, config.data, config.evaluate)
+    assert found["s2h"].score.layer == 7
+    assert list(recipe_configs(config, ["all"])) == list(RECIPES)
+
+
+def test_an_arm_is_what_differs_from_the_file(tmp_path):
+    config = load_config(write(tmp_path, "select: {attention: false}\ntrain: {beta: 1.0}\n"), bare=True)
+    arm = recipe_variant("paper", config, recipe_configs(config, ["paper"])["paper"])
+    assert (dict(arm.select), dict(arm.train)) == ({"attention": True}, {"beta": 0.1})
+    assert arm.title.startswith("recipe paper: The method as published")
+    arm = recipe_variant("ccdpo", config, recipe_configs(config, ["ccdpo"])["ccdpo"])
+    assert arm.select["formats"] == ["captions"]
+    assert dict(arm.train) == {}
+
+
+def test_an_unknown_recipe_to_compare_and_variants_beside_recipes_are_refused(tmp_path):
+    path = write(tmp_path, "data: {source: rows.json}\n")
+    result = CliRunner().invoke(main, ["ablate", str(path), "--recipes", "paper,papr"])
+    assert result.exit_code == 2
+    assert f"recipe: expected one of {', '.join(RECIPES)}, got 'papr'" in result.stderr
+    result = CliRunner().invoke(main, ["ablate", str(path), "--recipes", "paper", "--variants", "nll_only"])
+    assert (result.exit_code, "expected one of them" in result.stderr) == (2, True)
+
+
+def test_asking_no_model_where_its_answers_are_needed_is_refused():
+    config = PipelineConfig.model_validate({"score": {"ask": False}})
+    with pytest.raises(ConfigError, match=r"need the model's answers; set score\.ask: true"):
+        check_judged(config)

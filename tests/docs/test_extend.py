@@ -14,6 +14,7 @@ from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.models.families import FAMILIES, adapter_of
 from mia_attention.readouts import READOUTS, readout_of
 from mia_augment.records import Attention, Region, Sample, ScoredSample, Source
+from mia_cli.config.recipe_files import RECIPES
 from mia_dpo_train import losses
 from mia_select import SelectSettings
 from mia_select.rules.table import first_failure
@@ -27,7 +28,7 @@ PICTURES = {name: Image.new("RGB", (56, 56), name) for name in ("red", "blue")}
 
 @pytest.fixture(autouse=True)
 def tables_as_they_were() -> Iterator[None]:
-    tables: list[dict[Any, Any]] = [FAMILIES, READOUTS, getattr(losses, "PREFERENCE_LOSSES", {})]
+    tables: list[dict[Any, Any]] = [FAMILIES, READOUTS, RECIPES, getattr(losses, "PREFERENCE_LOSSES", {})]
     before = [dict(table) for table in tables]
     yield
     for table, rows in zip(tables, before, strict=True):
@@ -127,3 +128,10 @@ def test_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_section_with_code_is_left_out() -> None:
     tested = {name.removeprefix("test_").replace("_", " ") for name in globals() if name.startswith("test_a_")}
     assert {title.lower() for title, text in SECTIONS.items() if "```python" in text} == tested
+
+
+def test_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = run("A recipe")["config"]
+    assert config.augment.formats == {"search": 1}
+    assert (config.score.ask, config.select.rejected, config.select.max_pairs) == (False, "built", 500)

@@ -116,3 +116,41 @@ def test_an_unknown_variant_is_named(mia: Callable[..., Result], pipeline: Path)
     assert result.exit_code == 2
     assert "no_atention" in result.stderr
     assert "no_attention" in result.stderr
+
+
+def test_recipes_are_compared_on_the_same_samples_with_as_many_pairs(mia: Callable[..., Result], pipeline: Path) -> None:
+    call = ("ablate", pipeline, "--recipes", "paper,s2h,ccdpo", "--pairs", str(PAIRS), "--seeds", "1", "--json")
+    result = mia(*call)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    arms = {arm["variant"]: arm for arm in found["arms"]}
+    assert list(arms) == ["full", "paper", "s2h", "ccdpo", "nll_only"]
+    assert {arm["pairs"] for arm in arms.values()} == {PAIRS}
+    assert arms["paper"]["same_as"] == "full"  # the quickstart's settings are the paper's
+    assert arms["paper"]["train"] == {}
+    out = load_config(pipeline).run_dir / "ablate"
+    formats = {
+        name: {json.loads(line)["format"] for line in (out / "seed-0" / name / "pairs.jsonl").read_text().splitlines()}
+        for name in ("s2h", "ccdpo")
+    }
+    assert formats["s2h"] <= {"sequence", "comparison", "search"}
+    assert formats["ccdpo"] == {"captions"}
+    rows = [row for row in found["comparison"]["rows"] if row["group"] == "sequence"]
+    assert {row["variant"] for row in rows} == set(arms)
+    assert {row["n"] for row in rows} == {12}
+    assert all("base" not in path.parts for path in (out / "recipes").rglob("score"))
+
+
+def test_a_recipe_that_the_data_cannot_serve_is_told_before_a_model_is_asked(
+    mia: Callable[..., Result], pipeline: Path
+) -> None:
+    config = load_config(pipeline)
+    rows = json.loads(config.data.source.read_text())
+    for number, row in enumerate(rows):
+        row["conversations"][0]["value"] = f"<image>\nWhat is in picture {number} of the album?"
+    config.data.source.write_text(json.dumps(rows))
+    result = mia("ablate", pipeline, "--recipes", "s2h", "--pairs", str(PAIRS), "--seeds", "1")
+    assert result.exit_code == 2
+    assert "recipe s2h: " in result.stderr
+    assert "search (0 of 60 rows share a question with rows of 1 other picture)" in " ".join(result.stderr.split())
+    assert not (config.run_dir / "score").exists()

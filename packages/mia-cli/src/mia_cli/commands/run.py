@@ -81,6 +81,15 @@ def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 )
 @click.option("--variants", default="", help="Comma-separated variants to compare with the whole method.  [default: all]")
 @click.option(
+    "--recipes",
+    cls=Listing,
+    table=_RECIPES,
+    is_flag=False,
+    flag_value="all",
+    default="",
+    help="Compare recipes instead, and NLL alone: all, or a comma-separated list of {names}.",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
@@ -89,19 +98,27 @@ def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def ablate_command(
-    file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, jobs: int, as_json: bool
+    file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, recipes: str, jobs: int, as_json: bool
 ) -> None:
-    """Measure which parts of the method help.
+    """Measure which parts of the method help, or which recipe does most.
 
-    Trains variants of a pipeline.yaml with equal numbers of pairs and steps, and asks each the same held-out samples.
+    Trains variants of a pipeline.yaml with equal numbers of pairs and steps, and asks each the same held-out samples. With
+    --recipes what a recipe sets is compared, whatever the file says of it; all else is the file's.
     """
+    from mia_augment import ConfigError
+
     from mia_cli.config.schema import load_config
     from mia_cli.experiments.ablate import run_ablation
     from mia_cli.terminal.display import Display, print_json, stdout
     from mia_cli.terminal.result_tables import show_ablation
 
-    names = [name.strip() for name in variants.split(",") if name.strip()]
-    result = run_ablation(load_config(file), Display(), seeds=seeds, pairs=pairs, more=more, names=names, jobs=jobs)
+    names, chosen = ([name.strip() for name in given.split(",") if name.strip()] for given in (variants, recipes))
+    if names and chosen:
+        raise ConfigError(
+            "--variants and --recipes: expected one of them; variants change parts of the method, recipes all of it"
+        )
+    config = load_config(file, bare=bool(chosen))
+    result = run_ablation(config, Display(), seeds=seeds, pairs=pairs, more=more, names=names, recipes=chosen, jobs=jobs)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

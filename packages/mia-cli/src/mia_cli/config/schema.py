@@ -205,19 +205,19 @@ def _is_folder(name: str, local: Path) -> bool:
     return name != EMBEDDED_MODEL and (local.is_dir() or name.startswith((".", "/", "~")))
 
 
-def load_config(path: Path) -> PipelineConfig:
-    """Read a `pipeline.yaml`.
+def load_config(path: Path, *, bare: bool = False) -> PipelineConfig:
+    """Read a `pipeline.yaml`; `bare`: without the recipe that it names.
 
     Raises:
         ConfigError: no such file, no YAML, an unknown key (with the nearest known one) or a bad value (with what was expected).
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; `mia init {path}` writes one to start from")
-    return parse(PipelineConfig, path).resolved(path.resolve().parent)
+    return parse(PipelineConfig, path, bare=bare).resolved(path.resolve().parent)
 
 
-def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> SettingsT:
-    """Read settings from a YAML file: the whole of it, or its `section` where it has one.
+def parse(kind: type[SettingsT], path: Path, section: str | None = None, *, bare: bool = False) -> SettingsT:
+    """Read settings from a YAML file: the whole of it, or its `section` where it has one; `bare`: without its recipe.
 
     Raises:
         ConfigError: as `load_config`.
@@ -228,6 +228,8 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None) -> Sett
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(value).__name__}")
+    if bare:
+        value = {key: inner for key, inner in value.items() if key != KEY}
     prefix: tuple[str, ...] = ()
     if section is not None and value.keys() & {section, "run_dir", KEY}:
         prefix, value = (section,), _section(kind, value, section, path)

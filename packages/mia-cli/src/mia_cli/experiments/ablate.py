@@ -30,6 +30,7 @@ from mia_select.evaluation import BASE_ANSWERS
 from rich.console import Console
 
 from mia_cli.config.schema import PipelineConfig
+from mia_cli.experiments.recipe_arms import ALL, recipe_configs, recipe_pools, recipe_samples
 from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import check_held_out, check_runnable, evaluated_stage, samples_stage, scored_stage, stages, trained_stage
@@ -87,6 +88,7 @@ def run_ablation(
     pairs: int | None,
     more: int | None = None,
     names: Sequence[str] = (),
+    recipes: Sequence[str] = (),
     jobs: int = 1,
 ) -> Ablation:
     """Score once, then train and evaluate every variant with every seed; resumable like a run.
@@ -100,10 +102,12 @@ def run_ablation(
         more: samples that may be scored in addition for each variant whose format is too rare in the run; None: three times as
             many as the run has.
         names: variants to compare, besides the whole method; empty: all.
+        recipes: recipes to compare instead of variants (`recipe_configs`), besides the file without one and NLL alone.
         jobs: arms trained at the same time, each in a process of its own with its share of the cores.
 
     Raises:
-        ConfigError: an unknown variant, or `evaluate.per_bucket` is 0.
+        ConfigError: an unknown variant or recipe, or `evaluate.per_bucket` is 0.
+        DataError: the data cannot serve a recipe that is named.
         MiaError: from a stage.
     """
     from mia_cli.report import write_report
@@ -112,16 +116,22 @@ def run_ablation(
     check_held_out(config)
     if not config.evaluate.per_bucket:
         raise ConfigError("evaluate.per_bucket: expected held-out samples to compare on, got 0")
-    variants = _measurable(chosen_variants(names), config, display)
+    configs = recipe_configs(config, recipes)
+    variants = [] if recipes else _measurable(chosen_variants(names), config, display)
     out = ablation_folder(config.run_dir)
     with only_writer(config.run_dir):
         shared = SharedModel(config.model)
         clear_left_overs(out, *(f"seed-{seed}" for seed in range(seeds)))
+        samples = recipe_samples(config, configs, Runner(out, display), display, lenient=ALL in recipes)
         runner = Runner(config.run_dir, display)
         for stage in stages(config, shared):
             if stage.name in SCORED_STAGES:
                 runner.run(stage)
-        pools, sources, size = _pools(config, shared, Runner(out, display), variants, pairs, more)
+        if recipes:
+            pools, sources = recipe_pools(config, configs, samples, shared, Runner(out, display))
+            size = _size(list(pools.values()), pairs)
+        else:
+            pools, sources, size = _pools(config, shared, Runner(out, display), variants, pairs, more)
         summaries = {
             seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
         }
