@@ -215,6 +215,12 @@ def test_data_without_a_question_in_common_is_told_with_counts_before_anything_i
         list(augment(data.rows, data.root, AugmentSettings(formats=["sequence"], companions="same_question")))
 
 
+def test_where_no_row_can_be_used_at_all_their_own_reasons_are_told(data, tmp_path):
+    data.write([llava_row(c, f"gone/{c}.png", (QUESTION, c)) for c in data.colors])
+    with pytest.raises(DataError, match="not one sample could be made of 12 rows: row red: missing file"):
+        augment_dataset(data.source, data.root, tmp_path / "out", AugmentSettings(formats=["search"]))
+
+
 def test_rows_that_cannot_be_served_are_skipped_with_the_reason_and_counted(data, tmp_path):
     lonely = llava_row("lonely", "plain/teal.png", ("Is it teal?", "Yes."))
     pair = data.rows[:2]

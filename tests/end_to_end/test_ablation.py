@@ -147,7 +147,7 @@ def test_a_recipe_that_the_data_cannot_serve_is_told_before_a_model_is_asked(
     config = load_config(pipeline)
     rows = json.loads(config.data.source.read_text())
     for number, row in enumerate(rows):
-        row["conversations"][0]["value"] = f"<image>\nWhat is in picture {number} of the album?"
+        row["conversations"][0]["value"] = f"<image>\nIs this number {number}?"
     config.data.source.write_text(json.dumps(rows))
     result = mia("ablate", pipeline, "--recipes", "s2h", "--pairs", str(PAIRS), "--seeds", "1")
     assert result.exit_code == 2

@@ -52,7 +52,8 @@ def check_served(index: Index, settings: AugmentSettings) -> None:
         if sharing := settings.sharing(name, parts):
             least[name] = min(sharing, least.get(name, sharing))
     served = {pictures: index.rows_sharing(pictures + 1) for pictures in set(least.values())}
-    if lacking := [name for name, pictures in least.items() if not served[pictures]]:
+    lacking = [name for name, pictures in least.items() if not served[pictures]]
+    if lacking and len(index.rows):  # where there are none, their reasons are told
         told = ", ".join(f"{name} ({served[least[name]]} of {len(index.rows)} rows share a question with rows of "
                          f"{least[name]} other picture{'s' * (least[name] > 1)})" for name in lacking)  # fmt: skip
         raise DataError(
