@@ -75,7 +75,17 @@ def test_the_embedded_model_is_diagnosed(tmp_path: Path, mia: Callable[..., Resu
     assert result.exit_code == 0, result.output
     found = Diagnosis.model_validate_json(result.stdout)
     assert found.samples == 12
-    assert {score.layer for score in found.readouts} == {0, 1, 2, 3, "rollout", "gradient", "alone"}
+    assert {score.layer for score in found.readouts} == {
+        0,
+        1,
+        2,
+        3,
+        "rollout",
+        "gradient",
+        "alone",
+        "consistency",
+        "perplexity",
+    }
     assert {score.rows for score in found.readouts} == {"generated", "predicting", "question"}
     assert sum(line.right_alone for line in found.buckets) >= 11  # its single-image accuracy is 100 %
     assert json.loads((tmp_path / "run" / "diagnosis.json").read_text())["samples"] == 12
@@ -92,5 +102,5 @@ def test_a_readout_the_model_cannot_give_is_left_out_by_name(
     monkeypatch.setattr("mia_attention.capture.given_answers.gradient_rows", refuse)
     file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded")
     found = Diagnosis.model_validate_json(mia("diagnose", file, "--samples", 8, "--json").stdout)
-    assert {score.layer for score in found.readouts} <= {0, 1, 2, 3, "rollout", "alone"}
+    assert {score.layer for score in found.readouts} <= {0, 1, 2, 3, "rollout", "alone", "consistency", "perplexity"}
     assert "readout gradient is left out: no parameters in floating point" in caplog.text

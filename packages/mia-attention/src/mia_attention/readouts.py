@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mia_attention.capture.readers import Reader
     from mia_attention.settings import ScoreSettings
 
-ReadoutName = Literal["middle", "rollout", "gradient", "alone", "heads", "auto"]
+ReadoutName = Literal["middle", "rollout", "gradient", "alone", "consistency", "heads", "auto"]
 
 GivenWay = Literal["one_pass", "prompt_alone", "shared_prompt", "generate_cache", "forward_and_back"]
 """How given answers are read, each pass ending after the last layer needed: prompt and answer together; the prompt without an
@@ -124,6 +124,12 @@ def _alone(batch: AnsweredBatch) -> list[Attention]:
     return shares_alone(batch)
 
 
+def _consistency(batch: AnsweredBatch) -> list[Attention]:
+    from mia_attention.scoring.self_consistency import consistencies
+
+    return consistencies(batch)
+
+
 LAYERS = ReadoutKind(
     reads="a layer, from 0, or a list of layers: the mean over them",
     when="while answering: the rows pass by anyway; a second pass over prompt and answer would cost more",
@@ -165,6 +171,13 @@ READOUTS: dict[ReadoutName, ReadoutKind] = {
         "(a pass over each); a right answer is likely under the target, and no ground truth is needed to tell",
         when="after answering, in a pass over each picture alone; what several samples ask about a picture runs once",
         measure=_alone,
+        weighable=False,
+        rowed=False,
+    ),
+    "consistency": ReadoutKind(
+        reads="no attention, but how many of `draws` sampled answers say what the answer says (self-consistency)",
+        when="after answering: the prompt is answered again, with draws, as often as `draws` says",
+        measure=_consistency,
         weighable=False,
         rowed=False,
     ),

@@ -94,8 +94,12 @@ class ScoreSettings(Settings):
     answer for each sample of several picture files."""
     auto_samples: int = Field(default=200, ge=8)
     """How many of the first samples `layer: auto` looks at."""
+    draws: int = Field(default=5, ge=1)
+    """Answers drawn for each sample by `layer: consistency`."""
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Of these draws: 1 draws as the model's probabilities say, less nearer to its greedy answer."""
     seed: int = Field(default=0, ge=0)
-    """Of the noise, together with each record's id."""
+    """Of the noise and the draws, together with each record's id."""
 
     @property
     def looks_at_parts(self) -> bool:

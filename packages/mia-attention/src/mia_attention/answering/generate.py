@@ -40,8 +40,9 @@ class Answers:
 class _GreedyLogps(LogitsProcessor):
     """Bars some tokens and notes the log-prob of the token that greedy decoding will take."""
 
-    def __init__(self, barred: Sequence[int]) -> None:
+    def __init__(self, barred: Sequence[int], noise: LogitsProcessor | None = None) -> None:
         self._barred = list(barred)
+        self._noise = noise
         self.logps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class _GreedyLogps(LogitsProcessor):
         scores = scores.clone()
         scores[:, self._barred] = -torch.inf
         self.logps.append(scores.max(dim=-1).values.float() - norm)
-        return scores
+        return scores if self._noise is None else self._noise(input_ids, scores)
 
 
 def generate(
@@ -60,6 +61,7 @@ def generate(
     barred: Sequence[int],
     ends: Sequence[int],
     pad_token_id: int | None,
+    noise: LogitsProcessor | None = None,
 ) -> Answers:
     """Answer a batch greedily: the likeliest token at every step, whatever the model's own generation settings are.
 
@@ -73,8 +75,9 @@ def generate(
         barred: tokens that an answer must not hold (a visual token would be read as a picture).
         ends: tokens that end an answer, see `mia_augment.prompting.end_tokens`.
         pad_token_id: to fill up shorter answers; the first of `ends` if None.
+        noise: changes the scores last, so that answers are drawn; the log-probs are then those of greedy tokens.
     """
-    own, recorder = model.generation_config, _GreedyLogps(barred)
+    own, recorder = model.generation_config, _GreedyLogps(barred, noise)
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,

@@ -11,6 +11,7 @@ from typing import Any
 from mia_augment import ConfigError, DataError, Skipped, image_token_id
 from mia_augment.images import OpenImage
 from mia_augment.prompting import end_tokens
+from transformers import LogitsProcessor
 
 from mia_attention.answering.batches import ItemT, Prompt, run_in_order
 from mia_attention.answering.generate import Answers, check_finite, generate
@@ -94,8 +95,15 @@ def responses_of(answers: Answers, processor: Any) -> list[Response]:
     ]
 
 
-def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max_new_tokens: int) -> Answers:
-    """Generate greedily, never a visual token, and check that all log-probs are numbers."""
+def answer(
+    model: Any,
+    processor: Any,
+    encoded: Encoded,
+    ids: Sequence[str],
+    max_new_tokens: int,
+    noise: LogitsProcessor | None = None,
+) -> Answers:
+    """Generate greedily (but for `noise`), never a visual token, and check that all log-probs are numbers."""
     answers = generate(
         model,
         encoded,
@@ -103,6 +111,7 @@ def answer(model: Any, processor: Any, encoded: Encoded, ids: Sequence[str], max
         barred=[] if adapter_of(model) else [image_token_id(model)],
         ends=end_tokens(model, processor),
         pad_token_id=processor.tokenizer.pad_token_id,
+        noise=noise,
     )
     check_finite(answers, ids)
     return answers

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mia_augment import ModelError, Readout, Rows, Sample
+import numpy as np
+from mia_augment import ModelError, Readout, Rows, Sample, ScoredSample
 from mia_augment.images import OpenImage
 from mia_augment.storage import Progress
+from numpy.typing import NDArray
 
 from mia_attention.answering.part_answers import ask_parts
 from mia_attention.measure.layer_profile import layer_profile
+from mia_attention.measure.prompt_states import last_prompt_states
+from mia_attention.models.families import adapter_of
 from mia_attention.readouts import BESIDE_LAYERS, READOUTS, readout_kind, readout_of
 from mia_attention.scoring.scorer import score
 from mia_attention.settings import ScoreSettings
@@ -41,6 +46,10 @@ class EveryReadout:
     alone: list[str] = field(default_factory=list)
     """For each sample, the answer about the target's own picture alone; empty where that cannot be asked."""
     readouts: list[ReadoutOfSamples] = field(default_factory=list)
+    sureness: list[float | None] = field(default_factory=list)
+    """For each sample, 1 / perplexity of the answer."""
+    states: NDArray[np.float32] | None = None
+    """Hidden states at each prompt's last token, (samples, layers, width)."""
     configured: Readout | None = None
     """The layer that `score` reads; None: it is to be chosen among these."""
 
@@ -75,9 +84,10 @@ def every_readout(
         _read_layers(found, model, processor, changed, open_image)
         progress(done := done + len(found.samples), total)
         for other in _others(found, rows, weighted, settings):
-            ratios = _ratios(found.samples, model, processor, changed.model_copy(update={"layer": other}), open_image)
-            if ratios is not None:
-                found.readouts.append(ReadoutOfSamples(rows, other, weighted, ratios))
+            scored = _scored(found.samples, model, processor, changed.model_copy(update={"layer": other}), open_image)
+            if scored is not None:
+                found.readouts.append(ReadoutOfSamples(rows, other, weighted, [s.attention.ratio for s in scored]))
+                found.sureness = [None if s.mean_logp is None else math.exp(s.mean_logp) for s in scored]
             progress(done := done + len(found.samples), total)
     said = ask_parts(
         found.samples,
@@ -90,6 +100,7 @@ def every_readout(
     )
     about_target = [said[sample.id][sample.target] for sample in found.samples]
     found.alone = [response.text if response else "" for response in about_target]
+    found.states = _states(found.samples, model, processor, settings, open_image)
     progress(total, total)
     return found
 
@@ -118,12 +129,25 @@ def _read_layers(found: EveryReadout, model: Any, processor: Any, settings: Scor
         found.readouts.append(ReadoutOfSamples(settings.rows, layer, settings.value_weighted, ratios))
 
 
-def _ratios(
+def _scored(
     samples: Sequence[Sample], model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage
-) -> list[float | None] | None:
-    """Every sample's ratio; None where the model cannot be read so."""
+) -> list[ScoredSample] | None:
+    """The samples, measured; None where the model cannot be read so."""
     try:
-        return [s.attention.ratio for s in score(samples, model, processor, settings, open_image=open_image)]
+        return list(score(samples, model, processor, settings, open_image=open_image))
     except ModelError as error:  # quantized models and adapters give no gradient, some no rollout
         logger.warning("readout %s is left out: %s", settings.layer, error)
+        return None
+
+
+def _states(
+    samples: Sequence[Sample], model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage
+) -> NDArray[np.float32] | None:
+    """States for a probe; None where the model gives none."""
+    if not samples or adapter_of(model) is not None:
+        return None
+    try:
+        return last_prompt_states(samples, model, processor, settings, open_image=open_image)
+    except (TypeError, AttributeError, ValueError) as error:  # a forward pass without this argument, or without states
+        logger.warning("a probe of hidden states is left out: %s", error)
         return None

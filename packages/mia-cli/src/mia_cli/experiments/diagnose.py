@@ -9,7 +9,15 @@ from __future__ import annotations
 from mia_augment import Sample
 from mia_augment.images import picture_opener
 from mia_augment.storage import only_writer, read_jsonl, write_json
-from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, choose_samples, diagnose, find_readout
+from mia_select.diagnosis import (
+    AnsweredSample,
+    Diagnosis,
+    ReadoutRatios,
+    choose_samples,
+    diagnose,
+    find_readout,
+    with_references,
+)
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import Folders
@@ -46,6 +54,7 @@ def run_diagnosis(
             read = every_readout(chosen, *shared.get(), score, open_image=open_image, thorough=thorough, progress=progress)
         readouts = [ReadoutRatios(*readout) for readout in read.readouts]
         answered = [AnsweredSample(s, read.responses[s.id], own) for s, own in zip(read.samples, read.alone, strict=True)]
+        readouts = with_references(readouts, answered, read.sureness, read.states)
         configured = find_readout(readouts, read.configured, score.rows, score.value_weighted)
         found = diagnose(answered, readouts, config.select.thresholds, model=shared.settings.name, configured=configured)
         write_json(config.run_dir / DIAGNOSIS, found.model_dump(mode="json"))

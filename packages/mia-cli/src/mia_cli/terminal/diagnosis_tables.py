@@ -10,8 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 MARKS = {True: ("good", "green"), False: ("mind", "yellow"), None: ("note", "")}
-READOUTS_SHOWN = 8
-"""Readouts in the table."""
 
 
 def show_diagnosis(found: Diagnosis, console: Console) -> None:
@@ -52,16 +50,19 @@ def buckets_table(found: Diagnosis) -> Table:
 
 def readouts_table(found: Diagnosis) -> Table:
     """The ways of reading attention that tell most, and the one that is set."""
-    table = _table("Ways to read attention: chance that a wrong answer has the lower ratio (AUROC within format and number)")
+    table = _table(
+        "Ways to tell wrong answers: chance that a wrong one has the lower number (AUROC within format and number); of each "
+        "kind the best on one half of the samples, measured on the other"
+    )
     table.add_column("readout")
     table.add_column("AUROC", justify="right")
-    for score in found.readouts[:READOUTS_SHOWN]:
+    for score in found.by_kind:
         table.add_row(score.name, _interval(score))
     if found.configured is not None:
         table.add_section()
         table.add_row(f"set: {found.configured.name}", _interval(found.configured))
     if found.best is not None:
-        table.add_row(f"best on one half, measured on the other: {found.best.name}", _interval(found.best))
+        table.add_row(f"best that `score` can be set to: {found.best.name}", _interval(found.best))
     return table
 
 

@@ -2,6 +2,7 @@ from .diagnosing import AnsweredSample as AnsweredSample
 from .diagnosing import ReadoutRatios as ReadoutRatios
 from .diagnosing import diagnose as diagnose
 from .diagnosing import find_readout as find_readout
+from .diagnosing import with_references as with_references
 from .findings import BucketFindings as BucketFindings
 from .findings import Diagnosis as Diagnosis
 from .findings import Finding as Finding

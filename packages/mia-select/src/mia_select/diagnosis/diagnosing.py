@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from mia_augment import Bucket, Readout, Rows, Sample, same_answer
 from mia_augment.statistics import grouped_auroc_interval, scored_groups
+from numpy.typing import NDArray
 
-from mia_select.diagnosis.findings import ALONE, BucketFindings, Diagnosis, ReadoutScore, advice, findings
+from mia_select.diagnosis.findings import ALONE, SURENESS, BucketFindings, Diagnosis, ReadoutScore, advice, findings
+from mia_select.diagnosis.probe import cross_fitted
 from mia_select.rules.attention import threshold_for
 from mia_select.selection.calibration import ENOUGH, Ratios, is_inert, ratio_auroc, share_passed
 from mia_select.selection.one_sided import AnswerCounts
@@ -23,6 +26,20 @@ class ReadoutRatios:
     layer: Readout
     value_weighted: bool
     ratios: list[float | None]
+    probe: bool = False
+    """Of hidden states, by labels (`with_references`)."""
+
+    @property
+    def kind(self) -> str:
+        """What its members are compared within: layers, probes of layers, or one name."""
+        if isinstance(self.layer, str):
+            return self.layer
+        return "probe" if self.probe else "layers"
+
+    @property
+    def settable(self) -> bool:
+        """Whether `score.layer` can be set to it, which needs no label."""
+        return not self.probe and self.layer != SURENESS
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,9 @@ def diagnose(
     """
     count = len(answered)
     every = [score for readout in readouts if (score := _score(readout, answered, range(count))) is not None]
-    best = _best(readouts, answered)
+    best = _best([each for each in readouts if each.settable], answered)
+    kinds = dict.fromkeys(each.kind for each in readouts)
+    by_kind = [_best([each for each in readouts if each.kind == kind], answered) for kind in kinds]
     buckets = [_bucket(bucket, answered, configured, thresholds) for bucket in sorted({entry.bucket for entry in answered})]
     score = None if configured is None else _score(configured, answered, range(count))
     one_sided = _one_sided(answered)
@@ -73,9 +92,35 @@ def diagnose(
         configured=score,
         best=best,
         readouts=sorted(every, key=lambda score: -score.auroc),
+        by_kind=sorted((score for score in by_kind if score is not None), key=lambda score: -score.auroc),
         findings=findings(buckets, score, best, one_sided),
         advice=advice(buckets, score, best, one_sided, label_free=_label_free(readouts)),
     )
+
+
+def with_references(
+    readouts: Sequence[ReadoutRatios],
+    answered: Sequence[AnsweredSample],
+    sureness: Sequence[float | None],
+    states: NDArray[np.float32] | None,
+) -> list[ReadoutRatios]:
+    """The readouts, with what they are compared with: how sure the model is, and a probe of each layer's states.
+
+    A probe's number of an answer is the chance that it is right, by a probe that was fitted on the other half of the answers.
+
+    Args:
+        sureness: 1 / perplexity of each answer; empty: not known.
+        states: hidden states at each prompt's last token, (samples, layers, width); None: the model gives none.
+    """
+    found = list(readouts)
+    if len(sureness) == len(answered) > 0:
+        found.append(ReadoutRatios("generated", SURENESS, False, list(sureness)))
+    right = [entry.right for entry in answered]
+    for layer in range(0 if states is None or len(states) != len(answered) else states.shape[1]):
+        told = cross_fitted(states[:, layer].astype(np.float64), right)  # type: ignore[index]
+        if told is not None:
+            found.append(ReadoutRatios("generated", layer, False, [*told], probe=True))
+    return found
 
 
 def find_readout(
@@ -83,7 +128,8 @@ def find_readout(
 ) -> ReadoutRatios | None:
     """The readout of these settings; None where its layer is yet to be chosen or could not be read."""
     wanted = (layer, rows, value_weighted)
-    return next((each for each in readouts if (each.layer, each.rows, each.value_weighted) == wanted), None)
+    alike = (each for each in readouts if (each.layer, each.rows, each.value_weighted) == wanted)
+    return next((each for each in alike if each.settable), None)
 
 
 def _score(readout: ReadoutRatios, answered: Sequence[AnsweredSample], part: range) -> ReadoutScore | None:
@@ -101,6 +147,7 @@ def _score(readout: ReadoutRatios, answered: Sequence[AnsweredSample], part: ran
         low=found.low,
         high=found.high,
         samples=sum(len(scores) for scores, _ in groups),
+        probe=readout.probe,
     )
 
 

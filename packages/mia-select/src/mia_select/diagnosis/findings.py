@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mia_augment import FormatName, Readout, Record, Rows
 from mia_augment.statistics import Auroc
+from pydantic import Field
 
 from mia_select.selection.calibration import ENOUGH
 
@@ -18,7 +19,11 @@ MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
 
 ALONE = "alone"
-"""The readout of no attention, so of no rows."""
+"""The readout of no attention that needs a pass over each picture alone."""
+SURENESS = "perplexity"
+"""How sure the model is of its answer: no readout that scoring could be set to, but there without another pass."""
+WITHOUT_ROWS = (ALONE, "consistency", SURENESS)
+"""Readouts of no attention, so of no rows."""
 LABEL_FREE: dict[str, dict[str, Any]] = {
     "score": {"layer": ALONE, "own_answer": True},
     "select": {"chosen": "own", "correct": "likely", "calibrate": {"by": "groups"}},
@@ -36,12 +41,16 @@ class ReadoutScore(Record):
     low: float
     high: float
     samples: int
+    probe: bool = False
+    """A probe of the states behind this layer, which needs labels: a reference, nothing that scoring could be set to."""
 
     @property
     def name(self) -> str:
         """``layer 3, rows question, value-weighted``."""
-        if self.layer == ALONE:
-            return ALONE
+        if self.probe:
+            return f"probe of the state behind layer {self.layer} (needs labels)"
+        if self.layer in WITHOUT_ROWS:
+            return str(self.layer)
         layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
         if isinstance(layer, list):
             heads = [f"{each[0]}.{each[1]}" for each in layer if not isinstance(each, int)]
@@ -95,6 +104,9 @@ class Diagnosis(Record):
     """The readout that is best on one half of the samples, measured on the other half."""
     readouts: list[ReadoutScore]
     """All that were tried, on all samples, best first. The first one is flattered by being chosen: see `best`."""
+    by_kind: list[ReadoutScore] = Field(default=[])
+    """Of each kind (attention by layer, rollout, gradient, alone, consistency, perplexity, probe) the one that is best on one
+    half of the samples, measured on the other half."""
     findings: list[Finding]
     advice: dict[str, dict[str, Any]]
     """Settings to try in the pipeline.yaml."""
@@ -227,7 +239,7 @@ def advice(
     select: dict[str, Any] = {}
     told = best is not None and best.low > 0.5
     if best is not None and told and _tells_more(best, configured):
-        score = {"layer": best.layer, **({} if best.layer == ALONE else {"rows": best.rows})}
+        score = {"layer": best.layer, **({} if best.layer in WITHOUT_ROWS else {"rows": best.rows})}
         if best.value_weighted:
             score["value_weighted"] = True
     if any(bucket.inert for bucket in buckets):
