@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from mia_augment.errors import ConfigError, DataError
 from mia_augment.records import PreferencePair, ScoredSample
 from mia_augment.storage.files import Manifest, image_folders, read_jsonl, resolve_image, write_jsonl, write_manifest
 from mia_augment.storage.lock import only_writer
-from mia_select import EXPORTED, select
+from mia_select import EXPORTED, LAYOUTS, select
 from mia_select.export import export_pairs, trl_rows
+from mia_select.export.row_writers import Texts
 from mia_select.importing import SkippedRow, import_folder, import_pairs
+from mia_select.importing.talks import Talk, read_trl
+from mia_select.layouts import Layout
 from PIL import Image
 
 MakeScored = Callable[..., ScoredSample]
@@ -241,3 +244,18 @@ def test_the_break_behind_first_pictures_is_left_to_the_template_in_message_part
     (changed,) = import_pairs(file, "trl")
     assert isinstance(changed, PreferencePair)
     assert changed.prompt == "<image>In Image2, what color is it?"  # what was changed on purpose is not put back
+
+
+def test_a_layout_is_one_row_of_the_table(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool whose rows are TRL's under other names: written, told by its columns and read back by its row alone."""
+
+    def write(texts: Texts) -> dict[str, Any]:
+        return {"q": texts.prompt, "good": texts.chosen, "bad": texts.rejected, "images": texts.images}
+
+    def read(row: Mapping[str, Any]) -> Talk:
+        return read_trl({"prompt": row["q"], "chosen": row["good"], "rejected": row["bad"], "images": row["images"]})
+
+    monkeypatch.setitem(LAYOUTS, "other", Layout(read, lambda row: "good" in row, write, "other.jsonl"))
+    file = export_pairs(folder, "other", tmp_path / "out")
+    assert json.loads(file.read_text("utf-8").split("\n")[0])["good"] == original(folder)[0].chosen
+    assert list(import_pairs(tmp_path / "out", "other")) == list(import_pairs(file)) == original(folder)

@@ -50,7 +50,7 @@ def _rejected_beside(row: Mapping[str, Any]) -> bool:
     return any(filled(row, key) is not None for key in keys) or ("rejected_response" in row and not _both(row))
 
 
-LAYOUTS: Mapping[str, Layout] = {
+LAYOUTS: dict[str, Layout] = {
     "trl": Layout(readers.read_trl, _both, writers.write_trl, "train.jsonl"),
     "parquet": Layout(readers.read_trl, write=writers.write_trl, file="train.parquet"),
     "mia-dpo": Layout(readers.read_question, _plain_image, writers.write_mia_dpo, "mia_dpo.json"),

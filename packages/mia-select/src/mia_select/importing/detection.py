@@ -19,7 +19,7 @@ def detect(row: ForeignRow) -> str:
     Raises:
         Refused: none that is known.
     """
-    if found := next((name for name, layout in reversed(list(LAYOUTS.items())) if layout.claims(row)), None):
+    if found := next((name for name, layout in reversed(LAYOUTS.items()) if layout.claims(row)), None):
         return found
     if row and all(isinstance(entry, Mapping) and "annotation" in entry for entry in row.values()):
         raise Refused(

@@ -107,8 +107,8 @@ def import_stage(
 
 
 def _known(fmt: str) -> None:
-    if fmt not in IMPORT_FORMATS:
-        raise ConfigError(f"import format {fmt!r}: expected one of {', '.join(IMPORT_FORMATS)}")
+    if fmt != "auto" and fmt not in LAYOUTS:
+        raise ConfigError(f"import format {fmt!r}: expected one of auto, {', '.join(LAYOUTS)}")
 
 
 def _source(file: Path, fmt: str) -> Path:
