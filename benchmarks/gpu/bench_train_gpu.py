@@ -155,7 +155,7 @@ def run_direct(model: Any, variant: str, images: int, arguments: argparse.Namesp
         with autocast():
             policy = logps(batch)
         step_tokens = {"pairs": 1, "chosen_tokens": ANSWER_TOKENS}
-        training_loss(*policy, *known, *batch.lengths, settings=settings, **step_tokens).loss.backward()
+        training_loss(policy, known, batch.lengths, settings=settings, **step_tokens).loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -112,10 +112,10 @@ def test_a_selection_rule() -> None:
 
 def test_a_loss() -> None:
     made = run("A loss")
-    logps = [torch.tensor([value]) for value in (-1.0, -3.0, -2.0, -2.0)]  # h = (-1 + 2) - (-3 + 2) = 2
-    lengths = torch.tensor([2.0])
+    policy, reference = torch.tensor([[-1.0], [-3.0]]), torch.tensor([[-2.0], [-2.0]])  # h = (-1 + 2) - (-3 + 2) = 2
+    lengths = torch.tensor([[2], [2]])
     settings = made["settings"].model_copy(update={"beta": 0.5, "gamma": 0.0})
-    found = losses.training_loss(*logps, lengths, lengths, settings=settings, pairs=1, chosen_tokens=2)
+    found = losses.training_loss(policy, reference, lengths, settings=settings, pairs=1, chosen_tokens=2)
     assert found.loss.item() == pytest.approx(0.36787944)  # exp(-0.5 * 2)
 
 

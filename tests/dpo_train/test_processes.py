@@ -23,6 +23,8 @@ SETTINGS = {
     "group_by_length": False,
     "checkpoint_every": 2,
     "held_out": 0.0,
+    "loss": [{"name": "sigmoid", "weight": 0.8}, {"name": "bco_pair", "weight": 0.2}, {"name": "sft", "weight": 0.1}],
+    "bco_shift": "running",
     "trackers": [],
 }
 

@@ -65,7 +65,7 @@ def test_adapter_gradients_agree(name, build, pairs, open_picture):
         model.zero_grad()
         logps = route(model.eval(), facts, batch)
         reference = torch.zeros_like(logps)
-        training_loss(*logps, *reference, *batch.lengths, settings=TrainSettings(), pairs=3, chosen_tokens=1).loss.backward()
+        training_loss(logps, reference, batch.lengths, settings=TrainSettings(), pairs=3, chosen_tokens=1).loss.backward()
         return {key: parameter.grad.clone() for key, parameter in trainable(model).items()}
 
     expected = gradients(plain_logps)

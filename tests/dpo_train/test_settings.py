@@ -25,7 +25,7 @@ def test_defaults_are_the_papers():
     ("values", "message"),
     [
         ({"dpo_alpha": 0, "gamma": 0}, "nothing would be learnt"),
-        ({"loss": "ipo", "label_smoothing": 0.1}, "sigmoid only"),
+        ({"loss": "ipo", "label_smoothing": 0.1}, "sigmoid, robust only"),
         ({"route": "kv"}, "gradient_checkpointing drops"),
         ({"route": "packed", "attn_implementation": "flash_attention_2"}, "custom mask"),
         ({"tuning": "full", "lora": {"r": 8}}, "tuning is full"),

@@ -14,6 +14,7 @@ from mia_augment.errors import ConfigError, DataError
 from mia_augment.storage import Manifest, read_manifest, run_stage, standing, write_manifest
 from mia_augment.storage.lock import only_writer
 from mia_dpo_train import TrainSettings, split_pairs, train_pairs, train_stage
+from mia_dpo_train.stage import contents_in
 
 SETTINGS = {
     "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
@@ -159,6 +160,24 @@ def test_pairs_of_one_picture_are_held_out_together(make_pair):
     assert {pair.images[0] for pair in training}.isdisjoint(pair.images[0] for pair in held_out)
     assert held_out
     assert split_pairs(pairs, 0.0, seed=0) == (pairs, [])
+
+
+def test_a_picture_under_two_names_is_held_out_under_both(pairs, pairs_folder):
+    folder = pairs_folder
+    copies = []
+    for pair in pairs:
+        copy = f"copy-of-{pair.images[0]}"
+        (folder / copy).write_bytes((folder / pair.images[0]).read_bytes())
+        copies.append(pair.model_copy(update={"id": f"{pair.id}-copy", "images": [copy, *pair.images[1:]]}))
+    training, held_out = split_pairs([*pairs, *copies], 0.4, 0, contents_in(folder))
+    for side in (training, held_out):
+        names = {pair.id for pair in side}
+        assert side
+        assert names == {name for each in names for name in (each.removesuffix("-copy"), each.removesuffix("-copy") + "-copy")}
+    by_name = {pair.id for pair in split_pairs([*pairs, *copies], 0.4, 0)[1]}
+    assert any((name + "-copy" in by_name) != (name in by_name) for name in (pair.id for pair in pairs))
+    gone = pairs[0].model_copy(update={"images": ["gone.png", *pairs[0].images[1:]]})
+    assert sum(map(len, split_pairs([gone], 0.4, 0, contents_in(folder)))) == 1
 
 
 def test_missing_and_empty_pairs(stage, tmp_path, pairs_folder):

@@ -71,11 +71,19 @@ def test_adapter_lies_on_the_language_model_only_and_loads_with_peft(run, build,
         assert torch.equal(parameter, first[name])
 
 
-def test_interrupted_anywhere_gives_the_same_bytes(run, tmp_path, monkeypatch):
+RUNNING = {
+    "loss": [{"name": "sigmoid", "weight": 0.8}, {"name": "bco_pair", "weight": 0.2}, {"name": "sft", "weight": 1.0}],
+    "bco_shift": "running",
+}
+"""Several losses, one of which looks back at all rewards before."""
+
+
+@pytest.mark.parametrize("changes", [{}, RUNNING], ids=["sigmoid", "running"])
+def test_interrupted_anywhere_gives_the_same_bytes(run, tmp_path, monkeypatch, changes):
     """Stopped after each step in turn (mid-epoch, at an epoch's boundary, before the adapter is written)."""
     from mia_dpo_train.training import loop
 
-    whole, _ = run(tmp_path / "whole")
+    whole, _ = run(tmp_path / "whole", **changes)
     step = loop.optimizer_step
     for stop in (1, 3, 4, 6):
 
@@ -88,9 +96,9 @@ def test_interrupted_anywhere_gives_the_same_bytes(run, tmp_path, monkeypatch):
         out = tmp_path / f"stopped-{stop}"
         monkeypatch.setattr(loop, "optimizer_step", dying)
         with pytest.raises(KeyboardInterrupt):
-            run(out)
+            run(out, **changes)
         monkeypatch.setattr(loop, "optimizer_step", step)
-        resumed, _ = run(out)
+        resumed, _ = run(out, **changes)
         assert weights(resumed) == weights(whole)
         assert [row["step"] for row in lines(out)] == [1, 2, 3, 4, 5, 6]
         assert [row["loss"] for row in lines(out)] == [row["loss"] for row in lines(tmp_path / "whole")]
@@ -166,15 +174,32 @@ def test_the_vision_tower_gets_adapters_when_asked(run, tmp_path):
     assert not any("multi_modal_projector" in name for name in names)
 
 
-@pytest.mark.parametrize("nll", ["pair_mean", "token_mean"])
-def test_accumulation_equals_one_large_batch(run, tmp_path, nll):
+@pytest.mark.parametrize("changes", [{"gamma": 1.0}, {"gamma": 1.0, "nll": "token_mean"}, RUNNING])
+def test_accumulation_equals_one_large_batch(run, tmp_path, changes):
     """Also in the short last step of an epoch (9 pairs in steps of 4)."""
-    shared = {"nll": nll, "gamma": 1.0, "lora": {"r": 4, "alpha": 8}, "group_by_length": False}
+    shared = {**changes, "lora": {"r": 4, "alpha": 8}, "group_by_length": False}
     run(tmp_path / "one", per_device_batch_size=4, accumulation=1, **shared)
     run(tmp_path / "many", per_device_batch_size=1, accumulation=4, **shared)
     for first, second in zip(lines(tmp_path / "one"), lines(tmp_path / "many"), strict=True):
-        assert first["loss"] == pytest.approx(second["loss"], abs=2e-6)
+        assert first["loss"] == pytest.approx(second["loss"], abs=2e-6, rel=1e-6)
         assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-4)
+
+
+def test_the_running_mean_reward_shifts_the_loss_of_later_steps(run, tmp_path):
+    """The rewards of every step before it, from the metrics that it wrote; 4, 4 and 1 pairs a step."""
+    run(tmp_path, **{**RUNNING, "loss": [{"name": "bco_pair"}]}, accumulation=2)
+    rows = lines(tmp_path)
+    sizes = [4, 4, 1] * 2
+    rewards = [(row["chosen_reward"] + row["rejected_reward"]) * size for row, size in zip(rows, sizes, strict=True)]
+    folder = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    progressed = json.loads((folder / "state.json").read_text())["progressed"]
+    assert progressed["reward_total"] == pytest.approx(sum(rewards), rel=1e-12)
+    assert progressed["reward_count"] == 2 * sum(sizes)
+    run(tmp_path / "plain", **{**RUNNING, "loss": [{"name": "bco_pair"}], "bco_shift": "none"}, accumulation=2)
+    both = zip(rows, lines(tmp_path / "plain"), strict=True)
+    differences = [abs(one["dpo"] - other["dpo"]) for one, other in both]
+    assert differences[:2] == pytest.approx([0, 0], abs=1e-6)  # policy and reference are still one in the first step
+    assert differences[2] > 1e-5
 
 
 def test_the_first_step_follows_warm_up_and_clipping(run, tmp_path):

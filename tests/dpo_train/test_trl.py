@@ -18,14 +18,25 @@ trl = pytest.importorskip("trl", reason="TRL is a development dependency; this e
 FAMILIES = ["llava", "qwen2_5_vl"]
 
 
-def trl_trainer(model, processor, examples, loss, tmp_path):
+MIXED = {"sigmoid": 0.8, "bco_pair": 0.2, "sft": 1.0}
+"""The losses of MPO (arXiv 2411.10442)."""
+LOSSES = [{name: 1.0, "sft": 0.1} for name in ("sigmoid", "ipo", "hinge", "bco_pair", "apo_zero", "robust")]
+CASES = [
+    *(pytest.param(name, losses, id=f"{name}-{next(iter(losses))}") for losses in LOSSES[:3] for name in FAMILIES),
+    *(pytest.param("llava", losses, id=f"llava-{next(iter(losses))}") for losses in LOSSES[3:]),
+    pytest.param("llava", MIXED, id="llava-mixed"),
+]
+
+
+def trl_trainer(model, processor, examples, losses, tmp_path):
     from datasets import Dataset
     from peft import LoraConfig
 
     settings = TrainSettings()
     arguments = trl.DPOConfig(
-        output_dir=str(tmp_path), loss_type=[loss, "sft"], loss_weights=[1.0, 0.1], beta=0.1, max_length=None, report_to=[],
-        use_cpu=True, bf16=False, gradient_checkpointing=False, per_device_train_batch_size=len(examples), learning_rate=0.0,
+        output_dir=str(tmp_path), loss_type=list(losses), loss_weights=list(losses.values()), beta=0.1, max_length=None,
+        label_smoothing=0.2 if "robust" in losses else 0.0, report_to=[], use_cpu=True, bf16=False,
+        gradient_checkpointing=False, per_device_train_batch_size=len(examples), learning_rate=0.0,
     )  # fmt: skip
     return trl.DPOTrainer(
         model=model,
@@ -36,9 +47,17 @@ def trl_trainer(model, processor, examples, loss, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("loss", ["sigmoid", "ipo", "hinge"])
-def test_loss_and_gradients_agree_with_trl(name, loss, build, pairs, open_picture, tmp_path):
+def settings_for(losses):
+    """The same losses in our settings: one of them by its name, several as a list."""
+    common = {"nll": "token_mean", "label_smoothing": 0.2 if "robust" in losses else 0.0}
+    if losses is MIXED:
+        terms = [{"name": name, "weight": weight} for name, weight in losses.items()]
+        return TrainSettings.model_validate({**common, "loss": terms})
+    return TrainSettings.model_validate({**common, "loss": next(iter(losses)), "gamma": losses["sft"]})
+
+
+@pytest.mark.parametrize(("name", "losses"), CASES)
+def test_loss_and_gradients_agree_with_trl(name, losses, build, pairs, open_picture, tmp_path):
     model, processor = build(name)
     used = pairs[1:4]
     eos = processor.tokenizer.eos_token  # TRL adds none by itself
@@ -51,7 +70,7 @@ def test_loss_and_gradients_agree_with_trl(name, loss, build, pairs, open_pictur
         }
         for pair in used
     ]
-    trainer = trl_trainer(model, processor, examples, loss, tmp_path)
+    trainer = trl_trainer(model, processor, examples, losses, tmp_path)
     adapted = trainer.model
     generator = torch.Generator().manual_seed(3)
     for parameter in trainable(adapted).values():  # away from the start, where policy and reference are equal
@@ -63,14 +82,14 @@ def test_loss_and_gradients_agree_with_trl(name, loss, build, pairs, open_pictur
 
     facts = model_facts(adapted)
     batch = collate([PairEncoder(processor, open_picture)(pair) for pair in used])
-    settings = TrainSettings(loss=loss, nll="token_mean")
+    settings = settings_for(losses)
     for route in (packed_logps, kv_logps, plain_logps):
         adapted.zero_grad()
         with torch.no_grad(), adapted.disable_adapter():
             reference = route(adapted, facts, batch)
         tokens = int(batch.chosen_mask.sum())
         policy = route(adapted, facts, batch)
-        ours = training_loss(*policy, *reference, *batch.lengths, settings=settings, pairs=len(used), chosen_tokens=tokens).loss
+        ours = training_loss(policy, reference, batch.lengths, settings=settings, pairs=len(used), chosen_tokens=tokens).loss
         assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
         ours.backward()
         for key, parameter in trainable(adapted).items():

@@ -207,7 +207,7 @@ def test_arms_become_folders_that_the_trainer_reads(scored: list[ScoredSample], 
         assert len(list(read_jsonl(tmp_path / "arms" / name / "pairs.jsonl", PreferencePair))) == line.pairs
         images = "others" if name == "pic_in_pic_only" else "photos"
         assert image_folders(tmp_path / "arms" / name)[-1] == (tmp_path / images).resolve()
-    assert kept["nll_only"].train == {"dpo_alpha": 0.0, "gamma": 1.0}
+    assert kept["nll_only"].train == {"loss": "sigmoid", "dpo_alpha": 0.0, "gamma": 1.0}
     before = {path: path.read_bytes() for path in (tmp_path / "arms").rglob("*.json*")}
     write()
     assert before == {path: path.read_bytes() for path in (tmp_path / "arms").rglob("*.json*")}

@@ -65,7 +65,7 @@ def test_the_readme_has_the_limits_of_the_settings() -> None:
 def test_names_are_unique_and_every_rule_says_what_it_keeps() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     assert all(rule.keeps and not (rule.test and rule.memory) for rule in RULES)
-    assert [rule.name for rule in RULES if not rule.test and not rule.memory] == ["balance", "max_pairs"]
+    assert [rule.name for rule in RULES if not rule.test and not rule.memory] == ["joined", "balance", "max_pairs"]
 
 
 def test_the_readme_has_the_rules_in_their_order() -> None:

@@ -39,6 +39,7 @@ from .records import PreferencePair as PreferencePair
 from .records import Readout as Readout
 from .records import Record as Record
 from .records import Region as Region
+from .records import RejectedAnswer as RejectedAnswer
 from .records import Rows as Rows
 from .records import Sample as Sample
 from .records import ScoredSample as ScoredSample

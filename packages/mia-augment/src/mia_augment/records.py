@@ -153,6 +153,19 @@ class Scores(Record):
     edit_distance: float | None = None
 
 
+class RejectedAnswer(Record):
+    """One more answer to a prompt that is not to be preferred."""
+
+    text: str
+    ids: list[int] | None = None
+    """The tokens that the model emitted when it gave this answer itself to this prompt; None: it did not."""
+
+
+def _absent(value: object) -> bool:
+    """Whether an optional field holds nothing; it is not written then, as before there was such a field."""
+    return not value
+
+
 class PreferencePair(Record):
     """Two answers to one prompt: `chosen` is to be preferred over `rejected`."""
 
@@ -167,6 +180,11 @@ class PreferencePair(Record):
     it did not."""
     rejected_ids: list[int] | None = None
     """The tokens that the model emitted when it gave the rejected answer itself to this prompt; None: it did not."""
+    more_rejected: list[RejectedAnswer] = Field(default_factory=list, exclude_if=_absent)
+    """Further answers to the same prompt over which the chosen one is to be preferred."""
+    rejected_images: list[str] | None = Field(default=None, exclude_if=_absent)
+    """As many other pictures in the places of `images`, under which the chosen answer is to be less likely. Where `rejected` is
+    the chosen answer itself, the pair contrasts pictures alone."""
     scores: Scores
     target: int = Field(ge=0)
     regions: list[Region] = Field(min_length=1)
@@ -174,7 +192,26 @@ class PreferencePair(Record):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_prompt_and_regions(self.id, self.prompt, self.images, self.regions, self.target)
+        if self.rejected_images is not None and len(self.rejected_images) != len(self.images):
+            raise ValueError(
+                f"record {self.id}: expected {len(self.images)} rejected_images, one in the place of each image, got "
+                f"{len(self.rejected_images)}"
+            )
         return self
+
+    @property
+    def rejected_answers(self) -> list[RejectedAnswer]:
+        """All of them; none where the pair contrasts pictures alone."""
+        if self.rejected_images and not self.more_rejected and self.rejected.strip() == self.chosen.strip():
+            return []
+        return [RejectedAnswer(text=self.rejected, ids=self.rejected_ids), *self.more_rejected]
+
+    def under_rejected_images(self) -> PreferencePair | None:
+        """The chosen answer to the same prompt over the other pictures, as a pair whose rejected side says nothing; or None."""
+        if self.rejected_images is None:
+            return None
+        changed = {"images": self.rejected_images, "rejected_images": None, "more_rejected": [], "rejected": ""}
+        return self.model_copy(update={**changed, "rejected_ids": None})
 
 
 class Skipped(Record):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from mia_augment import Settings
 from pydantic import Field, field_validator, model_validator
 
-from mia_dpo_train.losses import PREFERENCE_LOSSES, takes
+from mia_dpo_train.losses import NLL, PREFERENCE_LOSSES, takes
 
 Route = Literal["packed", "kv", "plain"]
 
@@ -25,6 +25,27 @@ class LoraSettings(Settings):
     """`auto`: every linear layer of the language model but the output head; or names of layers (`q_proj`) within it."""
 
 
+class LossTerm(Settings):
+    """One of several losses."""
+
+    name: str
+    """A name of the table in mia_dpo_train/losses.py."""
+    weight: float = Field(default=1.0, ge=0)
+    """What its mean over pairs is multiplied by."""
+
+    @field_validator("name")
+    @classmethod
+    def _in_the_table(cls, name: str) -> str:
+        return known_loss(name)
+
+
+def known_loss(name: str) -> str:
+    """The name of a loss; raises ValueError where the table has none of this name."""
+    if name not in PREFERENCE_LOSSES:
+        raise ValueError(f"expected one of {', '.join(PREFERENCE_LOSSES)}, got {name!r}")
+    return name
+
+
 class TrainSettings(Settings):
     """How a model is trained on preference pairs. The defaults are the paper's (arXiv 2410.17637) on 8 devices."""
 
@@ -37,14 +58,18 @@ class TrainSettings(Settings):
     train_vision_tower: bool = False
     """Whether the vision tower is trained too (with adapters where `tuning` says so)."""
 
-    loss: str = "sigmoid"
+    loss: str | list[LossTerm] = "sigmoid"
     """sigmoid: DPO; ipo: (h - 1/(2 beta))^2; hinge: max(0, 1 - beta h), with h the difference of the log-ratios (ipo:
-    of their means over tokens). Equations and others: the table in mia_dpo_train/losses.py."""
+    of their means over tokens). Equations and others: the table in mia_dpo_train/losses.py. A list is the whole loss, in place
+    of `dpo_alpha` and `gamma`: `[{name: sigmoid, weight: 0.8}, {name: bco_pair, weight: 0.2}, {name: sft, weight: 1.0}]`."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the tie to the reference model. The loss flattens where beta times the difference of the log-ratios is
     above 3 or so: the paper's 0.1 suits answers of a paragraph; with answers that differ in a word, try 1."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Assumed share of pairs whose answers are swapped (sigmoid only)."""
+    """Assumed share of pairs whose answers are swapped (sigmoid, robust)."""
+    bco_shift: Literal["none", "running"] = "none"
+    """What `bco_pair` compares rewards with. none: 0, as TRL 1.16 does; running: the mean reward of all answers in the steps
+    before, over all processes (delta of arXiv 2404.04656)."""
     dpo_alpha: float = Field(default=1.0, ge=0)
     """Weight of the preference loss."""
     gamma: float = Field(default=0.1, ge=0)
@@ -102,7 +127,7 @@ class TrainSettings(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Older ones are removed."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
-    """Share of pairs (by a hash of their pictures) that are not trained on but measured during training."""
+    """Share of pairs (by a hash of what their target's picture holds) that are not trained on but measured during training."""
     evaluate_every: int = Field(default=100, ge=1)
     """Optimizer steps between measurements on the held-out pairs; they are measured at the end in any case."""
     trackers: Literal["auto"] | list[Literal["tensorboard", "wandb"]] = "auto"
@@ -110,18 +135,52 @@ class TrainSettings(Settings):
 
     @field_validator("loss")
     @classmethod
-    def _in_the_table(cls, loss: str) -> str:
-        if loss not in PREFERENCE_LOSSES:
-            raise ValueError(f"expected one of {', '.join(PREFERENCE_LOSSES)}, got {loss!r}")
+    def _listed_once(cls, loss: str | list[LossTerm]) -> str | list[LossTerm]:
+        if isinstance(loss, str):
+            if loss == NLL:
+                raise ValueError(f"{NLL} alone prefers nothing: write it as a list, [{{name: {NLL}}}]")
+            return known_loss(loss)
+        names = [term.name for term in loss]
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"expected each loss once, got {repeated} {names.count(repeated)} times; add up its weights")
+        if not any(term.weight for term in loss):
+            raise ValueError("expected a loss with a weight above 0, got none: nothing would be learnt")
         return loss
+
+    @property
+    def preference_terms(self) -> dict[str, float]:
+        """Weights of the preference losses among each other, by name."""
+        if isinstance(self.loss, str):
+            return {self.loss: 1.0}
+        return {term.name: term.weight for term in self.loss if term.name != NLL}
+
+    @property
+    def preference_weight(self) -> float:
+        """Weight of all preference losses together."""
+        return self.dpo_alpha if isinstance(self.loss, str) else 1.0
+
+    @property
+    def nll_weight(self) -> float:
+        """Weight of the negative log-likelihood of the chosen answers."""
+        if isinstance(self.loss, str):
+            return self.gamma
+        return sum(term.weight for term in self.loss if term.name == NLL)
+
+    @property
+    def contrasts_pictures(self) -> bool:
+        """Whether a loss asks for the chosen answer under other pictures."""
+        return any(takes(PREFERENCE_LOSSES[name], "policy_other_logps") for name in self.preference_terms)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.dpo_alpha == 0 and self.gamma == 0:
             raise ValueError("dpo_alpha and gamma are both 0: nothing would be learnt; set one of them above 0")
-        if self.label_smoothing > 0 and not takes(PREFERENCE_LOSSES[self.loss], "label_smoothing"):
-            defined = ", ".join(name for name, loss in PREFERENCE_LOSSES.items() if takes(loss, "label_smoothing"))
-            raise ValueError(f"label_smoothing is defined for loss {defined} only, got loss {self.loss}; set it to 0")
+        if not isinstance(self.loss, str) and (self.dpo_alpha != 1.0 or self.gamma != 0.1):
+            raise ValueError(
+                f"dpo_alpha and gamma go with a single loss, got a list: give weights there ({NLL} for gamma), and remove them"
+            )
+        self._need("label_smoothing", "label_smoothing", self.label_smoothing > 0, "set it to 0")
+        self._need("bco_shift", "reward_shift", self.bco_shift != "none", "set it to none")
         if self.route == "kv" and self.gradient_checkpointing:
             raise ValueError("route kv needs the prompt's cache, which gradient_checkpointing drops; set one of them otherwise")
         if self.route == "packed" and self.attn_implementation == "flash_attention_2":
@@ -131,3 +190,10 @@ class TrainSettings(Settings):
         if self.tuning == "full" and self.lora != LoraSettings():
             raise ValueError("lora is set but tuning is full: remove lora or set tuning: lora")
         return self
+
+    def _need(self, setting: str, parameter: str, given: bool, otherwise: str) -> None:
+        """Raise ValueError where a setting is given of which none of the losses knows."""
+        if given and not any(takes(PREFERENCE_LOSSES[name], parameter) for name in self.preference_terms):
+            defined = ", ".join(name for name, loss in PREFERENCE_LOSSES.items() if takes(loss, parameter))
+            named = ", ".join(self.preference_terms) or NLL
+            raise ValueError(f"{setting} is defined for loss {defined} only, got loss {named}; {otherwise}")

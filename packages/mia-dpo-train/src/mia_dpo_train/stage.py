@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_augment import DataError, PreferencePair, model_fingerprint, seed_from
-from mia_augment.contents import pictures_digest
+from mia_augment.contents import picture_content, pictures_digest
 from mia_augment.images import picture_opener
 from mia_augment.storage import (
     MANIFEST,
@@ -23,6 +23,7 @@ from mia_augment.storage import (
     read_jsonl,
     read_manifest,
     relative_folders,
+    resolve_image,
     run_stage,
 )
 
@@ -117,7 +118,7 @@ def _train(
     if not pairs:
         raise DataError(f"{folder_in / _PAIRS} holds no pair; the selection dropped them all (see its selection.json)")
     (out / MANIFEST).unlink(missing_ok=True)
-    training, held_out = split_pairs(pairs, settings.held_out, settings.seed)
+    training, held_out = split_pairs(pairs, settings.held_out, settings.seed, contents_in(folder_in))
     result = train(
         training,
         *load(),
@@ -137,11 +138,33 @@ def _train(
     return planned.model_copy(update={"counts": counts})
 
 
-def split_pairs(pairs: list[PreferencePair], held_out: float, seed: int) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Pairs to train on and pairs to hold out. All pairs about the same picture fall on one side."""
+def contents_in(folder: Path) -> Callable[[str], str]:
+    """From the name of a picture of a stage's folder to the hash of its bytes; one that is not there goes by its name."""
+    folders = image_folders(folder)
+
+    def content(name: str) -> str:
+        try:
+            return picture_content(resolve_image(name, folders))
+        except (DataError, OSError):
+            return name  # opening it says what is wrong with it
+
+    return content
+
+
+def split_pairs(
+    pairs: list[PreferencePair], held_out: float, seed: int, content: Callable[[str], str] = str
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Pairs to train on and pairs to hold out. All pairs about the same picture fall on one side.
+
+    Args:
+        content: from the name of a picture to what tells it from others: the name itself, or with `contents_in` its bytes,
+            which are the same under any name.
+    """
+    if not held_out:
+        return list(pairs), []
 
     def is_held_out(pair: PreferencePair) -> bool:
-        target = pair.images[pair.regions[pair.target].image]
+        target = content(pair.images[pair.regions[pair.target].image])
         return seed_from(seed, target, algorithm="sha256", separator=b"/", order="big") < held_out * 2**64
 
     return [pair for pair in pairs if not is_held_out(pair)], [pair for pair in pairs if is_held_out(pair)]

@@ -26,6 +26,8 @@ class Layout:
     """Name of the exported file; `.jsonl` has a row a line, `.json` is one array, `.parquet` holds the pictures too."""
     beside: Callable[[Path], None] | None = None
     """Writes what the tool needs beside the exported file."""
+    pictures: bool = False
+    """Whether a row can say that an answer is rejected under other pictures."""
 
 
 def _both(row: Mapping[str, Any]) -> bool:
@@ -59,7 +61,7 @@ LAYOUTS: dict[str, Layout] = {
     "llama-factory": Layout(
         readers.read_llama_factory, _talks, writers.write_llama_factory, "mia_pairs.json", writers.add_to_dataset_info
     ),
-    "ms-swift": Layout(readers.read_ms_swift, _rejected_beside, writers.write_ms_swift, "train.jsonl"),
+    "ms-swift": Layout(readers.read_ms_swift, _rejected_beside, writers.write_ms_swift, "train.jsonl", pictures=True),
 }
 """`parquet` has TRL's columns, with the pictures inside the file (extra `parquet`). The more columns claim a row, the lower."""
 

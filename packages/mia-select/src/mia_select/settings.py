@@ -95,12 +95,20 @@ class SelectSettings(Settings):
     `likely`: also where the target is (nearly) the picture alone under which it is likeliest (`score.layer: alone`), in
     whatever words, unless it is unlikely under all of them. How nearly, and how unlikely, is found from the answers
     themselves; the latter needs `score.own_answer`."""
-    rejected: Literal["own", "confusion", "both", "built", "own_and_built", "blocked"] = "own"
+    rejected: Literal["own", "confusion", "both", "built", "own_and_built", "blocked", "image"] = "own"
     """`own`: the model's wrong answer (the paper). `confusion`: its answer about a companion picture alone, which scoring
     asks for with `confusions`; attention and perplexity rules don't apply to it. `both`: a pair of each kind.
     `built`: made of the sample's own parts, with no model asked: another picture's answer to the same question, answers or
     captions swapped, one dropped, all shortened, another picture's name. `own_and_built`: a pair of each kind. `blocked`: its
-    answer while the pictures do not see each other (CAPL), which scoring asks for with `blocked_answer`."""
+    answer while the pictures do not see each other (CAPL), which scoring asks for with `blocked_answer`. `image`: the chosen
+    answer itself with another picture in the target's place (mDPO, arXiv 2406.11839); train it with the loss `image`."""
+    rejected_per_prompt: int = Field(default=1, ge=1)
+    """At most so many answers to one prompt (`rejected: both`, `own_and_built`) become the rejected ones of one pair, trained
+    at the price of little more than one; those beyond start another pair."""
+    other_picture: Literal["companion", "sample"] | None = None
+    """Another picture in the target's place, under which the chosen answer is to be less likely: a companion's, or the target
+    of an earlier `sample`. Sequences and single pictures only. With `rejected: image` null means `companion`; otherwise it is
+    added to the pairs of answers, for a sum of losses as mDPO's."""
     confusions_per_sample: int = Field(default=1, ge=1)
     """At most so many companions' or built answers per sample become pairs."""
     image_tokens: list[str] = Field(

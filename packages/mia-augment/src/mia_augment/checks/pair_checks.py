@@ -25,7 +25,8 @@ def pair_problem(pair: PreferencePair, end_tokens: Collection[str] = END_TOKENS)
     Args:
         end_tokens: texts of which none may stand in an answer.
     """
-    for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+    others = [answer.text for answer in pair.rejected_answers]
+    for side, text in (("chosen", pair.chosen), *(("rejected", text) for text in others)):
         if not text.strip():
             return f"empty answer: expected text as the {side} answer, got {text!r}"
         if IMAGE in text:
@@ -35,7 +36,9 @@ def pair_problem(pair: PreferencePair, end_tokens: Collection[str] = END_TOKENS)
                 f"end token: the {side} answer holds {found!r}, which ends an answer and which training itself puts there; "
                 "remove it from the text"
             )
-    if pair.chosen.strip() == pair.rejected.strip():
+    if pair.rejected_images == pair.images:
+        return "same pictures: rejected_images are the pair's own images, so neither can be preferred"
+    if pair.chosen.strip() in [text.strip() for text in others]:
         return f"same answers: chosen and rejected are both {_shown(pair.chosen)}, so neither can be preferred"
     for name, value in pair.scores:
         if value is not None and not math.isfinite(value):
@@ -49,10 +52,11 @@ def without_end_tokens(
     """The pairs without end tokens at the end of their answers, which would be trained twice; and how many pairs had one."""
     trimmed, count = [], 0
     for pair in pairs:
-        chosen, rejected = (_without_end(text, end_tokens) for text in (pair.chosen, pair.rejected))
-        changed = (chosen, rejected) != (pair.chosen, pair.rejected)
-        trimmed.append(pair.model_copy(update={"chosen": chosen, "rejected": rejected}) if changed else pair)
-        count += changed
+        more = [each.model_copy(update={"text": _without_end(each.text, end_tokens)}) for each in pair.more_rejected]
+        texts = {"chosen": _without_end(pair.chosen, end_tokens), "rejected": _without_end(pair.rejected, end_tokens)}
+        changed = pair.model_copy(update={**texts, "more_rejected": more})
+        trimmed.append(changed)
+        count += changed != pair
     return trimmed, count
 
 

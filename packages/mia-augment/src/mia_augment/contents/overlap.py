@@ -31,14 +31,14 @@ def seen_in_training(held_out: Path, training: Iterable[Path]) -> list[str]:
     places = {path for _, paths in asked for path in paths}
     sizes = {path.stat().st_size for path in places}
     seen = {content for folder in training for content in _contents(folder, sizes)}
-    by_path = {path: _content(path) for path in places} if seen else {}
+    by_path = {path: picture_content(path) for path in places} if seen else {}
     return [name for name, paths in asked if any(by_path.get(path) in seen for path in paths)]
 
 
 def _contents(folder: Path, sizes: set[int]) -> Iterator[str]:
     for path in {path for _, paths in _pictured(folder) for path in paths}:
         if path.stat().st_size in sizes:
-            yield _content(path)
+            yield picture_content(path)
 
 
 def _pictured(folder: Path) -> Iterator[tuple[str, Sequence[Path]]]:
@@ -47,7 +47,10 @@ def _pictured(folder: Path) -> Iterator[tuple[str, Sequence[Path]]]:
     for file in _RECORD_FILES:
         if (folder / file).is_file():
             for record in read_jsonl(folder / file, Pictured):
-                yield record.id, list(_found(record.source.paths or record.images, lambda name: resolve_image(name, folders)))
+                yield (
+                    record.id,
+                    list(_found(record.source.paths or record.all_images, lambda name: resolve_image(name, folders))),
+                )
 
 
 def _found(names: Iterable[str], resolve: Callable[[str], Path]) -> Iterator[Path]:
@@ -58,6 +61,7 @@ def _found(names: Iterable[str], resolve: Callable[[str], Path]) -> Iterator[Pat
             continue
 
 
-def _content(path: Path) -> str:
+def picture_content(path: Path) -> str:
+    """Hash of a picture's bytes; remembered for as long as its size and time of change stay."""
     state = path.stat()
     return hash_of(path, state.st_size, state.st_mtime_ns)

@@ -36,14 +36,20 @@ class Pictured(BaseModel):
 
     id: str = ""
     images: list[str]
+    rejected_images: list[str] | None = None
     source: _Source = _Source()
+
+    @property
+    def all_images(self) -> list[str]:
+        """Those of the prompt and those that a pair contrasts them with."""
+        return [*self.images, *(self.rejected_images or ())]
 
 
 def pictures_of(records: Path, *, parts: bool = False) -> list[str]:
     """Names of the pictures of a JSONL file of samples or pairs, in order, each once; with `parts` those of the parts too."""
     found: dict[str, None] = {}
     for record in read_jsonl(records, Pictured):
-        found.update(dict.fromkeys([*record.images, *(record.source.paths if parts else ())]))
+        found.update(dict.fromkeys([*record.all_images, *(record.source.paths if parts else ())]))
     return list(found)
 
 

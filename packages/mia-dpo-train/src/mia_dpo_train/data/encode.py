@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from itertools import zip_longest
+from typing import Any
 
 import torch
 from mia_augment import END_TOKENS, IMAGE, DataError, ModelError, PreferencePair
@@ -32,14 +33,24 @@ class EncodedPair:
     chosen: Tensor
     """Token ids with those that end the turn: (chosen,)."""
     rejected: Tensor
-    """Likewise: (rejected,)."""
+    """Likewise: (rejected,). Empty where the pair contrasts pictures alone."""
     vision: dict[str, Tensor]
     """All other outputs of the processor, e.g. pixel_values."""
+    more: tuple[Tensor, ...] = ()
+    """Further rejected answers."""
+    other: EncodedPair | None = None
+    """The chosen answer under the rejected pictures, with no rejected one."""
+
+    @property
+    def answers(self) -> list[Tensor]:
+        """The chosen answer and the rejected ones."""
+        return [self.chosen, self.rejected, *self.more]
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt and the longer answer."""
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+        """Tokens of the prompt and the longest answer."""
+        own = len(self.prompt) + max(map(len, self.answers))
+        return max(own, self.other.length) if self.other else own
 
     @cached_property
     def digest(self) -> str:
@@ -49,15 +60,18 @@ class EncodedPair:
             ("prompt", self.prompt),
             ("chosen", self.chosen),
             ("rejected", self.rejected),
+            *(("more", answer) for answer in self.more),
             *self.vision.items(),
         ]:
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
+        if self.other:
+            digest.update(f"other{self.other.digest}".encode())
         return digest.hexdigest()
 
     @property
     def vision_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.vision.values())
+        return sum(tensor.nbytes for tensor in self.vision.values()) + (self.other.vision_bytes if self.other else 0)
 
 
 class PairEncoder:
@@ -88,20 +102,29 @@ class PairEncoder:
             raise DataError(name + reason.removeprefix(name)) from error
 
     def _encoded(self, pair: PreferencePair) -> EncodedPair:
+        other = pair.under_rejected_images()
+        return replace(self._under_its_pictures(pair), other=self._under_its_pictures(other) if other else None)
+
+    def _under_its_pictures(self, pair: PreferencePair) -> EncodedPair:
+        """The pair without what its answers are under the rejected pictures."""
         text = render_prompt(self.processor, pair.prompt)
         outputs = process(self.processor, [text], [[self.open_image(name) for name in pair.images]])
         known = per_token(outputs)
+        said = pair.rejected_answers if pair.rejected else []
+        rejected = [self._response(pair, "rejected", answer.text, answer.ids) for answer in said]
         return EncodedPair(
             id=pair.id,
             prompt=outputs["input_ids"][0],
             types={name: value[0] for name, value in known.items() if name not in ("input_ids", "attention_mask")},
-            chosen=self._response(pair, "chosen"),
-            rejected=self._response(pair, "rejected"),
+            chosen=self._response(pair, "chosen", pair.chosen, pair.chosen_ids),
+            rejected=rejected[0] if rejected else torch.zeros(0, dtype=torch.long),
             vision=self._vision(outputs),
+            more=tuple(rejected[1:]),
         )
 
     def vision(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
         """What the processor makes of the pictures of several pairs in one call, as the model's own batches are made."""
+        pairs = [*pairs, *(other for pair in pairs if (other := pair.under_rejected_images()) is not None)]
         texts = [render_prompt(self.processor, pair.prompt) for pair in pairs]
         images = [[self.open_image(name) for name in pair.images] for pair in pairs]
         return self._vision(process(self.processor, texts, images))
@@ -115,9 +138,8 @@ class PairEncoder:
                 raise ModelError(f"{type(self.processor).__name__} gives {name} as {type(value).__name__}, expected a tensor")
         return {name: value.float() if value.is_floating_point() else value for name, value in vision.items()}
 
-    def _response(self, pair: PreferencePair, name: Literal["chosen", "rejected"]) -> Tensor:
-        text: str = getattr(pair, name)
-        ids = emitted_ids(self.processor, getattr(pair, f"{name}_ids"), text)
+    def _response(self, pair: PreferencePair, name: str, text: str, emitted: Sequence[int] | None) -> Tensor:
+        ids = emitted_ids(self.processor, emitted, text)
         try:
             ids = ids or answer_ids(self.processor, pair.prompt, text, stops=self.stops)
         except DataError as error:
@@ -140,81 +162,111 @@ def end_token_texts(tokenizer: Any) -> frozenset[str]:
 
 @dataclass
 class PairBatch:
-    """Pairs side by side: prompts padded on the left, so that all end in the same column; answers padded on the right."""
+    """Pairs side by side: prompts padded on the left, so that all end in the same column; answers padded on the right.
+
+    A row is a prompt over its pictures with answers to it: one row for every pair, and behind them one for every pair that
+    contrasts pictures, with its chosen answer under the other ones.
+    """
 
     ids: list[str]
     prompt: Tensor
-    """(pairs, prompt)"""
+    """(rows, prompt)"""
     prompt_mask: Tensor
-    """True where a token stands: (pairs, prompt)."""
+    """True where a token stands: (rows, prompt)."""
     types: dict[str, Tensor]
-    """(pairs, prompt) each"""
+    """(rows, prompt) each"""
     chosen: Tensor
-    """(pairs, chosen)"""
+    """(rows, chosen)"""
     chosen_mask: Tensor
     rejected: Tensor
-    """(pairs, rejected)"""
+    """(rows, rejected)"""
     rejected_mask: Tensor
     vision: dict[str, Tensor] = field(default_factory=dict)
-    """Images of all pairs, in order."""
+    """Images of all rows, in order."""
     digests: list[str] = field(default_factory=list)
     """Of the pairs, by which what is stored about them is found."""
+    more: tuple[Tensor, ...] = ()
+    """Further rejected answers, each (rows, answer)."""
+    more_masks: tuple[Tensor, ...] = ()
+    others: Tensor | None = None
+    """Pair to which each of the last rows belongs, which are under its other pictures; None: there are no such rows."""
 
     def to(self, device: torch.device) -> PairBatch:
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, dict):
+                return {name: moved(tensor) for name, tensor in value.items()}
+            return tuple(moved(tensor) for tensor in value) if isinstance(value, tuple) else value
 
-        return PairBatch(
-            self.ids,
-            moved(self.prompt),
-            moved(self.prompt_mask),
-            {name: moved(tensor) for name, tensor in self.types.items()},
-            moved(self.chosen),
-            moved(self.chosen_mask),
-            moved(self.rejected),
-            moved(self.rejected_mask),
-            {name: moved(tensor) for name, tensor in self.vision.items()},
-            self.digests,
-        )
+        return PairBatch(**{each.name: moved(getattr(self, each.name)) for each in fields(self)})
+
+    @property
+    def answers(self) -> list[tuple[Tensor, Tensor]]:
+        """Chosen answers and rejected ones with their masks, each (rows, answer)."""
+        return [
+            (self.chosen, self.chosen_mask),
+            (self.rejected, self.rejected_mask),
+            *zip(self.more, self.more_masks, strict=True),
+        ]
+
+    def by_pair(self, values: Tensor) -> Tensor:
+        """Numbers of answers and rows as numbers of answers and pairs; where there are others, theirs come last, else 0."""
+        if self.others is None:
+            return values
+        pairs = len(self.ids)
+        own, others = values[:, :pairs], values[0, pairs:]
+        return torch.cat([own, own.new_zeros(1, pairs).index_copy(1, self.others, others[None])])
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of chosen and rejected answers: (2, pairs)."""
-        return torch.stack([self.chosen_mask.sum(1), self.rejected_mask.sum(1)])
+        """Tokens of chosen and rejected answers: (answers, pairs), as `by_pair` orders them; 0: the pair has none there."""
+        return self.by_pair(torch.stack([mask.sum(1) for _, mask in self.answers]))
 
     @property
     def tokens(self) -> int:
         """Tokens that are no padding."""
-        return int(self.prompt_mask.sum() + self.chosen_mask.sum() + self.rejected_mask.sum())
+        return int(self.prompt_mask.sum() + sum(mask.sum() for _, mask in self.answers))
 
 
 def collate(pairs: Sequence[EncodedPair], pad: int = 0, vision: dict[str, Tensor] | None = None) -> PairBatch:
     """Put encoded pairs side by side; `vision`: what stands for their pictures, if it is not to be joined here."""
-    prompt, prompt_mask = pad_rows([pair.prompt for pair in pairs], pad, left=True)
-    chosen, chosen_mask = pad_rows([pair.chosen for pair in pairs], pad)
-    rejected, rejected_mask = pad_rows([pair.rejected for pair in pairs], pad)
+    rows, nothing = pair_rows(pairs), torch.zeros(0, dtype=torch.long)
+    prompt, prompt_mask = pad_rows([row.prompt for row in rows], pad, left=True)
+    slots = zip_longest(*(row.answers for row in rows), fillvalue=nothing)
+    (chosen, chosen_mask), (rejected, rejected_mask), *more = [pad_rows(answers, pad) for answers in slots]
+    others = [index for index, pair in enumerate(pairs) if pair.other]
     return PairBatch(
         ids=[pair.id for pair in pairs],
         prompt=prompt,
         prompt_mask=prompt_mask,
-        types={name: pad_rows([pair.types[name] for pair in pairs], 0, left=True)[0] for name in pairs[0].types},
+        types={name: pad_rows([row.types[name] for row in rows], 0, left=True)[0] for name in rows[0].types},
         chosen=chosen,
         chosen_mask=chosen_mask,
         rejected=rejected,
         rejected_mask=rejected_mask,
         vision=joined_vision(pairs) if vision is None else vision,
         digests=[pair.digest for pair in pairs],
+        more=tuple(answer for answer, _ in more),
+        more_masks=tuple(mask for _, mask in more),
+        others=torch.tensor(others) if others else None,
     )
+
+
+def pair_rows(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
+    """The pairs, and behind them those that some of them are under other pictures."""
+    return [*pairs, *(pair.other for pair in pairs if pair.other)]
 
 
 def joined_vision(pairs: Sequence[EncodedPair]) -> dict[str, Tensor]:
     """The pictures of several pairs, each output of the processor concatenated."""
-    return {name: concatenate([pair.vision[name] for pair in pairs]) for name in pairs[0].vision}
+    rows = pair_rows(pairs)
+    return {name: concatenate([row.vision[name] for row in rows]) for name in rows[0].vision}
 
 
 def pad_rows(rows: Sequence[Tensor], value: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
     """Rows of different lengths as (rows, longest), and where they are real."""
-    width = max(len(row) for row in rows)
+    width = max(1, *(len(row) for row in rows))
     padded = torch.full((len(rows), width), value, dtype=rows[0].dtype)
     mask = torch.zeros((len(rows), width), dtype=torch.bool)
     for index, row in enumerate(rows):

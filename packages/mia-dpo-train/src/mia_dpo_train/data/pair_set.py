@@ -12,6 +12,7 @@ from mia_augment import DataError, PreferencePair, Skipped, pair_problem
 from mia_augment.storage import Progress
 from torch.utils.data import DataLoader, Dataset
 
+from mia_dpo_train.data.contrasts import contrast_problem
 from mia_dpo_train.data.encode import EncodedPair, PairBatch, PairEncoder, collate
 from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.training.step_plan import Batch
@@ -24,6 +25,8 @@ class Measured:
     length: int
     chosen_tokens: int
     digest: str
+    answers: int = 2
+    """Chosen and rejected ones, and the chosen one under other pictures."""
 
 
 class PairSet(Dataset[EncodedPair]):
@@ -53,6 +56,13 @@ class PairSet(Dataset[EncodedPair]):
         """Pairs side by side."""
         vision = self.encoder.vision([self.pairs[index] for index in indices]) if self.together and len(indices) > 1 else None
         return collate([self[index] for index in indices], pad, vision)
+
+    def bare(self, indices: Sequence[int]) -> PairSet:
+        """Some of the pairs with one rejected answer and their own pictures only."""
+        alone: dict[str, Any] = {"more_rejected": [], "rejected_images": None}
+        found = PairSet([self.pairs[index].model_copy(update=alone) for index in indices], self.encoder)
+        found.together = self.together
+        return found
 
     @property
     def lengths(self) -> list[int]:
@@ -94,7 +104,7 @@ def measure_pairs(
     measured: dict[int, Measured] = {}
     skipped: list[Skipped] = []
     too_long_ids: list[str] = []
-    for index, found in enumerate(_measure_all(pairs, settings.workers, accelerator, progress)):
+    for index, found in enumerate(_measure_all(pairs, settings, accelerator, progress)):
         pair_id = pairs.pairs[index].id
         if isinstance(found, str):
             skipped.append(Skipped(id=pair_id, reason=found))
@@ -119,31 +129,34 @@ def measure_pairs(
 class _Measuring(Dataset["Measured | str"]):
     """Some of the pairs, measured; a text says why one can't be opened."""
 
-    def __init__(self, pairs: PairSet, indices: Sequence[int]) -> None:
-        self.pairs, self.indices = pairs, indices
+    def __init__(self, pairs: PairSet, indices: Sequence[int], settings: TrainSettings) -> None:
+        self.pairs, self.indices, self.settings = pairs, indices, settings
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, number: int) -> Measured | str:
         index = self.indices[number]
-        problem = pair_problem(self.pairs.pairs[index], self.pairs.encoder.end_tokens)
+        pair = self.pairs.pairs[index]
+        problem = pair_problem(pair, self.pairs.encoder.end_tokens) or contrast_problem(pair, self.settings)
         if problem is not None:
             return problem
         try:
             encoded = self.pairs[index]
         except DataError as error:
             return str(error)
-        if torch.equal(encoded.chosen, encoded.rejected):
+        if any(torch.equal(encoded.chosen, answer) for answer in encoded.answers[1:]):
             return f"same answers: chosen and rejected are the same {len(encoded.chosen)} tokens, so neither can be preferred"
-        return Measured(encoded.length, len(encoded.chosen), encoded.digest)
+        answers = 1 + len(pair.rejected_answers) + bool(encoded.other)
+        return Measured(encoded.length, len(encoded.chosen), encoded.digest, answers)
 
 
-def _measure_all(pairs: PairSet, workers: int, accelerator: Any, progress: Progress | None) -> list[Measured | str]:
+def _measure_all(pairs: PairSet, settings: TrainSettings, accelerator: Any, progress: Progress | None) -> list[Measured | str]:
     from accelerate.utils import gather_object
 
     mine = range(accelerator.process_index, len(pairs), accelerator.num_processes)
-    loader: Any = DataLoader(_Measuring(pairs, mine), batch_size=None, num_workers=workers, generator=torch.Generator())
+    measuring = _Measuring(pairs, mine, settings)
+    loader: Any = DataLoader(measuring, batch_size=None, num_workers=settings.workers, generator=torch.Generator())
     found: list[tuple[int, Measured | str]] = []
     for index, measured in zip(mine, loader, strict=True):
         found.append((index, measured))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from mia_augment import FORMATS, DataError, ModelError, PreferencePair
@@ -17,6 +18,7 @@ from mia_dpo_train.data.encode import PairBatch, PairEncoder, collate
 
 logger = logging.getLogger(__name__)
 
+_ALONE: dict[str, Any] = {"more_rejected": [], "rejected_images": None}
 CHECKED = 8
 """Own answers looked at, the shortest first."""
 WORDING_TOLERANCE = 2.0
@@ -57,7 +59,7 @@ def check_own_answers(
     view) are legitimate and logged.
 
     Args:
-        compute: the untrained model's log-probs of a batch, (2, pairs).
+        compute: the untrained model's log-probs of a batch, (answers, pairs).
 
     Raises:
         ModelError: the template's wording of most answers is less likely than the emitted tokens by more than
@@ -93,7 +95,7 @@ def _measure(
 ) -> OwnAnswer | None:
     """Log-probs of an answer in both wordings, as the chosen and the rejected side of one pair."""
     try:
-        both = encoder(pair.model_copy(update={"chosen": pair.rejected, "chosen_ids": None}))
+        both = encoder(pair.model_copy(update={"chosen": pair.rejected, "chosen_ids": None, **_ALONE}))
     except DataError:  # it is skipped, and said why, where all pairs are measured
         return None
     with torch.no_grad():

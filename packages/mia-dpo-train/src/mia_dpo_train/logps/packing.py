@@ -1,7 +1,7 @@
-"""Shared-prefix packing: prompt, chosen and rejected answer in one sequence, as if each answer stood alone after the prompt.
+"""Shared-prefix packing: prompt, chosen and rejected answers in one sequence, as if each answer stood alone after the prompt.
 
-Columns are [prompt, padded on the left][chosen, padded on the right][rejected, padded on the right]. Both answers take the
-positions after the prompt; a mask keeps each from seeing the other.
+Columns are [prompt, padded on the left][chosen, padded on the right][rejected, padded on the right], and further rejected ones
+likewise. All answers take the positions after the prompt; a mask keeps each from seeing the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 from mia_dpo_train.data.encode import PairBatch
 from mia_dpo_train.models.facts import ModelFacts, base_model, type_name
 
-PAD, PROMPT, CHOSEN, REJECTED = -1, 0, 1, 2
+PAD, PROMPT, CHOSEN = -1, 0, 1
+"""Parts of the packed sequence; rejected answers are 2, 3 .."""
 
 
 def prompt_positions(model: Any, facts: ModelFacts, batch: PairBatch) -> tuple[Tensor, Tensor]:
@@ -48,22 +49,20 @@ def answer_positions(following: Tensor, width: int, axes: int) -> Tensor:
 def packed_positions(model: Any, facts: ModelFacts, batch: PairBatch) -> Tensor:
     """Position ids of the packed sequence: (axes, pairs, tokens)."""
     prompt, following = prompt_positions(model, facts, batch)
-    answers = [
-        answer_positions(following, width, prompt.shape[0]) for width in (batch.chosen.shape[1], batch.rejected.shape[1])
-    ]
+    answers = [answer_positions(following, tokens.shape[1], prompt.shape[0]) for tokens, _ in batch.answers]
     return torch.cat([prompt, *answers], dim=2)
 
 
 def segments(batch: PairBatch) -> Tensor:
     """Which part every column of the packed sequence belongs to: (pairs, tokens)."""
-    parts = [(batch.prompt_mask, PROMPT), (batch.chosen_mask, CHOSEN), (batch.rejected_mask, REJECTED)]
+    parts = [(batch.prompt_mask, PROMPT), *((mask, number) for number, (_, mask) in enumerate(batch.answers, CHOSEN))]
     return torch.cat([torch.where(mask, part, PAD) for mask, part in parts], dim=1)
 
 
 def branch_index(batch: PairBatch) -> Tensor:
     """Place of every token in its own branch (prompt + one answer), by which a sliding window is measured: (pairs, tokens)."""
     start = batch.prompt.shape[1]
-    widths = (batch.chosen.shape[1], batch.rejected.shape[1])
+    widths = [tokens.shape[1] for tokens, _ in batch.answers]
     device = batch.prompt.device
     places = [torch.arange(start, device=device), *(start + torch.arange(width, device=device) for width in widths)]
     return torch.cat(places).expand(batch.prompt.shape[0], -1)
@@ -82,7 +81,7 @@ def blocks(facts: ModelFacts, batch: PairBatch) -> Tensor | None:
     if facts.blocks == "none" or types is None:
         return None
     prompt = image_blocks(types) if facts.blocks == "images" else torch.where(types == 0, 0, -1)
-    answers = batch.chosen.shape[1] + batch.rejected.shape[1]
+    answers = sum(tokens.shape[1] for tokens, _ in batch.answers)
     return F.pad(prompt, (0, answers), value=-1)
 
 

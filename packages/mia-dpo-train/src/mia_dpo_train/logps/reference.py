@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mia_augment import DataError
 from mia_augment.storage import Journal, summary, write_json
-from pydantic import BaseModel, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from torch import Tensor
 
 from mia_dpo_train.data.encode import PairBatch
@@ -29,15 +29,16 @@ from mia_dpo_train.training.step_plan import length_batches
 
 logger = logging.getLogger(__name__)
 
-Logps = dict[str, tuple[float, float]]
-"""Digest of a pair (its tokens and pictures; ids may repeat) -> log-probs of (chosen, rejected), nats."""
+Logps = dict[str, tuple[float, ...]]
+"""Digest of a pair (its tokens and pictures; ids may repeat) -> log-probs of its answers, nats: chosen, rejected .., and where
+the pair contrasts pictures, chosen under the other ones."""
 
 
 class _Store(BaseModel):
     """What the file holds."""
 
     key: dict[str, str]
-    logps: dict[str, tuple[FiniteFloat, FiniteFloat]]
+    logps: dict[str, Annotated[tuple[FiniteFloat, ...], Field(min_length=2)]]
 
 
 class ReferenceSource:
@@ -99,7 +100,7 @@ class ReferenceSource:
             before += math.ceil(len(pairs) / (size * world))
 
     def compute(self, batch: PairBatch) -> Tensor:
-        """By the model as it was before training: no dropout, no gradients, adapters off. (2, pairs)"""
+        """By the model as it was before training: no dropout, no gradients, adapters off. (answers, pairs)"""
         trained = self.trained
         if trained.frozen_copy is not None:
             with torch.no_grad(), trained.accelerator.autocast():
@@ -115,13 +116,15 @@ class ReferenceSource:
             trained.wrapped.train(was_training)
 
     def of(self, batch: PairBatch) -> Tensor:
-        """Reference log-probs of a batch: (2, pairs)."""
+        """Reference log-probs of a batch: (answers, pairs)."""
         if self.settings.reference == "online":
             return self.compute(batch)
+        there = batch.lengths > 0
         values = [self._stored(pair_id, digest) for pair_id, digest in zip(batch.ids, batch.digests, strict=True)]
-        return torch.tensor(values, dtype=torch.float32, device=batch.prompt.device).T
+        stored = torch.tensor([value for row in values for value in row], dtype=torch.float32, device=there.device)
+        return torch.zeros_like(there.T, dtype=torch.float32).masked_scatter(there.T, stored).T
 
-    def _stored(self, pair_id: str, digest: str) -> tuple[float, float]:
+    def _stored(self, pair_id: str, digest: str) -> tuple[float, ...]:
         if digest not in self.stored:
             raise DataError(f"pair {pair_id}: one of its pictures was changed during the training; start it again")
         return self.stored[digest]
@@ -142,7 +145,7 @@ def stored_logps(
 
     Args:
         key: everything the numbers depend on, by name.
-        compute: reference log-probs of a batch, (2, pairs).
+        compute: reference log-probs of a batch, (answers, pairs).
         size: pairs in a batch.
     """
     digests = [measured.digest for measured in pairs.measured]
@@ -162,9 +165,11 @@ def stored_logps(
             # All processes take part in every forward pass that any of them still needs; one without a batch gets a stand-in.
             if bool(accelerator.reduce(torch.tensor(int(missing), device=accelerator.device), "sum")):
                 batch = order[number] if number < len(order) else ()
-                values = compute(next(batches(pairs, [batch], workers=0, pad=pad)).to(accelerator.device)).float().cpu()
+                encoded = next(batches(pairs, [batch], workers=0, pad=pad)).to(accelerator.device)
+                columns = zip(compute(encoded).float().T.cpu(), (encoded.lengths > 0).T.cpu(), strict=True)
                 if missing:
-                    done[number] = {digests[index]: (c, r) for index, (c, r) in zip(batch, values.T.tolist(), strict=True)}
+                    found = [tuple(values[there].tolist()) for values, there in columns]
+                    done[number] = {digests[index]: values for index, values in zip(batch, found, strict=True)}
                     note(number, done[number])
             progress(start // world + 1)
     logps = _merge(done, accelerator)

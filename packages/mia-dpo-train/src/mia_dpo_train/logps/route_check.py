@@ -127,7 +127,8 @@ def _measured_problem(logps: PairLogps, route: Route, batch: PairBatch, call: Ca
     try:
         logps.route = route
         computed = call(batch)
-        leak = (call(_with_other_chosen(batch))[1] - computed[1]).abs().max().item()
+        rejected = slice(1, len(batch.answers))
+        leak = (call(_with_other_chosen(batch))[rejected] - computed[rejected]).abs().max().item()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # any family may refuse the mask or the cache in its own way; the reason is reported

@@ -1,15 +1,16 @@
-"""Summed log-probs of both answers of a pair, three ways that agree: packed, kv and plain.
+"""Summed log-probs of the answers of a pair, three ways that agree: packed, kv and plain.
 
-- packed: [prompt][chosen][rejected] in one sequence; vision tower and prompt run once per pair.
-- kv: the prompt runs once, both answers continue on its repeated cache.
-- plain: [prompt][chosen] and [prompt][rejected] as two sequences, as textbooks do.
+- packed: [prompt][chosen][rejected].. in one sequence; vision tower and prompt run once per pair.
+- kv: the prompt runs once, all answers continue on its repeated cache.
+- plain: [prompt][chosen] and [prompt][rejected] as sequences of their own, as textbooks do.
 
-Each maps a `PairBatch` to (2, pairs) in nats, fp32: row 0 chosen, row 1 rejected. Logits are computed only where they
-predict a token of a response.
+Each maps a `PairBatch` to (answers, rows) in nats, fp32: first the chosen answers, then the rejected ones; 0 where a row has
+no such answer. Logits are computed only where they predict a token of a response.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,32 +36,32 @@ class PairLogps(nn.Module):
         self._no_split_modules = sorted(classes & set(getattr(base_model(model), "_no_split_modules", None) or []))
 
     def forward(self, batch: PairBatch) -> Tensor:
+        """Log-probs of the answers of each pair: (answers, pairs), as `PairBatch.by_pair` orders them."""
         return self.compute(batch)
 
     def compute(self, batch: PairBatch) -> Tensor:
         """The same, past whatever a wrapper makes of `forward`."""
-        return ROUTES[self.route](self.model, self.facts, batch)
+        return batch.by_pair(ROUTES[self.route](self.model, self.facts, batch))
 
 
 def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
-    """One forward pass per pair over the shared prefix and both answers: (2, pairs)."""
+    """One forward pass per row over the shared prefix and all answers: (answers, rows)."""
     positions = packed_positions(model, facts, batch)
     masks = packed_masks(facts, batch, compute_dtype(model))
-    start, width = batch.prompt.shape[1], batch.chosen.shape[1]
-    tokens = torch.cat([batch.prompt, batch.chosen, batch.rejected], dim=1)
+    start = batch.prompt.shape[1]
+    tokens = torch.cat([batch.prompt, *(answer for answer, _ in batch.answers)], dim=1)
     keywords: dict[str, Any] = dict(batch.vision)
     if facts.mrope:
         keywords |= {name: F.pad(types, (0, tokens.shape[1] - start)) for name, types in token_inputs(facts, batch).items()}
     predicting = torch.arange(start - 1, tokens.shape[1] - 1, device=tokens.device)
     keywords |= {"input_ids": tokens, "attention_mask": masks, "position_ids": positions if facts.mrope else positions[0]}
     logits = logits_at(model, predicting, keywords, use_cache=False)
-    first, rejected = logits[:, :1], logits[:, width + 1 :]
-    return torch.stack(
-        [
-            summed_logps(logits[:, :width], batch.chosen, batch.chosen_mask),
-            summed_logps(torch.cat([first, rejected], dim=1), batch.rejected, batch.rejected_mask),
-        ]
-    )
+    first, place, logps = logits[:, :1], 0, []
+    for answer, mask in batch.answers:
+        width = answer.shape[1]  # the prompt's last token predicts the first one of every answer
+        logps.append(summed_logps(torch.cat([first, logits[:, place + 1 : place + width]], dim=1), answer, mask))
+        place += width
+    return torch.stack(logps)
 
 
 def token_inputs(facts: ModelFacts, batch: PairBatch) -> dict[str, Tensor]:
@@ -76,11 +77,11 @@ def compute_dtype(model: nn.Module) -> torch.dtype:
 
 
 def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
-    """The prompt once, then both answers on its cache: (2, pairs). Not under gradient checkpointing, which drops the cache."""
+    """The prompt once, then all answers on its cache: (answers, rows). Not under checkpointing, which drops the cache."""
     from transformers import DynamicCache
 
     positions, following = prompt_positions(model, facts, batch)
-    pairs = batch.prompt.shape[0]
+    rows, count = batch.prompt.shape[0], len(batch.answers)
     keywords: dict[str, Any] = dict(batch.vision)
     keywords |= token_inputs(facts, batch)
     outputs = model(
@@ -95,44 +96,42 @@ def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
     cache = outputs.past_key_values
     if cache is None or cache.get_seq_length() == 0:
         raise RuntimeError("the model kept no cache (gradient checkpointing drops it)")
-    cache.batch_repeat_interleave(2)
-    answers, masks = _interleaved(batch)
-    later = answer_positions(following.repeat_interleave(2), answers.shape[1], positions.shape[0])
+    cache.batch_repeat_interleave(count)
+    answers, masks = (part.transpose(0, 1).flatten(0, 1) for part in _stacked(batch))
+    later = answer_positions(following.repeat_interleave(count), answers.shape[1], positions.shape[0])
     continued = model(
         input_ids=answers,
-        attention_mask=torch.cat([batch.prompt_mask.repeat_interleave(2, 0), masks], dim=1).long(),
+        attention_mask=torch.cat([batch.prompt_mask.repeat_interleave(count, 0), masks], dim=1).long(),
         position_ids=later if facts.mrope else later[0],
         past_key_values=cache,
         use_cache=True,
     ).logits
-    first = outputs.logits[:, -1:].repeat_interleave(2, 0)
+    first = outputs.logits[:, -1:].repeat_interleave(count, 0)
     logps = summed_logps(torch.cat([first, continued[:, :-1]], dim=1), answers, masks)
-    return logps.view(pairs, 2).T
+    return logps.view(rows, count).T
 
 
-def _interleaved(batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Answers as (2 * pairs, answer): chosen and rejected of the first pair, then of the second, and so on; and their mask."""
-    width = max(batch.chosen.shape[1], batch.rejected.shape[1])
+def _stacked(batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """All answers at one width, (answers, rows, answer), and their mask."""
+    width = max(answer.shape[1] for answer, _ in batch.answers)
 
-    def stacked(chosen: Tensor, rejected: Tensor) -> Tensor:
-        both = [F.pad(part, (0, width - part.shape[1])) for part in (chosen, rejected)]
-        return torch.stack(both, dim=1).flatten(0, 1)
+    def padded(parts: Iterable[Tensor]) -> Tensor:
+        return torch.stack([F.pad(part, (0, width - part.shape[1])) for part in parts])
 
-    return stacked(batch.chosen, batch.rejected), stacked(batch.chosen_mask, batch.rejected_mask)
+    return padded(answer for answer, _ in batch.answers), padded(mask for _, mask in batch.answers)
 
 
 def plain_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
-    """Every answer behind its own copy of prompt and images, padded on the right: (2, pairs).
+    """Every answer behind its own copy of prompt and images, padded on the right: (answers, rows).
 
-    One pass for the chosen answers and one for the rejected: a processor's outputs for a batch cannot always be put side by
-    side with themselves (`mia_dpo_train.joining`).
+    One pass for the chosen answers and one for each rejected one: a processor's outputs for a batch cannot always be put side
+    by side with themselves (`mia_dpo_train.joining`).
     """
-    sides = [(batch.chosen, batch.chosen_mask), (batch.rejected, batch.rejected_mask)]
-    return torch.stack([_plain_side(model, facts, batch, answers, real) for answers, real in sides])
+    return torch.stack([_plain_side(model, facts, batch, answers, real) for answers, real in batch.answers])
 
 
 def _plain_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers: Tensor, real: Tensor) -> Tensor:
-    """Log-probs of one answer a pair, (pairs,)."""
+    """Log-probs of one answer a row, (rows,)."""
     tokens = torch.cat([batch.prompt, answers], dim=1)
     mask = torch.cat([batch.prompt_mask, real], dim=1)
     is_answer = F.pad(real, (batch.prompt.shape[1], 0))

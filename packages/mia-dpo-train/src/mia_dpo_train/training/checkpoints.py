@@ -44,6 +44,9 @@ class Progressed:
     """Number of processes; a step's pairs depend on it."""
     metrics_lines: int
     """Lines of metrics.jsonl that belong to these steps."""
+    reward_total: float = 0.0
+    """With the next: the mean reward of these steps (`RewardMean`)."""
+    reward_count: float = 0.0
 
 
 def whole_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -181,6 +184,7 @@ def resume(run: TrainingRun) -> int:
         run.accelerator.load_state(str(folder / "accelerate"))
     else:
         read_tensors(folder, trainable(run.trained.model), run.trained.optimizer.optimizer)
+    run.rewards.total, run.rewards.count = progressed.reward_total, progressed.reward_count
     run.log.start(progressed.metrics_lines, run.settings)
     return progressed.steps
 
@@ -189,7 +193,8 @@ def save_checkpoint(run: TrainingRun, steps: int) -> None:
     """Write the checkpoint of a run after some steps, and remove those that are too many."""
     accelerator, trained = run.accelerator, run.trained
     run.log.sync()
-    progressed = Progressed(run.key, steps, accelerator.num_processes, run.log.lines)
+    rewards = run.rewards
+    progressed = Progressed(run.key, steps, accelerator.num_processes, run.log.lines, rewards.total, rewards.count)
     folder = run.checkpoints / checkpoint_name(steps)
     parts = run.checkpoints / f".{folder.name}.parts"
     if trained.sharded:  # all processes write into one folder, which the main one then makes the checkpoint

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from mia_dpo_train.data.pair_set import batches
-from mia_dpo_train.losses import training_loss
 from mia_dpo_train.training.metrics import Sums, means, pass_sums
 from mia_dpo_train.training.step_plan import length_batches
 from mia_dpo_train.training.training_run import TrainingRun
@@ -24,8 +23,9 @@ def evaluate_held_out(run: TrainingRun, steps: int) -> dict[str, float]:
             batch = batch.to(accelerator.device)
             policy, reference, lengths = run.trained.wrapped(batch), run.reference.of(batch), batch.lengths
             if indices:
-                found = training_loss(*policy, *reference, *lengths, settings=settings, pairs=1, chosen_tokens=1)
-                sums += pass_sums(found, policy, reference, lengths, settings, batch.tokens)
+                found = run.loss(batch, policy, reference, pairs=1, chosen_tokens=1)
+                other = batch.others is not None
+                sums += pass_sums(found, policy, reference, lengths, settings, batch.tokens, other_pictures=other)
     run.trained.wrapped.train()
     metrics = means(sums.over_processes(accelerator).numbers(), settings, loss_is_weighted=False)
     run.log.add(steps, {**metrics}, part="held_out")

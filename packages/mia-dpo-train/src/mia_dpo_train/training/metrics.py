@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mia_dpo_train.losses import TrainingLoss, reward
+from mia_dpo_train.losses import TrainingLoss, mean_where, reward
 from mia_dpo_train.settings import TrainSettings
 
 MEANS = ("dpo", "nll", "chosen_reward", "rejected_reward", "accuracy", "chosen_logp", "rejected_logp")
@@ -25,12 +25,12 @@ class Sums:
     loss: Tensor
     """Already weighted for its step."""
     dpo: Tensor
-    """The preference loss, whichever of the table it is."""
+    """The preference loss, whichever of the table it is; of several their weighted sum."""
     nll: Tensor
     chosen_reward: Tensor
     rejected_reward: Tensor
     accuracy: Tensor
-    """Pairs whose chosen answer has the higher reward."""
+    """Pairs whose chosen answer has the higher reward; of several rejected answers the share that it beats."""
     chosen_logp: Tensor
     rejected_logp: Tensor
     chosen_tokens: Tensor
@@ -56,19 +56,28 @@ class Sums:
 
 
 def pass_sums(
-    found: TrainingLoss, policy: Tensor, reference: Tensor, lengths: Tensor, settings: TrainSettings, tokens: int
+    found: TrainingLoss,
+    policy: Tensor,
+    reference: Tensor,
+    lengths: Tensor,
+    settings: TrainSettings,
+    tokens: int,
+    *,
+    other_pictures: bool = False,
 ) -> Sums:
-    """The sums of one forward pass.
+    """The sums of one forward pass. What is rejected is a mean over a pair's rejected answers, or where it has none, the chosen
+    one under the other pictures.
 
     Args:
         found: its loss.
-        policy: log-probs of chosen and rejected answers, (2, pairs).
-        reference: likewise, by the reference model.
-        lengths: tokens of chosen and rejected answers, (2, pairs).
+        policy, reference, lengths, other_pictures: as `training_loss` has them.
         tokens: of prompts and answers, without padding.
     """
-    chosen_logps, rejected_logps = policy
-    chosen, rejected = (reward(*logps, settings.beta) for logps in zip(policy, reference, strict=True))
+    chosen_logps, rejected_logps = policy[0], policy[1:]
+    chosen, rejected = reward(policy[0], reference[0], settings.beta), reward(policy[1:], reference[1:], settings.beta)
+    there = lengths[1:] > 0
+    if other_pictures:
+        there[-1] &= ~there[:-1].any(0)
     finite = torch.isfinite(policy).all(0) & torch.isfinite(found.preference)
     sums = {
         "pairs": torch.tensor(policy.shape[1], device=policy.device),
@@ -77,10 +86,10 @@ def pass_sums(
         "dpo": found.preference.sum(),
         "nll": found.nll.sum(),
         "chosen_reward": chosen.sum(),
-        "rejected_reward": rejected.sum(),
-        "accuracy": (chosen > rejected).sum(),
+        "rejected_reward": mean_where(rejected, there).sum(),
+        "accuracy": mean_where((chosen > rejected).to(chosen.dtype), there).sum(),
         "chosen_logp": chosen_logps.sum(),
-        "rejected_logp": rejected_logps.sum(),
+        "rejected_logp": mean_where(rejected_logps, there).sum(),
         "chosen_tokens": lengths[0].sum(),
         "tokens": torch.tensor(tokens, device=policy.device),
     }
@@ -93,7 +102,7 @@ def means(sums: dict[str, float], settings: TrainSettings, *, loss_is_weighted: 
     if settings.nll == "token_mean":
         result["nll"] = sums["nll"] / sums["chosen_tokens"]
     result["margin"] = result["chosen_reward"] - result["rejected_reward"]
-    parts = settings.dpo_alpha * result["dpo"] + settings.gamma * result["nll"]
+    parts = settings.preference_weight * result["dpo"] + settings.nll_weight * result["nll"]
     return {"loss": sums["loss"] if loss_is_weighted else parts, **result}
 
 

@@ -11,7 +11,6 @@ from mia_augment import DataError, seed_from
 from torch import Tensor
 
 from mia_dpo_train.data.encode import PairBatch
-from mia_dpo_train.losses import training_loss
 from mia_dpo_train.training.checkpoints import checkpoint_folders
 from mia_dpo_train.training.metrics import Sums, means, memory_mb, pass_sums
 from mia_dpo_train.training.step_plan import OptimizerStep, learning_rate_factor
@@ -33,6 +32,7 @@ def optimizer_step(run: TrainingRun, step: OptimizerStep, stream: Iterator[PairB
     for group in optimizer.param_groups:
         group["lr"] = rate
     sums = _all_passes(run, step, stream)
+    run.rewards.add(sums)
     norm = run.accelerator.clip_grad_norm_(run.trained.wrapped.parameters(), settings.max_grad_norm)
     norm = None if norm is None else float(norm)
     check_gradient(run, step, norm)
@@ -80,9 +80,9 @@ def _forward(run: TrainingRun, step: OptimizerStep, number: int, batch: PairBatc
         return policy.sum() * 0, Sums.zero(policy.device)
     indices = step.pairs
     chosen_tokens = sum(run.pairs.measured[index].chosen_tokens for index in indices)
-    lengths = batch.lengths
-    found = training_loss(*policy, *reference, *lengths, settings=settings, pairs=len(indices), chosen_tokens=chosen_tokens)
-    return found.loss, pass_sums(found, policy, reference, lengths, settings, batch.tokens)
+    found = run.loss(batch, policy, reference, pairs=len(indices), chosen_tokens=chosen_tokens)
+    other = batch.others is not None
+    return found.loss, pass_sums(found, policy, reference, batch.lengths, settings, batch.tokens, other_pictures=other)
 
 
 def pass_seed(seed: int, passes: int, rank: int) -> int:

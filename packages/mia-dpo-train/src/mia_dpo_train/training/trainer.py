@@ -14,6 +14,7 @@ from mia_augment.images import OpenImage
 from mia_augment.prompting import stop_ids
 from mia_augment.storage import Progress, write_jsonl
 
+from mia_dpo_train.data.contrasts import check_contrasts, with_what_is_used
 from mia_dpo_train.data.encode import PairEncoder
 from mia_dpo_train.data.pair_set import PairSet, measure_pairs
 from mia_dpo_train.environment import check_environment
@@ -104,6 +105,8 @@ def _train(
     progress: Progress | None,
 ) -> TrainResult:
     encoder = PairEncoder(processor, open_image, stop_ids(model, processor))
+    check_contrasts(pairs, settings)
+    pairs, held_out = with_what_is_used(pairs, settings), with_what_is_used(held_out, settings)
     pairs, held_out, renamed, trimmed = _tidied(pairs, held_out, encoder.end_tokens)
     accelerator = make_accelerator(settings, model, out)
     limit = longest_allowed(settings, model)
@@ -205,16 +208,25 @@ def _choose(trained: Trained, pairs: PairSet, settings: TrainSettings, pad: int)
     """The start-up checks: the route, on the two shortest pairs; and whether pairs must run alone, on two that differ.
 
     Raises:
-        ModelError: they must, and the settings put several side by side; or a forced route is wrong for the model.
+        ModelError: they must, and the settings or the pairs' other pictures put several side by side; or a forced route is
+            wrong for the model.
     """
     device = trained.accelerator.device
-    batch = pairs.batch(length_batches(pairs.lengths, 2)[-1], pad).to(device)
+    most = max(measured.answers for measured in pairs.measured)
+    full = [index for index, measured in enumerate(pairs.measured) if measured.answers == most]
+    shortest = length_batches([pairs.lengths[index] for index in full], 2)[-1]
+    batch = pairs.batch([full[index] for index in shortest], pad).to(device)
     # The model itself, so that neither autocast nor another process takes part; sharded ones only run wrapped.
     call = trained.wrapped if trained.sharded else trained.logps.compute
-    problem, different = None, different_pairs(pairs, 2)
-    if len(different) > 1:
-        each = [pairs.batch([index], pad).to(device) for index in different]
-        problem = batch_problem(trained.logps, pairs.batch(different, pad).to(device), each, call)
+    problem, bare = None, pairs.bare(different_pairs(pairs, 2))
+    if len(bare) > 1:
+        each = [bare.batch([index], pad).to(device) for index in range(len(bare))]
+        problem = batch_problem(trained.logps, bare.batch(range(len(bare)), pad).to(device), each, call)
+    if problem is not None and batch.others is not None:
+        raise ModelError(
+            f"{problem}: this model or its processor mixes up the pairs of a batch, and a pair that contrasts pictures needs "
+            "two prompts side by side; leave image out of train.loss"
+        )
     if problem is not None and settings.per_device_batch_size > 1:
         raise ModelError(
             f"{problem}: this model or its processor mixes up the pairs of a batch; set per_device_batch_size: 1 with "

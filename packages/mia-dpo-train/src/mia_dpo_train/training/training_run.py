@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from mia_dpo_train.data.encode import PairBatch
 from mia_dpo_train.data.pair_set import PairSet
 from mia_dpo_train.logps.reference import ReferenceSource
+from mia_dpo_train.losses import TrainingLoss, training_loss
 from mia_dpo_train.models.trainable import Trained, text_hash
 from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.training.metrics_log import MetricsLog
@@ -17,6 +22,28 @@ from mia_dpo_train.training.step_plan import steps_per_epoch
 
 _NO_INFLUENCE = {"checkpoint_every", "keep_checkpoints", "workers", "image_cache_mb", "trackers", "max_length", "too_long"}
 """Settings that change no weight: a run may be continued with others."""
+
+
+@dataclass
+class RewardMean:
+    """The running mean of the rewards of all answers, chosen and rejected, in the steps before: delta of `bco_pair`.
+
+    Its parts are the sums over processes that every step makes of its pairs anyway: neither passes nor processes change it.
+    """
+
+    total: float = 0.0
+    """Sum over pairs of the chosen reward and the mean rejected one."""
+    count: float = 0.0
+
+    def add(self, sums: Mapping[str, float]) -> None:
+        """Take in the sums of a step, over all processes (`Sums.numbers`)."""
+        self.total += sums["chosen_reward"] + sums["rejected_reward"]
+        self.count += 2 * sums["pairs"]
+
+    @property
+    def mean(self) -> float:
+        """0 before the first step, where policy and reference are one."""
+        return self.total / self.count if self.count else 0.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +56,20 @@ class TrainingRun:
     reference: ReferenceSource
     pad: int
     """Token that fills shorter rows of a batch."""
+    rewards: RewardMean = field(default_factory=RewardMean)
+
+    def loss(self, batch: PairBatch, policy: Tensor, reference: Tensor, *, pairs: int, chosen_tokens: int) -> TrainingLoss:
+        """The loss of a batch, in a step of so many pairs and chosen tokens."""
+        return training_loss(
+            policy,
+            reference,
+            batch.lengths,
+            settings=self.settings,
+            pairs=pairs,
+            chosen_tokens=chosen_tokens,
+            other_pictures=batch.others is not None,
+            reward_shift=self.rewards.mean if self.settings.bco_shift == "running" else 0.0,
+        )
 
     @property
     def accelerator(self) -> Any:

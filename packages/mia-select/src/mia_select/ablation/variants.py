@@ -59,7 +59,7 @@ VARIANTS: tuple[Variant, ...] = (
         select={"min_perplexity": None, "max_length_ratio": None, "min_edit_distance": None},
     ),
     *(Variant(f"{name}_only", f"{row.plural} only", select={"formats": [name]}) for name, row in FORMATS.items() if row.paper),
-    Variant("nll_only", "NLL on the chosen answers only", train={"dpo_alpha": 0.0, "gamma": 1.0}),
+    Variant("nll_only", "NLL on the chosen answers only", train={"loss": "sigmoid", "dpo_alpha": 0.0, "gamma": 1.0}),
     Variant("labelled", "labelled: ground truths are chosen and tell what is wrong", select=_LABELLED),
     Variant(
         "label_free",
@@ -211,7 +211,7 @@ def _random_rejected(pair: PreferencePair, pool: Sequence[str], seed: int, attem
     for _ in range(attempts if pool else 0):
         response = generator.choice(pool)
         if not same_answer(response, pair.chosen) and not same_answer(response, pair.rejected):
-            return pair.model_copy(update={"rejected": response, "rejected_ids": None})
+            return pair.model_copy(update={"rejected": response, "rejected_ids": None, "more_rejected": []})
     return None
 
 

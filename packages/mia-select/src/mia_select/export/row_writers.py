@@ -32,6 +32,8 @@ class Texts(NamedTuple):
     chosen: str
     rejected: str
     images: list[str]
+    rejected_images: list[str] | None = None
+    """Under which the same answer is rejected."""
 
 
 def _messages(role: str, content: list[dict[str, str]]) -> list[ExportedRow]:
@@ -57,9 +59,10 @@ def write_llama_factory(texts: Texts) -> ExportedRow:
 
 
 def write_ms_swift(texts: Texts) -> ExportedRow:
+    rejected = {"rejected_images": texts.rejected_images} if texts.rejected_images else {"rejected_response": texts.rejected}
     return {
         "messages": [{"role": "user", "content": texts.prompt}, {"role": "assistant", "content": texts.chosen}],
-        "rejected_response": texts.rejected,
+        **rejected,
         "images": texts.images,
     }
 
@@ -74,9 +77,14 @@ def write_mia_dpo(texts: Texts) -> ExportedRow:
     }
 
 
-def to_row(pair: PreferencePair, images: list[str], write: Callable[[Texts], ExportedRow]) -> ExportedRow:
-    """A pair as its trainer wants it; `images` are the paths to write."""
-    row = write(Texts(pair.prompt, pair.chosen, pair.rejected, images))
+def to_row(
+    pair: PreferencePair,
+    images: list[str],
+    write: Callable[[Texts], ExportedRow],
+    rejected_images: list[str] | None = None,
+) -> ExportedRow:
+    """A plain pair as its trainer wants it; `images` and `rejected_images` are the paths to write."""
+    row = write(Texts(pair.prompt, pair.chosen, pair.rejected, images, rejected_images))
     extra = pair.model_dump_json(exclude={"chosen", "rejected"})
     return {"id": pair.id, **row, EXTRA: extra}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from mia_augment import Bucket, Dropped, FormatName, LogpAlone, PreferencePair, ScoredSample, Scores
+from mia_augment import Bucket, Dropped, FormatName, LogpAlone, PreferencePair, RejectedAnswer, ScoredSample, Scores
 
 RuleValue: TypeAlias = float | str
 """What a candidate failed at, as `dropped.jsonl` has it: a number, or the reason in words."""
@@ -37,6 +38,8 @@ class Candidate:
     blocked: bool = False
     """The model's answer while the pictures do not see each other."""
     missing: str | None = None
+    contrast: Literal["answers", "pictures"] = "answers"
+    """pictures: `rejected` is the chosen answer itself, under other pictures."""
     ratio: float | None = None
     """Attention on the target (or its share of the likelihood), of an own answer."""
     layer: object = None
@@ -69,11 +72,21 @@ class PairCandidate(Candidate):
     sample: ScoredSample
     id: str
     """The sample's id; for a companion's or a built answer with its label after it: ``000123~Image3``, ``000123~swapped``."""
+    other_images: list[str] | None = None
+    """The sample's pictures with another one in the target's place."""
+    joins: str | None = None
+    """Id of the pair that the answer joins; None: it starts one."""
+
+    @property
+    def emitted(self) -> list[int] | None:
+        """The tokens of the rejected answer, where the model gave it to this prompt."""
+        return self.sample.response_ids if self.own else self.sample.blocked_answer_ids if self.blocked else None
 
     def dropped(self, rule: str, value: RuleValue | None) -> Dropped:
         return Dropped(id=self.id, format=self.format, parts=self.parts, rule=rule, value=value)
 
-    def pair(self) -> PreferencePair:
+    def pair(self, more: Sequence[PairCandidate] = ()) -> PreferencePair:
+        """The pair, with the answers that join it."""
         sample = self.sample
         return PreferencePair(
             id=self.id,
@@ -83,7 +96,9 @@ class PairCandidate(Candidate):
             chosen=self.chosen.text,
             chosen_ids=self.chosen.ids,
             rejected=self.rejected or "",
-            rejected_ids=sample.response_ids if self.own else sample.blocked_answer_ids if self.blocked else None,
+            rejected_ids=self.emitted,
+            more_rejected=[RejectedAnswer(text=other.rejected or "", ids=other.emitted) for other in more],
+            rejected_images=self.other_images,
             scores=Scores(
                 ratio=sample.attention.ratio,
                 perplexity=self.perplexity,

@@ -33,8 +33,8 @@ class Duplicates:
 
 
 def _content(candidate: PairCandidate) -> int:
-    sample = candidate.sample
-    return hash((sample.prompt, *sample.images, *sample.source.paths, candidate.chosen.text, candidate.rejected))
+    sample, others = candidate.sample, candidate.other_images or ()
+    return hash((sample.prompt, *sample.images, *others, *sample.source.paths, candidate.chosen.text, candidate.rejected))
 
 
 class PairsPerImage:
@@ -45,13 +45,13 @@ class PairsPerImage:
         self._pairs: Counter[str] = Counter()
 
     def refuses(self, candidate: PairCandidate) -> str | None:
-        if self._limit is None:
+        if self._limit is None or candidate.joins is not None:
             return None
         path = _target_picture(candidate)
         return path if self._pairs[path] >= self._limit else None
 
     def note(self, candidate: PairCandidate) -> None:
-        if self._limit is not None:
+        if self._limit is not None and candidate.joins is None:
             self._pairs[_target_picture(candidate)] += 1
 
 

@@ -10,6 +10,8 @@ from mia_select.settings import SelectSettings
 
 def too_similar(candidate: Candidate, settings: SelectSettings) -> float | None:
     """The edit distance if it is under `min_edit_distance`; noted in the candidate either way."""
+    if candidate.contrast == "pictures":
+        return None
     value = candidate.edit_distance = edit_distance(candidate.chosen.text, candidate.rejected or "")
     return value if settings.min_edit_distance is not None and value < settings.min_edit_distance else None
 

@@ -11,6 +11,8 @@ LEAST_LENGTH = 16
 
 def too_unequal(candidate: Candidate, settings: SelectSettings) -> float | None:
     """The length ratio if it is above `max_length_ratio`; noted in the candidate either way."""
+    if candidate.contrast == "pictures":
+        return None
     value = candidate.length_ratio = length_ratio(candidate.chosen.text, candidate.rejected or "")
     return value if settings.max_length_ratio is not None and value > settings.max_length_ratio else None
 

@@ -18,7 +18,15 @@ from mia_select.rules.duplicates import Duplicates, PairsPerImage
 from mia_select.rules.edit_distance import too_similar
 from mia_select.rules.length_ratio import too_unequal
 from mia_select.rules.perplexity import too_sure
-from mia_select.rules.wanted import answer_too_long, correct, no_blocked, no_chosen, no_confusion, unwanted_format
+from mia_select.rules.wanted import (
+    answer_too_long,
+    correct,
+    no_blocked,
+    no_chosen,
+    no_confusion,
+    no_other_picture,
+    unwanted_format,
+)
 from mia_select.settings import SelectSettings
 
 Test: TypeAlias = Callable[[Candidate, SelectSettings], RuleValue | None]
@@ -34,7 +42,7 @@ class Memory(Protocol):
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. With neither `test` nor `memory` it decides when all pairs are known, in `limits`."""
+    """One rule. With neither `test` nor `memory` the selector decides, or `limits` when all pairs are known."""
 
     name: str
     keeps: str
@@ -51,6 +59,9 @@ class Rule:
     """What to do then."""
 
 
+JOINED = "joined"
+"""Counted under this are answers that are not lost but in the pair of another one, which the value names."""
+
 _SHORT_ANSWERS = "; short answers of fixed wording have a low one even when wrong: consider a lower `min_perplexity`, or null"
 
 RULES: tuple[Rule, ...] = (
@@ -59,6 +70,7 @@ RULES: tuple[Rule, ...] = (
     Rule("answer_too_long", "true answer short enough", ("max_answer_chars",), answer_too_long),
     Rule("no_confusion", "with another picture's answer", ("rejected", "confusions_per_sample"), no_confusion),
     Rule("no_blocked", "answered with pictures blocked", ("rejected",), no_blocked),
+    Rule("no_other_picture", "with another picture for the target's place", ("other_picture",), no_other_picture),
     Rule("degenerate", "answer is no empty or broken text", ("image_tokens",), degenerate_side),
     Rule("correct", "answered wrongly", ("correct",), correct),
     Rule("unmeasured", "attention measured", ("attention", "min_perplexity"), unmeasured, harsh=0.5),
@@ -82,6 +94,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("duplicate", "not seen before", (), memory=Duplicates),
     Rule("per_image", "within the limit per picture", ("per_image",), memory=PairsPerImage),
+    Rule(JOINED, "first answers of their pairs (others join them)", ("rejected_per_prompt",)),
     Rule("balance", "after balancing", ("balance", "seed")),
     Rule("max_pairs", "within the limit of pairs", ("max_pairs", "seed")),
 )

@@ -30,7 +30,13 @@ def no_blocked(candidate: Candidate, settings: SelectSettings) -> str | None:
     return candidate.missing if candidate.rejected is None and candidate.blocked else None
 
 
+def no_other_picture(candidate: Candidate, settings: SelectSettings) -> str | None:
+    return candidate.missing if candidate.contrast == "pictures" else None
+
+
 def correct(candidate: Candidate, settings: SelectSettings) -> str | None:
+    if candidate.contrast == "pictures":
+        return None
     if candidate.right is None:
         candidate.right = is_right(candidate.chosen.text, candidate.rejected or "")
     return candidate.rejected if candidate.right else None

@@ -9,12 +9,26 @@ from mia_augment import FORMATS, ScoredSample, built_answers, normalize_answer
 from mia_select.draws import stable_key
 from mia_select.rules.candidate import ChosenText, PairCandidate
 from mia_select.selection.chosen import chosen_text
+from mia_select.selection.other_pictures import OtherPicture, OtherPictures
 from mia_select.settings import SelectSettings
 
 
-def candidates(sample: ScoredSample, settings: SelectSettings) -> Iterator[PairCandidate]:
-    """The answers that `settings.rejected` allows: the model's own, companions', built, blocked ones, or two of these."""
+def candidates(sample: ScoredSample, settings: SelectSettings, others: OtherPictures) -> Iterator[PairCandidate]:
+    """What `settings.rejected` allows: the model's own answer, companions', built, blocked ones, or two of these; or the chosen
+    one under other pictures."""
     chosen = chosen_of(sample, settings)
+    other = OtherPicture(None)
+    if settings.other_picture or settings.rejected == "image":
+        other = others.of(sample, chosen.text)
+    if settings.rejected == "image":
+        yield _same_answer(sample, chosen, other)
+        return
+    for candidate in _answers(sample, chosen, settings):
+        candidate.other_images = other.images
+        yield candidate
+
+
+def _answers(sample: ScoredSample, chosen: ChosenText, settings: SelectSettings) -> Iterator[PairCandidate]:
     if settings.rejects_responses:
         yield own_answer(sample, chosen)
     if settings.rejected in ("confusion", "both"):
@@ -31,6 +45,21 @@ def chosen_of(sample: ScoredSample, settings: SelectSettings) -> ChosenText:
     chosen = chosen_text(sample.answer, sample.own_answer, settings, sample.response)
     ids = sample.response_ids if settings.chosen.startswith("response") else sample.own_answer_ids
     return chosen._replace(ids=ids) if chosen.own else chosen
+
+
+def _same_answer(sample: ScoredSample, chosen: ChosenText, other: OtherPicture) -> PairCandidate:
+    return PairCandidate(
+        format=sample.format,
+        parts=len(sample.regions),
+        chosen=chosen,
+        rejected=chosen.text,
+        own=False,
+        missing=other.missing,
+        contrast="pictures",
+        sample=sample,
+        id=sample.id,
+        other_images=other.images,
+    )
 
 
 def own_answer(sample: ScoredSample, chosen: ChosenText) -> PairCandidate:

@@ -39,7 +39,7 @@ class Selection(Record):
     samples: int
     """Scored samples read."""
     candidates: int
-    """Possible pairs looked at: one per sample, or more with `rejected: both`."""
+    """Possible pairs looked at: one per sample, or more with `rejected: both`. Those under the rule `joined` are in a pair."""
     pairs: int
     rules: list[RuleCount]
     """In the order in which candidates meet them."""

@@ -22,8 +22,9 @@ class AnswerCounts:
         self._rejected: Counter[str] = Counter()
         self._chosen: Counter[str] = Counter()
 
-    def add(self, chosen: str, rejected: str) -> None:
-        for counts, answer in ((self._chosen, chosen), (self._rejected, rejected)):
+    def add(self, chosen: str, rejected: str, *more: str) -> None:
+        """Count a pair's answers, several rejected ones each."""
+        for counts, answer in ((self._chosen, chosen), *((self._rejected, each) for each in (rejected, *more))):
             key = normalize_answer(answer) if len(answer) <= SHORT else ""
             if key and (key in self._rejected or key in self._chosen or len(counts) < DISTINCT):
                 counts[key] += 1

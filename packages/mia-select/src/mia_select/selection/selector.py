@@ -9,7 +9,7 @@ from mia_augment import Bucket, ConfigError, Dropped, PreferencePair, ScoredSamp
 from mia_select.rules.attention import threshold_for
 from mia_select.rules.candidate import Candidate, PairCandidate
 from mia_select.rules.limits import limited
-from mia_select.rules.table import BEFORE_CORRECT, RULES, RuleFailure, first_failure
+from mia_select.rules.table import BEFORE_CORRECT, JOINED, RULES, RuleFailure, first_failure
 from mia_select.rules.wanted import is_right
 from mia_select.selection.agreement import Agreement
 from mia_select.selection.calibration import Origin, Tally, attention_warnings, calibrated, describe
@@ -17,6 +17,7 @@ from mia_select.selection.candidates import candidates, own_answer
 from mia_select.selection.chosen import chosen_text
 from mia_select.selection.funnel import Funnel, Selection
 from mia_select.selection.one_sided import AnswerCounts
+from mia_select.selection.other_pictures import OtherPictures
 from mia_select.settings import SelectSettings
 
 
@@ -43,6 +44,8 @@ class Selector:
         self.settings = settings or SelectSettings()
         self.funnel = Funnel()
         self._answers = AnswerCounts()
+        self._others = OtherPictures(self.settings)
+        self._without = 0
         self.samples = 0
         self._tally = Tally()
         self._thresholds = _Thresholds(self.settings)
@@ -62,7 +65,9 @@ class Selector:
         for record in limited(judged, settings) if settings.balance or settings.max_pairs is not None else judged:
             if isinstance(record, PreferencePair):
                 self.funnel.keep((record.format, len(record.regions)))
-                self._answers.add(record.chosen, record.rejected)
+                if texts := [answer.text for answer in record.rejected_answers]:
+                    self._answers.add(record.chosen, *texts)
+                self._without += self.settings.other_picture is not None and record.rejected_images is None
             else:
                 self.funnel.drop((record.format, record.parts), record.rule)
             yield record
@@ -79,16 +84,34 @@ class Selector:
             buckets=self.funnel.buckets(),
             thresholds=lines,
             said_of_none_below=self._floor,
-            warnings=attention + self.funnel.warnings() + self._answers.warnings(),
+            warnings=attention + self.funnel.warnings() + self._answers.warnings() + self._without_pictures(),
         )
+
+    def _without_pictures(self) -> list[str]:
+        """A line for pairs that were to have another picture and have none."""
+        if not self._without:
+            return []
+        why = ", ".join(f"{reason}: {count}" for reason, count in self._others.missing.most_common())
+        return [f"{self._without} of {self.funnel.pairs} pairs have no other picture (of all {self.samples} samples, {why})"]
 
     def _judge(self, scored: Iterable[ScoredSample]) -> Iterator[PreferencePair | Dropped]:
         """All rules but those that compare with all other pairs."""
         for sample in scored:
             self.samples += 1
-            for candidate in candidates(sample, self.settings):
+            waiting: list[PairCandidate] = []
+            for candidate in candidates(sample, self.settings, self._others):
+                candidate.joins = waiting[0].id if waiting else None
                 failure = self._by_itself(candidate) or self._by_earlier(candidate)
-                yield candidate.pair() if failure is None else candidate.dropped(*failure)
+                if failure is None:
+                    waiting.append(candidate)
+                    failure = (JOINED, candidate.joins) if candidate.joins is not None else None
+                if failure is not None:
+                    yield candidate.dropped(*failure)
+                if len(waiting) == self.settings.rejected_per_prompt:
+                    yield waiting[0].pair(waiting[1:])
+                    waiting = []
+            if waiting:
+                yield waiting[0].pair(waiting[1:])
 
     def _by_itself(self, candidate: Candidate) -> RuleFailure | None:
         """The first rule that the candidate fails by itself; notes an own answer's ratio, unless calibration did."""
