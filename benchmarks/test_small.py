@@ -1,4 +1,4 @@
-"""Five small comparisons, each group with "ours" and a "peer" in the same run: `uv run pytest benchmarks/`, see README.md.
+"""Six small comparisons, each group with "ours" and a "peer" in the same run: `uv run pytest benchmarks/`, see README.md.
 
 Both ways of a group are given the same inputs, and where they compute the same numbers, these are compared first.
 """
@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mia_augment.records import Sample
+from mia_augment.records import RejectedAnswer, Sample
 from mia_augment.storage import read_jsonl
 from mia_dpo_train.data.encode import PairBatch, PairEncoder, collate
 from mia_dpo_train.logps.routes import packed_logps
+from mia_dpo_train.losses import training_loss
 from mia_dpo_train.models.facts import model_facts
+from mia_dpo_train.settings import TrainSettings
 from mia_select import auroc, auroc_interval
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -30,6 +32,7 @@ WAYS = ("ours", "peer")
 ROUNDS = {"rounds": 5, "warmup_rounds": 1}
 ATTENTION = argparse.Namespace(images=2, layers=4, width=128, tokens=8)
 TRAINING = argparse.Namespace(hidden=128, layers=4, pixels=168, images=3)
+SEVERAL = argparse.Namespace(hidden=256, layers=6, pixels=224, images=3)
 SCORES = 20_000
 
 
@@ -97,6 +100,35 @@ def test_packed_step(benchmark: Any, way: str) -> None:
         model.zero_grad()
         gain = ways[way]() - reference
         (-F.logsigmoid(0.1 * (gain[0] - gain[1]))).mean().backward()
+
+    benchmark.pedantic(step, **ROUNDS)
+
+
+@pytest.mark.parametrize("way", ["two", "four", "peer"])
+@pytest.mark.benchmark(group="several rejected: packed step of one prompt with 2 or 4 rejected answers (peer: 4 plain pairs)")
+def test_several_rejected(benchmark: Any, way: str) -> None:
+    model, processor = bench_train.model_and_processor(SEVERAL)
+    model.model.vision_tower.requires_grad_(False)
+    [pair] = bench_train.preference_pairs(1, SEVERAL.images)
+    texts = [" ".join(bench_train.WORDS[40 * k : 40 * k + bench_train.ANSWER_WORDS]) for k in range(1, 5)]
+    several = {
+        count: pair.model_copy(
+            update={"rejected": texts[0], "more_rejected": [RejectedAnswer(text=text) for text in texts[1:count]]}
+        )
+        for count in (2, 4)
+    }
+    encode = PairEncoder(processor, lambda name: bench_train.picture(name, SEVERAL.pixels))
+    plain = [pair.model_copy(update={"rejected": text}) for text in texts]
+    batches = {"two": [several[2]], "four": [several[4]], "peer": plain}
+    batch, facts, settings = collate([encode(each) for each in batches[way]]), model_facts(model), TrainSettings()
+    with torch.no_grad():
+        reference = packed_logps(model, facts, batch)
+
+    def step() -> None:
+        model.zero_grad()
+        found = packed_logps(model, facts, batch)
+        step_of = {"pairs": len(batch.ids), "chosen_tokens": 1}
+        training_loss(found, reference, batch.lengths, settings=settings, **step_of).loss.backward()
 
     benchmark.pedantic(step, **ROUNDS)
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from mia_augment.records import Dropped, PreferencePair, RejectedAnswer, ScoredSample
 from mia_augment.storage.files import read_jsonl, write_jsonl
-from mia_select import Selector, SelectSettings, select
+from mia_select import EXPORTED, Selector, SelectSettings, select
 from mia_select.export import export_pairs, trl_rows
 from mia_select.importing import import_pairs
-from mia_select.layouts import EXPORTED
 from PIL import Image
 
 MakeScored = Callable[..., ScoredSample]

@@ -12,6 +12,7 @@ from .models.trained_folder import is_adapter as is_adapter
 from .models.trained_folder import trained_weights as trained_weights
 from .models.trained_folder import with_adapter as with_adapter
 from .settings import LoraSettings as LoraSettings
+from .settings import LossTerm as LossTerm
 from .settings import TrainSettings as TrainSettings
 from .stage import split_pairs as split_pairs
 from .stage import train_pairs as train_pairs

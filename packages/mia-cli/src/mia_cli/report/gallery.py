@@ -177,10 +177,18 @@ def _shown(example: Example, look: AttentionMap | None, floor: float | None) -> 
         "target": sample.target,
         "prompt": sample.prompt,
         "chosen": pair.chosen if pair else sample.answer or sample.own_answer or "",
-        "rejected": pair.rejected if pair else sample.response,
+        "rejected": _rejected(pair) if pair else sample.response,
         "scores": {name: value for name, value in scores.items() if value is not None},
         "heat": [heat_png(np.asarray(cells)) for cells in look.maps] if look else None,
     }
+
+
+def _rejected(pair: PreferencePair) -> str:
+    """All that a pair rejects, in words."""
+    texts = [answer.text for answer in pair.rejected_answers]
+    if pair.rejected_images is not None:
+        texts.append(f"{pair.chosen} (with another picture in the target's place)")
+    return " | ".join(texts)
 
 
 def heat_png(cells: NDArray[np.float64]) -> str:
