@@ -41,8 +41,8 @@ def alone(model, processor, open_picture, pair, images, answer):
     encoded = PairEncoder(processor, open_picture)(one)
     tokens = torch.cat([encoded.prompt, encoded.chosen])[None]
     keywords = dict(encoded.vision)
-    if encoded.types is not None:
-        keywords["mm_token_type_ids"] = torch.cat([encoded.types, torch.zeros_like(encoded.chosen)])[None]
+    for name, types in encoded.types.items():
+        keywords[name] = torch.cat([types, torch.zeros_like(encoded.chosen)])[None]
     logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **keywords).logits[0]
     logps = torch.log_softmax(logits[len(encoded.prompt) - 1 : -1], -1)
     return logps.gather(1, encoded.chosen[:, None]).sum()
