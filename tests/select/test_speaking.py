@@ -82,3 +82,12 @@ def test_the_anatomy_counts_what_answers_speak_of_and_adds_up() -> None:
     assert sum(row.mistakes_before.values()) == row.before.n - row.before.correct
     assert row.speaking is not None
     assert (row.speaking.before, row.speaking.after, row.before.correct) == (2, 4, 1)  # not mixed with equality
+
+
+def test_predictions_of_what_was_not_measured_are_written_without_it() -> None:
+    """So that files of rows with ground truths stay the same, byte for byte."""
+    plain = Prediction(id="a", format="sequence", parts=2, answer="red", before="blue", correct_before=False)
+    assert "speaks" not in plain.model_dump_json()
+    assert Prediction.model_validate_json(plain.model_dump_json()) == plain
+    about = plain.model_copy(update={"speaks_before": TARGET})
+    assert Prediction.model_validate_json(about.model_dump_json()) == about

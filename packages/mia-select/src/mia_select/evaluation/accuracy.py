@@ -33,9 +33,9 @@ class Prediction(Record):
     """None: only one model was asked."""
     correct_before: bool
     correct_after: bool | None = None
-    speaks_before: Speaks | None = None
-    """What the answer speaks of by its likelihood under each picture alone; None: not measured."""
-    speaks_after: Speaks | None = None
+    speaks_before: Speaks | None = Field(default=None, exclude_if=lambda found: found is None)
+    """What the answer speaks of by its likelihood under each picture alone; None, and not written: not measured."""
+    speaks_after: Speaks | None = Field(default=None, exclude_if=lambda found: found is None)
 
 
 class Accuracy(Record):
