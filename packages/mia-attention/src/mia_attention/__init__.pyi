@@ -71,3 +71,12 @@ from .settings import AnswerSource as AnswerSource
 from .settings import ScoreSettings as ScoreSettings
 from .stage import score_samples as score_samples
 from .stage import score_stage as score_stage
+from .states.hidden_states import States as States
+from .states.hidden_states import as_words as as_words
+from .states.hidden_states import capture_states as capture_states
+from .states.image_words import ImageWords as ImageWords
+from .states.image_words import TokenWords as TokenWords
+from .states.image_words import image_words as image_words
+from .states.logistic_probe import Probe as Probe
+from .states.logistic_probe import fit_probe as fit_probe
+from .states.logistic_probe import held_out_probabilities as held_out_probabilities

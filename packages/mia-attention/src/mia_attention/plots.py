@@ -14,6 +14,7 @@ from mia_augment import Attention, Sample, ScoredSample
 
 from mia_attention.measure.layer_choice import LayerChoice
 from mia_attention.measure.maps import Look
+from mia_attention.states.image_words import ImageWords
 
 TARGET, OTHER, ACCENT = "#d95f02", "#7570b3", "#1b9e77"
 BINS = 20
@@ -55,6 +56,31 @@ def plot_look(look: Look, *, title: str | None = None) -> Any:
     width = int(figure.get_figwidth() * LETTERS)
     lines = [line for whole in (title or text).splitlines() for line in textwrap.wrap(whole, width) or [""]]
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
+    return figure
+
+
+def plot_words(found: ImageWords, layer: int, *, least: float = 0.05) -> Any:
+    """The likeliest word of each visual token in a layer, written over the picture; fainter where it is less likely.
+
+    Args:
+        layer: one of those that were read.
+        least: probability below which a token's word is left out.
+    """
+    figure = _pyplot()(figsize=(5.2 * len(found.pictures), 5.2), layout="constrained")
+    axes = figure.subplots(1, len(found.pictures), squeeze=False)[0]
+    for axis, picture, label, tokens in zip(axes, found.pictures, found.labels, found.tokens[layer], strict=True):
+        axis.imshow(np.asarray(picture) // 2 + 127, extent=(0, picture.width, picture.height, 0))
+        axis.set_axis_off()
+        axis.set_title(f"{label}, layer {layer}", fontsize=10)
+        size = min(11.0, 300 / max(len(tokens) ** 0.5, 1) / 4)
+        for token in tokens:
+            if token.place is None or token.chances[0] < least:
+                continue
+            left, top, right, bottom = token.place
+            axis.text(
+                (left + right) / 2, (top + bottom) / 2, token.words[0] or "\u2423", fontsize=size, ha="center", va="center",
+                alpha=0.35 + 0.65 * token.chances[0], color="black", parse_math=False, clip_on=True,
+            )  # fmt: skip
     return figure
 
 

@@ -1,0 +1,1 @@
+"""Hidden states: captured, probed, and read as words."""
