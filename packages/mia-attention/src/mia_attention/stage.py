@@ -112,6 +112,7 @@ def score_stage(
         make=make,
         results=(out / LAYER,) if readout_kind(settings.layer).from_samples else (),
         scratch=(out / JOURNAL,),
+        together=True,
     )
     return stage
 

@@ -22,6 +22,7 @@ from mia_cli.commands.run import (
     quickstart_command,
     report_command,
     run_command,
+    share_command,
     status_command,
 )
 from mia_cli.commands.single_stages import augment_command, evaluate_command, score_command, select_command, train_command
@@ -29,7 +30,7 @@ from mia_cli.commands.single_stages import augment_command, evaluate_command, sc
 COMMANDS: tuple[click.Command, ...] = (
     quickstart_command, run_command, diagnose_command, ablate_command, init_command, status_command, report_command,
     embedded_command, augment_command, score_command, select_command, train_command, evaluate_command, import_command,
-    export_command, look_command, inspect_command, doctor_command, completion_command,
+    share_command, export_command, look_command, inspect_command, doctor_command, completion_command,
 )  # fmt: skip
 BAD_INPUT = 2
 FAULT_NOTE = "This is a fault in mia, not in your input: please report it with the lines above and the command."

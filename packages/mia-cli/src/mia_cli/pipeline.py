@@ -10,17 +10,18 @@ from pathlib import Path
 
 from mia_attention import maps_stage, score_stage
 from mia_augment import SINGLE, AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
-from mia_augment.storage import Stage, content_hash, only_writer, write_json
+from mia_augment.storage import Progress, Stage, content_hash, only_writer, write_json
 from mia_dpo_train import check_environment, train_stage, trained_weights
 from mia_select import select_stage
 
 from mia_cli.config.schema import DataSettings, EvaluateSettings, PipelineConfig
 from mia_cli.evaluate import evaluate_stage
+from mia_cli.launch import launch_stage, processes_of
 from mia_cli.layout import CONFIG, Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.report.gallery import example_files, examples
 from mia_cli.report.stage import report_stage
-from mia_cli.runner import Runner, depending_on
+from mia_cli.runner import MakeTogether, Runner, depending_on
 from mia_cli.terminal.display import Display
 
 
@@ -35,10 +36,21 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
     with only_writer(config.run_dir):
         write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
         shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
-        runner = Runner(config.run_dir, display)
+        runner = Runner(config.run_dir, display, several(config, shared, trust_remote_code))
         for stage in stages(config, shared):
             runner.run(stage)
     return runner
+
+
+def several(config: PipelineConfig, shared: SharedModel, trust_remote_code: bool) -> MakeTogether:
+    """Makes stages with several processes, where there are to be several."""
+
+    def make(name: str, progress: Progress) -> None:
+        if (processes := processes_of(config)) > 1:
+            shared.release()  # its memory is wanted
+            launch_stage(config, name, processes, progress, trust_remote_code=trust_remote_code)
+
+    return make
 
 
 def check_runnable(config: PipelineConfig) -> None:
@@ -50,8 +62,9 @@ def check_runnable(config: PipelineConfig) -> None:
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "expected one process, got several from a launcher; start `mia score` and `mia train` with it, stage by stage, "
-            "for example `accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
+            "expected one process, got several from a launcher: `mia run` starts the others by itself (launch.processes in the "
+            "YAML file). Single stages can be started with a launcher: "
+            "`accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
     check_judged(config)
     check_environment(config.train)

@@ -7,16 +7,21 @@ finished stages took and made, for tables and the report.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mia_augment.storage import MANIFEST, Manifest, Stage, read_record, run_stage, standing, with_plan, write_json
+from mia_augment.storage import MANIFEST, Manifest, Progress, Stage, read_record, run_stage, standing, with_plan, write_json
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from mia_cli.terminal.display import Display, counts_line, duration
 
 STAGE_STATES = "stages.json"
+
+
+MakeTogether = Callable[[str, Progress], None]
+"""Makes the stage of a name with several processes, where there are several; what is not made is made here."""
 
 
 class StageState(BaseModel):
@@ -38,8 +43,10 @@ class _States(RootModel[dict[str, StageState]]):
 class Runner:
     """Runs stages in order within one run directory."""
 
-    def __init__(self, run_dir: Path, display: Display) -> None:
+    def __init__(self, run_dir: Path, display: Display, together: MakeTogether | None = None) -> None:
+        """`together` makes the stages that several processes can share."""
         self.run_dir = run_dir
+        self._together = together
         self.display = display
         self.states = read_states(run_dir)
         self.made: list[str] = []
@@ -62,7 +69,10 @@ class Runner:
             self.display.say(stage.name, f"redone: {MANIFEST} is gone" if lost else reason)
             self._forget(stage.name)
         with self.display.progress(stage.name) as progress:
+            if self._together is not None and stage.together and finished is None:
+                self._together(stage.name, progress)
             manifest, made = run_stage(with_plan(stage, planned), progress)
+            made = made or finished is None  # or by the others
         self._keep(stage.name, manifest)
         if made:
             self.made.append(stage.name)

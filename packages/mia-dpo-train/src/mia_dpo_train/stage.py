@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from mia_augment.storage import (
     check_whole,
     content_hash,
     image_folders,
+    process_rank,
     read_jsonl,
     read_manifest,
     relative_folders,
@@ -53,7 +53,7 @@ def train_stage(
     def make(planned: Manifest, progress: Progress) -> Manifest:
         return _train(folder_in, out, settings, model_id, load, planned, progress)
 
-    return Stage("train", out, plan, make, clears=("checkpoints",))
+    return Stage("train", out, plan, make, clears=("checkpoints",), together=True)
 
 
 def train_pairs(
@@ -71,12 +71,7 @@ def train_pairs(
     Several processes (`accelerate launch`) call it together; the first one writes the manifest.
     """
     stage = train_stage(folder_in, out, settings, model_id, lambda: (model, processor))
-    return run_stage(stage, progress, rank=_rank()).manifest
-
-
-def _rank() -> int:
-    """Number of this process among those that a launcher started."""
-    return int(os.environ.get("RANK", "0"))
+    return run_stage(stage, progress, rank=process_rank()).manifest
 
 
 def _planned(folder_in: Path, out: Path, settings: TrainSettings, model_id: str) -> Manifest:
@@ -129,7 +124,7 @@ def _train(
         held_out=held_out,
         progress=progress,
     )
-    if _rank() == 0:
+    if process_rank() == 0:
         pictures_digest(folder_in, _PAIRS, out, keep=True)
     counts = {
         "pairs": result.pairs, "held_out": result.held_out, "skipped": len(result.skipped), "steps": result.steps,

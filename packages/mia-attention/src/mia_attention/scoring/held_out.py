@@ -13,6 +13,8 @@ from mia_augment import DataError, LogpAlone, Record, Sample, Skipped
 from mia_augment.images import OpenImage
 from mia_augment.storage import Journal, Progress, atomic_write, read_jsonl
 
+from mia_attention.scoring.ranks import Ranks
+
 if TYPE_CHECKING:
     from mia_attention.answering.likelihood import Likelihood
     from mia_attention.given import GivenAnswers
@@ -67,6 +69,8 @@ def answer_all(
     progress: Progress,
 ) -> list[HeldOutAnswer]:
     """Ask a model every sample, greedily, unless `path` already holds its answers.
+
+    Several processes that a launcher started share the samples; each returns all answers.
 
     Args:
         load: gives (model, processor); called only if something has to be asked.
@@ -133,28 +137,46 @@ class _KeptChunks(Generic[KeptT]):
         load: Callable[[], tuple[Any, Any]],
         make: Callable[[Sequence[Any], Any, Any], list[KeptT]],
     ) -> list[KeptT]:
-        """All results, in order; `load` gives (model, processor) if something is to be made."""
-        mark = self.path.with_suffix(".key")
-        if self.path.is_file() and mark.is_file() and mark.read_bytes().strip() == self.key.encode():
+        """All results, in order; `load` gives (model, processor) if something is to be made.
+
+        Several processes that a launcher started share the chunks; each returns all results.
+        """
+        mark, ranks = self.path.with_suffix(".key"), Ranks.from_environment()
+
+        def finished() -> bool:
+            return self.path.is_file() and mark.is_file() and mark.read_bytes().strip() == self.key.encode()
+
+        if finished():
             return list(read_jsonl(self.path, self.kind))
-        mark.unlink(missing_ok=True)
+        if ranks.rank == 0:
+            mark.unlink(missing_ok=True)
         kept = self.path.with_suffix(".journal")
-        journal = Journal[list[KeptT]](kept, self.key, list[self.kind])  # type: ignore[name-defined]
-        results, total, done = journal.results(), sum(map(len, chunks)), 0
-        model, processor = load() if len(results) < len(chunks) else (None, None)
+        journal = Journal[list[KeptT]](kept, self.key, list[self.kind], ranks.rank)  # type: ignore[name-defined]
+        known = journal.batches()
+        mine = [number for number in range(len(chunks)) if number not in known and ranks.owns(number)]
+        total, done = sum(map(len, chunks)), sum(len(chunks[number]) for number in known)
+        model, processor = load() if mine else (None, None)
         with journal.writing() as note:
-            for number, chunk in enumerate(chunks):
-                if number not in results:
-                    results[number] = make(chunk, model, processor)
-                    note(number, results[number])
-                self.progress(done := done + len(chunk), total)
+            for number in mine:
+                self.progress(done, total)
+                note(number, make(chunks[number], model, processor))
+                done += len(chunks[number])
+        self.progress(total, total)
+        ranks.wait_until(lambda: journal.count() >= len(chunks) or finished(), f"all answers of {self.path}")
+        if ranks.rank == 0:
+            results = journal.results()
+            self._write(mark, [results[number] for number in range(len(chunks))])
+            shutil.rmtree(kept, ignore_errors=True)
+        ranks.wait_until(finished, f"rank 0 to write {self.path}")
+        return list(read_jsonl(self.path, self.kind))
+
+    def _write(self, mark: Path, chunks: Sequence[Sequence[KeptT]]) -> None:
+        """The results, then what they depend on."""
         with atomic_write(self.path) as file:
-            for number in range(len(chunks)):
-                file.writelines(f"{result.model_dump_json(exclude_defaults=True)}\n" for result in results[number])
+            for results in chunks:
+                file.writelines(f"{result.model_dump_json(exclude_defaults=True)}\n" for result in results)
         with atomic_write(mark) as file:
             file.write(f"{self.key}\n")
-        shutil.rmtree(kept, ignore_errors=True)
-        return list(read_jsonl(self.path, self.kind))
 
 
 def _source(asking: Asking, processor: Any, samples: Sequence[Sample], until: contextlib.ExitStack) -> GivenAnswers | None:

@@ -28,6 +28,7 @@ from .stages import Stage as Stage
 from .stages import StageOutcome as StageOutcome
 from .stages import Standing as Standing
 from .stages import changes as changes
+from .stages import process_rank as process_rank
 from .stages import run_stage as run_stage
 from .stages import standing as standing
 from .stages import with_plan as with_plan

@@ -7,6 +7,7 @@ folder with a manifest is whole; one without may hold what a killed call left, f
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -45,6 +46,13 @@ class Stage:
     """Made anew each time, because it reads more than its inputs tell."""
     scratch: tuple[Path, ...] = ()
     """Folders that only an unfinished stage needs; they are removed once its manifest is written."""
+    together: bool = False
+    """Several processes can make it together (see `process_rank`)."""
+
+
+def process_rank() -> int:
+    """Number of this process among those that a launcher (`accelerate launch`, `torchrun`) started; 0 without one."""
+    return int(os.environ.get("RANK", "0"))
 
 
 class StageOutcome(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mia_cli.commands.listing import Listing
-from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, WRITE_FOLDER
+from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FILE, WRITE_FOLDER
 
 _RECIPES = "mia_cli.config.recipe_files:RECIPES"
 _RECIPE = click.option("--recipe", cls=Listing, table=_RECIPES, help="How to build pairs and learn from them: {names}.")
@@ -68,6 +68,19 @@ def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     config = load_config(file)
     runner = run_pipeline(config, Display(), trust_remote_code=trust_remote_code)
     _show_results(config.run_dir, set(runner.made), as_json)
+
+
+@click.command("share", hidden=True)
+@click.argument("run_dir", type=READ_FOLDER)
+@click.argument("stage")
+@click.option("--trust-remote-code", is_flag=True)
+def share_command(run_dir: Path, stage: str, trust_remote_code: bool) -> None:
+    """One of several processes that make a stage of a run; `mia run` starts them."""
+    from mia_cli.config.schema import PipelineConfig
+    from mia_cli.launch import share_stage
+    from mia_cli.layout import saved_settings
+
+    share_stage(PipelineConfig.model_validate(saved_settings(run_dir)), stage, trust_remote_code=trust_remote_code)
 
 
 @click.command("ablate")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -248,13 +247,13 @@ def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | No
 
 def _make(stage: Stage) -> None:
     """Make a stage, with the other processes that a launcher started."""
-    from mia_augment.storage import run_stage
+    from mia_augment.storage import process_rank, run_stage
 
     from mia_cli.terminal.display import Display
 
     display = Display()
     with display.progress(stage.name) as progress:
-        manifest, _ = run_stage(stage, progress, rank=int(os.environ.get("RANK", "0")))
+        manifest, _ = run_stage(stage, progress, rank=process_rank())
     done(display, stage.name, manifest.counts, stage.folder)
 
 

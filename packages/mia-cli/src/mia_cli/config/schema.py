@@ -86,6 +86,21 @@ class EvaluateSettings(Settings):
     free-form answers, which equal no ground truth. Always done where rows have no ground truth."""
 
 
+class LaunchSettings(Settings):
+    """How many processes share scoring, training and evaluation."""
+
+    processes: int | Literal["auto"] = Field(default="auto")
+    """One for each device: `auto` takes all GPUs, or one process where there is none."""
+    config: Path | None = None
+    """A file of `accelerate config` (FSDP, DeepSpeed, ..) that says how they are started."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if isinstance(self.processes, int) and self.processes < 1:
+            raise ValueError(f"processes: expected auto or at least 1, got {self.processes}")
+        return self
+
+
 class ReportSettings(Settings):
     """The page that shows what happened."""
 
@@ -117,6 +132,7 @@ class PipelineConfig(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
+    launch: LaunchSettings = LaunchSettings()
 
     @field_validator(KEY)
     @classmethod

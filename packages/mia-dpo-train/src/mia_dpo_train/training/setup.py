@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from mia_augment import text_config
+from mia_augment import ConfigError, text_config
 from torch import nn
 
 from mia_dpo_train.models.facts import language_model, model_device
@@ -46,6 +46,11 @@ def make_accelerator(settings: TrainSettings, model: nn.Module, out: Path) -> An
         log_with=tracker_names(settings) or None,
         project_dir=str(out),
     )
+    if (started := int(os.environ.get("WORLD_SIZE", "1"))) != accelerator.num_processes:
+        raise ConfigError(
+            f"expected {started} processes that train together, Accelerate sees {accelerator.num_processes}; start them with "
+            "`accelerate launch`, and on CPUs with ACCELERATE_USE_CPU=true in the environment"
+        )
     if accelerator.distributed_type == "DEEPSPEED":
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": settings.per_device_batch_size,

@@ -25,6 +25,7 @@ from mia_augment.storage import (
     check_whole,
     content_hash,
     image_folders,
+    process_rank,
     read_jsonl,
     read_manifest,
     read_record,
@@ -111,7 +112,7 @@ def evaluation_stage(folder_in: Path, out: Path, decoding: dict[str, Any], model
     def make(planned: Manifest, progress: Progress) -> Manifest:
         return _evaluate(_Work(folder_in, out, models.ask, models.trained(), planned, models.weigh), progress)
 
-    return Stage("evaluate", out, plan, make)
+    return Stage("evaluate", out, plan, make, together=True)
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def _evaluate(work: _Work, progress: Progress) -> Manifest:
         file = out / (OWN_ANSWERS if agreement else "own.jsonl")
         own = work.ask(everything, file, work.key(alone=True), lambda *_: None, trained=None, alone=True)
         predictions = _with_what_they_speak_of(work, work.weigh, samples, predictions, own)
+    if process_rank() != 0:  # it has answered its share
+        return work.planned
     if not predictions:
         first = skipped[0]
         raise DataError(f"{folder_in}: none of {len(skipped)} samples could be asked; the first, {first.id}: {first.reason}")
