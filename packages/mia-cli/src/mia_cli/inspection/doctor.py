@@ -18,6 +18,7 @@ NEEDED = (
 )  # fmt: skip
 EXTRAS = {
     "pyarrow": ("pyarrow", "parquet in and out: pip install 'mia-augment[parquet]'"),
+    "openai": ("openai", "answers from a server: pip install 'mia-cli[server]'"),
     "matplotlib": ("matplotlib", "attention plots: pip install 'mia-attention[plot]'"),
     "bitsandbytes": ("bitsandbytes", "train.tuning: qlora (4 bits): pip install 'mia-dpo-train[qlora]'"),
     "tensorboard": ("tensorboard", "training curves in tensorboard: pip install 'mia-dpo-train[tensorboard]'"),
