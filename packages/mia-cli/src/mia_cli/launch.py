@@ -16,7 +16,7 @@ from mia_augment.storage import Progress, process_rank, read_json, run_stage, wr
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import LAUNCHED
 
-PAUSE = 0.2
+LOOK_EVERY = 0.2
 """Seconds between two looks at how far they are."""
 LAST_LINES = 12
 """Of the log, shown where a process died without a word."""
@@ -72,7 +72,7 @@ def launch_stage(config: PipelineConfig, name: str, processes: int, progress: Pr
         try:
             while process.poll() is None:
                 _show(folder, progress)
-                time.sleep(PAUSE)
+                time.sleep(LOOK_EVERY)
         finally:
             process.terminate()
             process.wait()
@@ -106,7 +106,7 @@ def _told(folder: Path) -> Progress:
 
     def report(done: int, total: int | None) -> None:
         nonlocal last
-        if time.monotonic() - last >= PAUSE or done == total:
+        if time.monotonic() - last >= LOOK_EVERY or done == total:
             last = time.monotonic()
             write_json(folder / "progress.json", [done, total])
 
