@@ -130,9 +130,6 @@ class _Work(NamedTuple):
 
 def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) -> Manifest:
     """Score this process's batches; rank 0 waits for the others' and writes the files, the others wait for its manifest."""
-    from mia_attention.given import check_same_model, opened
-    from mia_attention.scoring.scorer import Scorer
-
     folder_in, out, settings, planned, finished = work
     check_whole(folder_in)
     samples = list(read_jsonl(folder_in / SAMPLES, Sample))
@@ -141,6 +138,9 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
     if not settings.ask:
         return _make_unasked(work, samples, progress)
+    from mia_attention.given import check_same_model, opened
+    from mia_attention.scoring.scorer import Scorer
+
     ranks = Ranks.from_environment()
     journal = Journal[list[Line]](out / JOURNAL, _work_key(planned), list[Line], ranks.rank)
     batches = _plan(samples, settings.batch_size)
