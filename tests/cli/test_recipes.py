@@ -152,3 +152,20 @@ def test_asking_no_model_where_its_answers_are_needed_is_refused():
     config = PipelineConfig.model_validate({"score": {"ask": False}})
     with pytest.raises(ConfigError, match=r"need the model's answers; set score\.ask: true"):
         check_judged(config)
+
+
+def test_where_no_model_is_asked_torch_is_not_even_imported(python, tmp_path):
+    python(f"""
+import sys
+from pathlib import Path
+from mia_attention import ScoreSettings, score_stage
+from mia_augment import AugmentSettings, augment_dataset
+from mia_augment.storage import run_stage
+from mia_cli.drawn.drawn_data import write_rows
+here = Path({str(tmp_path)!r})
+write_rows(here, "train", 10)
+augment_dataset(here / "rows.json", here, here / "samples", AugmentSettings(formats=["search"]))
+made = run_stage(score_stage(here / "samples", here / "scored", ScoreSettings(ask=False), "any", lambda: 1 / 0), None)
+assert made.manifest.counts["scored"] == 50, made.manifest.counts
+assert "torch" not in sys.modules
+""")
