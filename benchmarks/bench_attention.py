@@ -24,7 +24,7 @@ from random_llava import PATCH, random_llava
 from transformers import GenerationConfig
 
 IMAGE_TOKEN, PIXELS, TEXT_TOKENS = 9, 336, 40
-WAYS = ("plain", "captured", "rollout", "gradient", "eager")
+WAYS = ("plain", "captured", "heads", "all_heads", "rollout", "gradient", "eager")
 
 
 def build(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -59,6 +59,16 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
             plain()
         return rows.attention(layer).mean(1)
 
+    def heads() -> Any:
+        with capture_attention(model, [layer], heads=True) as rows:
+            plain()
+        return rows.heads(layer).mean((1, 2))
+
+    def all_heads() -> Any:
+        with capture_attention(model, range(args.layers), heads=True) as rows:
+            plain()
+        return rows.heads(layer).mean((1, 2))
+
     def rollout() -> Any:
         with capture_rollout(model) as traced:
             plain()
@@ -81,6 +91,8 @@ def runner(way: str, model: Any, inputs: dict[str, Any], args: argparse.Namespac
     ways: dict[str, Callable[[], Any]] = {
         "plain": plain,
         "captured": captured,
+        "heads": heads,
+        "all_heads": all_heads,
         "rollout": rollout,
         "gradient": gradient,
         "eager": eager,
@@ -134,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"images": 5, "layers": 12, "width": 512, "tokens": 16, "repeats": 3, "answers": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="plain and captured among them")
     parser.add_argument("--memory", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     model, inputs = build(args)
@@ -144,23 +157,28 @@ def main() -> None:
             runner(args.memory, model, inputs, args)()
         print(status("VmHWM") - before)
         return
-    wall: dict[str, list[float]] = {way: [] for way in WAYS}
-    cpu: dict[str, list[float]] = {way: [] for way in WAYS}
+    ways = args.ways
+    wall: dict[str, list[float]] = {way: [] for way in ways}
+    cpu: dict[str, list[float]] = {way: [] for way in ways}
     values = {}
     with torch.inference_mode():
         for repeat in range(args.repeats + 1):
-            for way in WAYS:
+            for way in ways:
                 start, start_cpu = time.perf_counter(), time.process_time()
                 values[way] = runner(way, model, inputs, args)()
                 if repeat:  # the first round warms up
                     wall[way].append(time.perf_counter() - start)
                     cpu[way].append(time.process_time() - start_cpu)
-    memory = {way: peak_memory(way, args) for way in WAYS}
+    memory = {way: peak_memory(way, args) for way in ways}
     prompt = inputs["input_ids"].shape[1]
-    error = (values["captured"][:, :prompt] - values["eager"]).abs().max().item()
+    peer = values["eager" if "eager" in ways else "captured"][:, :prompt]
+    error = max(
+        (values[way][:, :prompt] - peer).abs().max().item() for way in ways if way in ("captured", "heads", "all_heads")
+    )
     print(f"prompt {prompt} tokens ({args.images} images), {args.tokens} new; {args.layers} layers x {args.width}")
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; captured against eager: max difference {error:.1e}")
-    for way in WAYS:
+    peer_name = "eager" if "eager" in ways else "captured"
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; rows against {peer_name}: max difference {error:.1e}")
+    for way in ways:
         elapsed, busy = statistics.median(wall[way]), statistics.median(cpu[way])
         times, busy_times = elapsed / statistics.median(wall["plain"]), busy / statistics.median(cpu["plain"])
         more = memory[way] / memory["captured"]
@@ -168,8 +186,9 @@ def main() -> None:
             f"{way:9} {elapsed:7.2f} s wall {times:5.2f} x plain   {busy:7.2f} s CPU {busy_times:5.3f} x plain   "
             f"{memory[way]:7.0f} MB {more:5.2f} x captured"
         )
-    with torch.inference_mode():
-        given_answers(model, inputs, args)
+    if set(ways) == set(WAYS):
+        with torch.inference_mode():
+            given_answers(model, inputs, args)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,25 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import colour_samples
+import numpy as np
 import pytest
 import torch
-from mia_attention import ScoreSettings, analyze_one, attend, capture_attention, encode_prompts, score
-from mia_augment.errors import ModelError
-from mia_augment.records import ScoredSample
+from mia_attention import (
+    HeadShares,
+    ScoreSettings,
+    analyze_one,
+    attend,
+    capture_attention,
+    choose_heads,
+    encode_prompts,
+    find_heads,
+    head_shares,
+    score,
+)
+from mia_attention.measure.ratio import sequence_ratio
+from mia_augment.errors import ConfigError, DataError, ModelError
+from mia_augment.records import Attention, ScoredSample
 from pydantic import ValidationError
 
 HEADS = [(1, 3), (3, 0), (3, 2)]
@@ -103,3 +117,104 @@ def test_a_head_that_is_not_there_is_told(tiny: SimpleNamespace) -> None:
 def test_settings_of_heads_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ScoreSettings.model_validate(settings)
+
+
+def planted(number: int, wrong: bool) -> HeadShares:
+    """Head (0, 1) looks at the target where the answer is right, (1, 0) always, the others by chance."""
+    rng = np.random.default_rng(number)
+    target = int(rng.integers(0, 3))
+
+    def looking(at: int | None) -> Attention:
+        masses = rng.uniform(0.05, 0.15, 3)
+        if at is not None:
+            masses[at] += 0.2
+        ratio = sequence_ratio(masses.tolist(), [4.0] * 3, target)
+        return Attention(
+            layer=0,
+            rows="generated",
+            region_mass=masses.tolist(),
+            image_mass=masses.tolist(),
+            region_tokens=[4.0] * 3,
+            ratio=ratio,
+        )
+
+    sample = colour_samples.sample(number, 3).model_copy(update={"target": target})
+    other = (target + 1) % 3
+    by_head = {
+        (0, 0): looking(None),
+        (0, 1): looking(other if wrong else target),
+        (1, 0): looking(target),
+        (1, 1): looking(None),
+    }
+    return HeadShares(sample, "blue" if wrong else "red", (1, 2), by_head)
+
+
+def test_the_heads_that_tell_are_found_and_measured_on_samples_they_were_not_chosen_on() -> None:
+    wrong = [bool(np.random.default_rng(i).integers(0, 2)) for i in range(80)]
+    shares = [planted(i, each) for i, each in enumerate(wrong)]
+    found = choose_heads(shares, wrong, most=2)
+    assert found.heads[0] == (0, 1)
+    assert (found.auroc, found.samples) == (1.0, 40)
+    assert found.low <= found.auroc <= found.high
+    assert found.scores[0] == ((0, 1), 1.0)
+    assert len(found.scores) == 4
+    flipped = [not each for each in wrong]  # the half that is measured: labels of odd index decide alone
+    mixed = [flipped[i] if i % 2 else wrong[i] for i in range(80)]
+    assert choose_heads(shares, mixed, most=1).auroc == 0.0
+    target = choose_heads(shares, [None] * 80, "target", most=1)
+    assert (target.heads, target.auroc) == ([(1, 0)], 1.0)
+    chance = choose_heads([HeadShares(s.sample, s.response, s.tokens, {(0, 0): s.by_head[0, 0]}) for s in shares], wrong)
+    assert 0.3 < chance.auroc < 0.7
+    assert chance.low < 0.5 < chance.high
+
+
+def test_the_mean_over_heads_is_taken_before_the_ratio() -> None:
+    def one(masses: list[float]) -> Attention:
+        return Attention(layer=0, rows="generated", region_mass=masses, image_mass=masses, region_tokens=[2.0, 4.0], ratio=0.5)
+
+    sample = colour_samples.sample(1, 2)  # target 0
+    shares = HeadShares(sample, "red", (1,), {(0, 0): one([0.2, 0.2]), (0, 1): one([0.0, 0.4])})
+    assert shares.ratio([(0, 0)]) == pytest.approx(0.1 / 0.15)
+    assert shares.ratio([(0, 0), (0, 1)]) == pytest.approx(0.05 / (0.05 + 0.075))
+    assert (shares.found([(0, 0)]), shares.found([(0, 1)]), shares.found([(0, 0), (0, 1)])) == (1.0, 0.0, 0.0)
+    none = HeadShares(sample, "red", (1,), {(0, 0): one([0.2, 0.2]).model_copy(update={"ratio": None})})
+    assert none.ratio([(0, 0)]) is none.found([(0, 0)]) is None
+
+
+def test_what_tells_nothing_is_told(tiny: SimpleNamespace) -> None:
+    shares = [planted(i, False) for i in range(6)]
+    with pytest.raises(
+        DataError, match=r"3 right and 0 wrong answers in one half and 3 right and 0 wrong answers in the other"
+    ):
+        choose_heads(shares, [False] * 6)
+    with pytest.raises(DataError, match="no heads can be chosen: 0 samples"):
+        choose_heads([], [], "target")
+    with pytest.raises(ConfigError, match="at least one head"):
+        choose_heads(shares, [False] * 6, most=0)
+    build = tiny.build("llava")
+    options = {"open_image": tiny.open_image}
+    sample = tiny.sequence("s", ["a.png", "b.png"], 0)
+    with pytest.raises(ConfigError, match="one for each of 1 samples, got 2"):
+        find_heads([sample], build.model, build.processor, labels=[True, False], **options)
+    with pytest.raises(ConfigError, match="expected answers, alone or a list, got 'guess'"):
+        find_heads([sample], build.model, build.processor, labels="guess", **options)
+    with pytest.raises(ModelError, match="layer 8"):
+        find_heads([sample], build.model, build.processor, layers=[8], **options)
+
+
+@pytest.mark.parametrize("labels", ["answers", "alone", "list"])
+def test_heads_of_a_model_are_those_that_scoring_reads(tiny: SimpleNamespace, labels: str) -> None:
+    build = tiny.build("llava", strong=True)
+    names = ["a.png", "b.png", "c.png"]
+    samples = [tiny.sequence(f"s{i}", [names[i % 3], names[(i + 1 + i // 3 % 2) % 3]], i % 2) for i in range(12)]
+    settings = ScoreSettings(max_new_tokens=4, disturb=False, batch_size=4)
+    shares = head_shares(samples, build.model, build.processor, settings, open_image=tiny.open_image)
+    answers = [each.response for each in shares]
+    marked = [sample.model_copy(update={"answer": answers[i] if i % 4 < 2 else "x"}) for i, sample in enumerate(samples)]
+    wrong: Any = labels if labels != "list" else [i % 4 >= 2 for i in range(12)]
+    asked = {"open_image": tiny.open_image, "labels": wrong, "most": 3}
+    found = find_heads(marked, build.model, build.processor, settings, **asked)
+    assert 1 <= len(found.heads) <= 3
+    assert len(found.scores) == 16
+    scored = scored_by(tiny, build, samples, max_new_tokens=4, heads=found.heads)
+    assert [each.attention.ratio for each in scored] == pytest.approx([each.ratio(found.heads) for each in shares], abs=1e-5)

@@ -14,6 +14,9 @@ from .capture.layer_rows import capture_attention as capture_attention
 from .capture.layer_rows import capture_bytes as capture_bytes
 from .capture.rollouts import capture_rollout as capture_rollout
 from .capture.rollouts import rollout as rollout
+from .causes.hallucination_causes import HallucinationCause as HallucinationCause
+from .causes.hallucination_causes import find_causes as find_causes
+from .causes.hallucination_causes import kind_by_cause as kind_by_cause
 from .causes.head_outputs import head_means as head_means
 from .causes.knocking_out import Knockout as Knockout
 from .causes.knocking_out import knockout as knockout
@@ -32,11 +35,19 @@ from .hallucinations import Analysis as Analysis
 from .hallucinations import HallucinationReport as HallucinationReport
 from .hallucinations import analyze as analyze
 from .hallucinations import analyze_one as analyze_one
+<<<<<<< HEAD
 from .looking.answer_view import AnswerView as AnswerView
 from .looking.asked import Asked as Asked
 from .looking.asked import ask_about as ask_about
 from .looking.question_view import look as look
 from .looking.word_readings import WordReading as WordReading
+=======
+from .heads.finding import find_heads as find_heads
+from .heads.finding import head_shares as head_shares
+from .heads.head_choice import HeadChoice as HeadChoice
+from .heads.head_choice import choose_heads as choose_heads
+from .heads.head_shares import HeadShares as HeadShares
+>>>>>>> 47e6a04 (Which heads tell most, kinds of hallucination by causes, and what an answer loses without each picture in the gallery)
 from .measure.attention_maps import MAPS as MAPS
 from .measure.attention_maps import AttentionMap as AttentionMap
 from .measure.attention_maps import read_maps as read_maps

@@ -184,7 +184,9 @@ def attention_stage(config: PipelineConfig, folders: Folders, shared: SharedMode
         made = [content_hash(file) for file in example_files(folders)]
         return " ".join([*made, str(config.report.pairs), str(config.report.attention)])
 
-    return maps_stage(folders.scored, folders.attention, config.score, shared.id, shared.get, choose, choice)
+    return maps_stage(
+        folders.scored, folders.attention, config.score, shared.id, shared.get, choose, choice, config.report.knockouts
+    )
 
 
 def trained_stage(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:

@@ -123,17 +123,31 @@ def knockout_all(
     """
     if len(samples) != len(responses):
         raise DataError(f"expected a response for each of {len(samples)} samples, got {len(responses)}")
-    settings = settings or ScoreSettings()
+    said = [_ids(sample, text, model, processor) for sample, text in zip(samples, responses, strict=True)]
+    options: dict[str, Any] = {"images": images, "rows": rows, "layers": layers}
+    found = try_knockouts(samples, said, model, processor, settings or ScoreSettings(), open_image=open_image, **options)
+    yield from all_used(found)
+
+
+def try_knockouts(
+    samples: Sequence[Sample],
+    answers: Sequence[Sequence[int]],
+    model: Any,
+    processor: Any,
+    settings: ScoreSettings,
+    *,
+    open_image: OpenImage,
+    **options: Any,
+) -> Iterator[Knockout | Skipped]:
+    """What answers in token ids lose without each picture, or why a sample cannot be used; `options` as for `knockout`."""
     scorer = Scorer(model, processor, settings, open_image, readouts=[0])
-    said = {id(sample): _ids(sample, text, model, processor) for sample, text in zip(samples, responses, strict=True)}
+    said = {sample.id: answer for sample, answer in zip(samples, answers, strict=True)}
 
     def run(prepared: Prepared) -> list[Knockout | Skipped]:
-        if prepared.encoded is None:
-            return prepared.usable.in_order([])
-        answers = [said[id(sample)] for sample in prepared.samples]
-        return prepared.usable.in_order(of_prepared(model, prepared, answers, images=images, rows=rows, layers=layers))
+        mine = [said[sample.id] for sample in prepared.samples]
+        return prepared.usable.in_order(of_prepared(model, prepared, mine, **options))
 
-    yield from all_used(run_in_order(samples, settings.batch_size, scorer.prepare, run, lambda sample: sample))
+    yield from run_in_order(samples, settings.batch_size, scorer.prepare, run, lambda sample: sample)
 
 
 def of_prepared(

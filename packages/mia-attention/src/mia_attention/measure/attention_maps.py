@@ -21,6 +21,8 @@ class AttentionMap(Record):
     id: str
     maps: list[list[list[float]]]
     """Per image: rows of cells, each its attention in parts of the sample's highest, 0..1."""
+    losses: list[float | None] | None = None
+    """Per region: how many nats the response's log-prob loses where its tokens are invisible; None: not measured."""
 
 
 def read_maps(path: Path) -> dict[str, AttentionMap]:

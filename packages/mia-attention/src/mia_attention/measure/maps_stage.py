@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_augment import ScoredSample
+from mia_augment import ModelError, ScoredSample, Skipped
 from mia_augment.contents import pictures_digest
 from mia_augment.images import picture_opener
 from mia_augment.storage import (
@@ -26,6 +27,8 @@ from mia_attention.measure.attention_maps import MAPS, AttentionMap, relative_ma
 from mia_attention.readouts import readout_kind
 from mia_attention.settings import ScoreSettings
 
+logger = logging.getLogger(__name__)
+
 SCORED = "scored.jsonl"
 
 
@@ -37,6 +40,7 @@ def maps_stage(
     load: Callable[[], tuple[Any, Any]],
     choose: Callable[[], Sequence[ScoredSample]],
     choice: Callable[[], str],
+    knockouts: bool = False,
 ) -> Stage:
     """Attention maps of some scored samples: `maps.jsonl`, one `AttentionMap` each.
 
@@ -47,6 +51,7 @@ def maps_stage(
         load: gives (model, processor).
         choose: gives the samples to map.
         choice: tells this choice from another, together with the scored samples' file, which it need not read.
+        knockouts: also measure what each response loses without each picture: a pass over prompt and response for each.
     """
 
     def plan() -> Manifest:
@@ -56,7 +61,7 @@ def maps_stage(
             settings=settings.model_dump(mode="json"),
             inputs={
                 "scored": content_hash(folder_in / SCORED),
-                "chosen": hashlib.sha256(choice().encode()).hexdigest(),
+                "chosen": hashlib.sha256((choice() + " knockouts" * knockouts).encode()).hexdigest(),
                 "pictures": pictures_digest(folder_in, SCORED, out),
                 "model": model_id,
             },
@@ -66,7 +71,7 @@ def maps_stage(
     def make(planned: Manifest, progress: Progress) -> Manifest:
         chosen = choose()
         (out / MANIFEST).unlink(missing_ok=True)
-        count = write_jsonl(out / MAPS, _maps(chosen, folder_in, load, settings, progress))
+        count = write_jsonl(out / MAPS, _maps(chosen, folder_in, load, settings, progress, knockouts))
         pictures_digest(folder_in, SCORED, out, keep=True)
         return planned.model_copy(update={"counts": {"maps": count, "without": len(chosen) - count}})
 
@@ -79,6 +84,7 @@ def _maps(
     load: Callable[[], tuple[Any, Any]],
     settings: ScoreSettings,
     progress: Progress,
+    knockouts: bool,
 ) -> Iterator[AttentionMap]:
     from mia_attention.measure.maps import Look, look_at_all
     from mia_attention.models.box_coverage import BoxCoverage
@@ -90,9 +96,31 @@ def _maps(
         return
     readout = chosen[0].attention.layer
     layer = "middle" if readout_kind(readout).measure is not None else readout  # it looks at no positions: nothing to map
-    as_scored = settings.model_copy(update={"layer": layer, "confusions": False, "own_answer": False})
+    as_scored = settings.model_copy(update={"layer": layer, "confusions": False, "own_answer": False, "blocked_answer": False})
+    losses = _losses(chosen, folder_in, model, processor, as_scored) if knockouts else {}
     found = look_at_all(chosen, model, processor, as_scored, open_image=picture_opener(folder_in))
     for done, result in enumerate(found, 1):
         if isinstance(result, Look):
-            yield AttentionMap(id=result.scored.id, maps=relative_maps(result.maps))
+            name = result.scored.id
+            yield AttentionMap(id=name, maps=relative_maps(result.maps), losses=losses.get(name))
         progress(done, len(chosen))
+
+
+def _losses(
+    chosen: Sequence[ScoredSample], folder_in: Path, model: Any, processor: Any, settings: ScoreSettings
+) -> dict[str, list[float | None]]:
+    """By sample id, what its response loses without each region; nothing where the model's attention cannot be changed."""
+    from mia_attention.causes.knocking_out import try_knockouts
+
+    asked = [sample for sample in chosen if sample.response_ids and sample.parts > 1]
+    said = [sample.response_ids or [] for sample in asked]
+    try:
+        found = list(try_knockouts(asked, said, model, processor, settings, open_image=picture_opener(folder_in)))
+    except ModelError as error:
+        logger.warning("what answers lose without a picture is left out: %s", error)
+        return {}
+    return {
+        sample.id: [knockout.loss.get(part) for part in range(sample.parts)]
+        for sample, knockout in zip(asked, found, strict=True)
+        if not isinstance(knockout, Skipped)
+    }

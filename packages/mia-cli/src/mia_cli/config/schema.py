@@ -110,6 +110,8 @@ class ReportSettings(Settings):
     """Example pairs to show, taken evenly from all formats and numbers of images."""
     attention: int = Field(default=100, ge=0)
     """How many of the examples get the model's attention laid over their pictures (asks the model once for each)."""
+    knockouts: bool = True
+    """Also show how much less likely each of these answers is without each picture: a pass over prompt and answer for each."""
     thumbnail: int = Field(default=160, ge=16, le=1024)
     """Longest side of a picture in the page, in pixels; twice that for composed ones."""
 

@@ -124,6 +124,7 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Progress | Non
         "says": _names(entry["says"] for entry in shown),
         "outcomes": _names(entry["outcome"] for entry in shown),
         "heat": any(entry["heat"] for entry in shown),
+        "losses": any(entry["losses"] for entry in shown),
         "missing": len(thumbnails.missing),
         "thumbnails": thumbnails.made.values(),
         "data": {"pairs": shown, "thumbnails": _places(thumbnails.made)},
@@ -179,6 +180,7 @@ def _shown(example: Example, look: AttentionMap | None, floor: float | None) -> 
         "chosen": pair.chosen if pair else sample.answer or sample.own_answer or "",
         "rejected": _rejected(pair) if pair else sample.response,
         "scores": {name: value for name, value in scores.items() if value is not None},
+        "losses": look.losses if look else None,
         "heat": [heat_png(np.asarray(cells)) for cells in look.maps] if look else None,
     }
 

@@ -35,6 +35,11 @@
     const figure = make("figure");
     const frame = make("span", "frame");
     const share = (k) => (pair.shares.length ? ` ${Math.round(100 * pair.shares[k])} %` : "");
+    const lost = (k) => {
+      const loss = pair.losses ? pair.losses[k] : null;
+      if (loss === null) return "";
+      return loss < 0 ? ` (without: gains ${(-loss).toFixed(1)} nats)` : ` (without: loses ${loss.toFixed(1)} nats)`;
+    };
     const inside = pair.regions.map((region, k) => [region, k]).filter(([region]) => region.image === index);
     const labels = inside.map(([region]) => region.label).join(", ");
     const thumbnail = thumbnails[name];
@@ -54,7 +59,7 @@
         if (region.image === index && (region.box || k === pair.target)) frame.append(outline(thumbnail, region, k === pair.target));
       });
     }
-    figure.append(frame, make("figcaption", "", inside.map(([region, k]) => region.label + share(k)).join(", ")));
+    figure.append(frame, make("figcaption", "", inside.map(([region, k]) => region.label + share(k) + lost(k)).join(", ")));
     return figure;
   };
 
