@@ -151,9 +151,12 @@ def test_dropped_samples_are_shown_with_their_rule(run_dir):
 
 def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):
     cells = [[[0.0, 1.0], [0.5, 0.0]], [[0.25, 0.25]]]
-    write_jsonl(run_dir / "attention" / "maps.jsonl", [AttentionMap(id="row-0", maps=cells)])
+    losses = [-0.25, 3.1]
+    write_jsonl(run_dir / "attention" / "maps.jsonl", [AttentionMap(id="row-0", maps=cells, losses=losses)])
     shown = {entry["id"]: entry for entry in json.loads(page(run_dir)[1].data[0])["pairs"]}
-    assert shown["row-1"]["heat"] is None
+    assert shown["row-1"]["heat"] is shown["row-1"]["losses"] is None
+    assert shown["row-0"]["losses"] == losses
+    assert "how many nats the model" in page(run_dir)[0]
     first, second = (Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in shown["row-0"]["heat"])
     clear, middle, bright = (87, 16, 110, 0), (218, 98, 46, 128), (255, 236, 90, 255)
     assert [first.getpixel(place) for place in ((0, 0), (1, 0), (0, 1), (1, 1))] == [clear, bright, middle, clear]

@@ -50,7 +50,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folders.scored / "scored.jsonl", [scored(number) for number in range(30)])
     write_manifest(folders.scored, Manifest(stage="score", version="1", settings={}, inputs={}))
     select_pairs(folders.scored, folders.pairs, SelectSettings(max_length_ratio=None, max_pairs=25))
-    write_jsonl(folders.attention / "maps.jsonl", [AttentionMap(id=f"row-{n}", maps=[[[0.5]], [[1.0]]]) for n in range(30)])
+    write_jsonl(
+        folders.attention / "maps.jsonl",
+        [AttentionMap(id=f"row-{n}", maps=[[[0.5]], [[1.0]]], losses=[-0.25, 3.1]) for n in range(30)],
+    )
     write_report(folder, folder / "report.html", ReportSettings(title="A run"))
     return folder / "report.html"
 
@@ -131,6 +134,8 @@ def test_outlines_and_attention_can_be_turned_off(opened):
     opened.get_by_label("outlines").uncheck()
     expect(boxes.first).to_be_hidden()
     opened.get_by_label("opacity").fill("0.25")
+    caption = opened.locator("#gallery figcaption").first.inner_text()
+    assert "(without: gains 0.3 nats)" in caption or "(without: loses 3.1 nats)" in caption
     expect(heat.first).to_have_css("opacity", "0.25")
     opened.get_by_label("attention", exact=True).uncheck()
     expect(heat.first).to_be_hidden()

@@ -35,19 +35,16 @@ from .hallucinations import Analysis as Analysis
 from .hallucinations import HallucinationReport as HallucinationReport
 from .hallucinations import analyze as analyze
 from .hallucinations import analyze_one as analyze_one
-<<<<<<< HEAD
-from .looking.answer_view import AnswerView as AnswerView
-from .looking.asked import Asked as Asked
-from .looking.asked import ask_about as ask_about
-from .looking.question_view import look as look
-from .looking.word_readings import WordReading as WordReading
-=======
 from .heads.finding import find_heads as find_heads
 from .heads.finding import head_shares as head_shares
 from .heads.head_choice import HeadChoice as HeadChoice
 from .heads.head_choice import choose_heads as choose_heads
 from .heads.head_shares import HeadShares as HeadShares
->>>>>>> 47e6a04 (Which heads tell most, kinds of hallucination by causes, and what an answer loses without each picture in the gallery)
+from .looking.answer_view import AnswerView as AnswerView
+from .looking.asked import Asked as Asked
+from .looking.asked import ask_about as ask_about
+from .looking.question_view import look as look
+from .looking.word_readings import WordReading as WordReading
 from .measure.attention_maps import MAPS as MAPS
 from .measure.attention_maps import AttentionMap as AttentionMap
 from .measure.attention_maps import read_maps as read_maps
