@@ -21,11 +21,19 @@ def open_image(name: str) -> Image.Image:
 
 def sample(number: int) -> Sample:
     names = [NAMES[number % 3], NAMES[(number + 1) % 3]]
+    regions = [Region(image=0, label="Image1"), Region(image=1, label="Image2")]
+    source = Source(ids=["1", "2"], paths=names, question="what is on the left ?")
+    prompt = "Image1:<image>\nImage2:<image>\nIn Image2 , what is on the left ?"
     return Sample(
-        id=str(number), format="sequence", images=names, prompt="Image1:<image>\nImage2:<image>\nIn Image2 , what is on the left ?",
-        answer="cat", regions=[Region(image=0, label="Image1"), Region(image=1, label="Image2")], target=1,
-        source=Source(ids=["1", "2"], paths=names, question="what is on the left ?"),
-    )  # fmt: skip
+        id=str(number),
+        format="sequence",
+        images=names,
+        prompt=prompt,
+        answer="cat",
+        regions=regions,
+        target=1,
+        source=source,
+    )
 
 
 def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
