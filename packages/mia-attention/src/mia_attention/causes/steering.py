@@ -28,14 +28,12 @@ from mia_attention.causes.prompt_places import (
     weighted_image,
 )
 from mia_attention.causes.reweighting import LayerReweighting, Reweighting
+from mia_attention.heads.head_shares import Head
 from mia_attention.models.decoder import check_heads, check_readable, decoder_layers
 from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded
 
 logger = logging.getLogger(__name__)
-
-Head = tuple[int, int]
-"""(layer, head), both from 0."""
 
 DELIMITER_SCALE = 8.0
 DELIMITER_LAYERS = (0, 1, 2, 3)
