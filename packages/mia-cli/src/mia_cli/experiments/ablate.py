@@ -123,10 +123,7 @@ def run_ablation(
         shared = SharedModel(config.model)
         clear_left_overs(out, *(f"seed-{seed}" for seed in range(seeds)))
         samples = recipe_samples(config, configs, Runner(out, display), display, lenient=ALL in recipes)
-        runner = Runner(config.run_dir, display)
-        for stage in stages(config, shared):
-            if stage.name in SCORED_STAGES:
-                runner.run(stage)
+        _score(config, shared, display)
         if recipes:
             pools, sources = recipe_pools(config, configs, samples, shared, Runner(out, display))
             size = _size(list(pools.values()), pairs)
@@ -141,6 +138,14 @@ def run_ablation(
         write_json(out / RESULT, result.model_dump(mode="json"))
         write_report(config.run_dir, config.run_dir / REPORT, config.report)
     return result
+
+
+def _score(config: PipelineConfig, shared: SharedModel, display: Display) -> None:
+    """The stages of the run itself that all arms start from."""
+    runner = Runner(config.run_dir, display)
+    for stage in stages(config, shared):
+        if stage.name in SCORED_STAGES:
+            runner.run(stage)
 
 
 def _measurable(variants: Sequence[Variant], config: PipelineConfig, display: Display) -> list[Variant]:

@@ -19,7 +19,7 @@ from mia_cli.runner import Runner
 from mia_cli.terminal.display import Display
 
 ALL = "all"
-NLL = "nll_only"
+NLL_ALONE = "nll_only"
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def recipe_pools(
             scores[key] = places.scored
         sources[name] = scores[key]
         variants.append(recipe_variant(name, config, changed))
-    variants.append(next(variant for variant in VARIANTS if variant.name == NLL))
-    sources[NLL] = own.scored
+    variants.append(next(variant for variant in VARIANTS if variant.name == NLL_ALONE))
+    sources[NLL_ALONE] = own.scored
     pools = {variant.name: read_pool(sources[variant.name], config.select, variant) for variant in variants}
     return pools, sources
 
