@@ -163,9 +163,11 @@ def _on_cache(
     fill(cache, model, inputs, start)
     out = []
     for tails in turns:
-        logits: Tensor = go_on(model, inputs, range(len(tails)), tails, copied(cache), start).logits
-        places = [range(len(tail)) for tail in tails]
-        out.append(_sums(logits, places, tails))
+        owners = [row for row, tail in enumerate(tails) if tail]  # prompts with fewer answers wait
+        said = [tails[row] for row in owners]
+        logits: Tensor = go_on(model, inputs, owners, said, copied(cache), start).logits
+        found = dict(zip(owners, _sums(logits, [range(len(tail)) for tail in said], said), strict=True))
+        out.append([found.get(row, Likelihood(0.0, 0)) for row in range(len(tails))])
     return out
 
 
