@@ -56,6 +56,9 @@ from .measure.maps import Look as Look
 from .measure.maps import look_at as look_at
 from .measure.maps import look_at_all as look_at_all
 from .measure.maps_stage import maps_stage as maps_stage
+from .measure.massive_sinks import massive_sinks as massive_sinks
+from .measure.massive_sinks import sink_dimensions as sink_dimensions
+from .measure.massive_sinks import sink_threshold as sink_threshold
 from .models.adapters import Adapter as Adapter
 from .models.box_coverage import BoxCoverage as BoxCoverage
 from .models.families import register_adapter as register_adapter
