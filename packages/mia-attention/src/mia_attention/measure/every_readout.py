@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -89,15 +90,8 @@ def every_readout(
                 found.readouts.append(ReadoutOfSamples(rows, other, weighted, [s.attention.ratio for s in scored]))
                 found.sureness = [None if s.mean_logp is None else math.exp(s.mean_logp) for s in scored]
             progress(done := done + len(found.samples), total)
-    said = ask_parts(
-        found.samples,
-        model,
-        processor,
-        open_image=open_image,
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        companions=False,
-    )
+    ask = functools.partial(ask_parts, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens)
+    said = ask(found.samples, model, processor, open_image=open_image, companions=False)
     about_target = [said[sample.id][sample.target] for sample in found.samples]
     found.alone = [response.text if response else "" for response in about_target]
     found.states = _states(found.samples, model, processor, settings, open_image)

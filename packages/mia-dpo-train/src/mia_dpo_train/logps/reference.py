@@ -149,12 +149,10 @@ def stored_logps(
         size: pairs in a batch.
     """
     digests = [measured.digest for measured in pairs.measured]
-    stored = _read(path, key, digests)
-    if stored is not None:
+    if (stored := _read(path, key, digests)) is not None:
         return stored
     order = length_batches(pairs.lengths, size)
-    world = accelerator.num_processes
-    folder = path.with_name(f".{path.stem}.journal")
+    world, folder = accelerator.num_processes, path.with_name(f".{path.stem}.journal")
     journal: Journal[Logps] = Journal(folder, json.dumps({**key, "batch": size}), Logps, accelerator.process_index)
     wanted = [{digests[index] for index in batch} for batch in order]
     done = {n: found for n, found in journal.results().items() if n < len(order) and found.keys() == wanted[n]}
@@ -168,8 +166,8 @@ def stored_logps(
                 encoded = next(batches(pairs, [batch], workers=0, pad=pad)).to(accelerator.device)
                 columns = zip(compute(encoded).float().T.cpu(), (encoded.lengths > 0).T.cpu(), strict=True)
                 if missing:
-                    found = [tuple(values[there].tolist()) for values, there in columns]
-                    done[number] = {digests[index]: values for index, values in zip(batch, found, strict=True)}
+                    found = (tuple(values[there].tolist()) for values, there in columns)
+                    done[number] = dict(zip((digests[index] for index in batch), found, strict=True))
                     note(number, done[number])
             progress(start // world + 1)
     logps = _merge(done, accelerator)
