@@ -15,7 +15,7 @@ DOCUMENTS = [
     *ROOT.glob("*.md"), *ROOT.glob("packages/*/README.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("docs/*.md"),
     *ROOT.glob("benchmarks/*.md"),
 ]  # fmt: skip
-OF_OTHER_PROJECTS = {"docs/comparison.md", "examples/harnesses/README.md"}
+OF_OTHER_PROJECTS = {"docs/comparison.md", "docs/where-did-this-word-come-from.md", "examples/harnesses/README.md"}
 """Documents that name files of other projects: their files are not looked for."""
 PROGRAMS = [path for folder in ("examples", "benchmarks", "docs", "research") for path in (ROOT / folder).rglob("*.py")]
 """Programs that no test runs as a whole, or only slow ones."""

@@ -112,7 +112,9 @@ class AnswerView:
         width = max(len(label) for label in self.labels)
         lines = [f"{self.question} -> {self.answer or '(nothing)'}", " " * width + "".join(f"{name:>11}" for name in measured)]
         for index, label in enumerate(self.labels):
-            lines.append(f"{label:{width}}" + "".join(f"{values[index]:>11.2f}" for values in measured.values()))
+            lines.append(
+                f"{label:{width}}" + "".join(f"{round(values[index], 2) + 0.0:>11.2f}" for values in measured.values())
+            )
         return "\n".join(lines + [f"({note})" for note in self.notes])
 
     __repr__ = __str__

@@ -9,7 +9,7 @@ import numpy as np
 from mia_augment import ConfigError, DataError
 from numpy.typing import ArrayLike, NDArray
 
-STEPS = 100
+NEWTON_STEPS = 100
 """Of Newton's method at most; some ten suffice."""
 LAST_STEP = 1e-10
 """Length of the last step."""
@@ -105,7 +105,7 @@ def _newton(inputs: NDArray[np.float64], signs: NDArray[np.float64], penalty: fl
     def loss(at: NDArray[np.float64]) -> float:
         return float(np.logaddexp(0, -signs * (design @ at)).sum() + 0.5 * (weighed * at * at).sum())
 
-    for _ in range(STEPS):
+    for _ in range(NEWTON_STEPS):
         chance = _sigmoid(signs * (design @ found))
         slope = -design.T @ (signs * (1 - chance)) + weighed * found
         curve = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(weighed)
