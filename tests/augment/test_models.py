@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from mia_augment import model_fingerprint, models, text_config
+from mia_augment import check_model_folder, model_fingerprint, models, text_config
+from mia_augment.errors import ModelError
 
 
 @pytest.fixture
@@ -82,3 +85,12 @@ def test_the_text_configuration_is_the_decoders_or_the_models_own():
     text = SimpleNamespace(eos_token_id=2)
     assert text_config(SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder: text))) is text
     assert text_config(SimpleNamespace(config=text)) is text
+
+
+def test_a_checkpoint_of_llavas_original_code_is_told_with_what_to_do(tmp_path: Path) -> None:
+    config = {"model_type": "llava_llama", "mm_vision_tower": "openai/clip-vit-large-patch14-336", "hidden_size": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ModelError, match=r"(?s)original code.*hf download llava-hf/.*convert_llava_weights"):
+        check_model_folder(tmp_path, "llava-v1.5-7b")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava", "vision_config": {}}), "utf-8")
+    check_model_folder(tmp_path, "converted")

@@ -16,7 +16,7 @@ from typing import Any
 import tiny_models
 import torch
 import transformers as hf
-from family_exceptions import EXCEPTIONS
+from family_exceptions import EXCEPTIONS, REFUSED
 from tiny_models import TEMPLATE, Build
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
@@ -53,13 +53,15 @@ STANDARD = {"bos_token", "eos_token", "pad_token", "unk_token"}
 def build(name: str) -> Build:
     """A tiny random model of a type of transformers' table (seeded), in eval mode, and its processor with a chat template."""
     torch.manual_seed(0)
-    if "refused" in EXCEPTIONS.get(name, {}):
-        raise NotImplementedError(EXCEPTIONS[name]["refused"])
+    if name in REFUSED:
+        raise NotImplementedError(REFUSED[name])
     if name in {**tiny_models.BUILDERS, **tiny_models.OTHERS} and name not in EXCEPTIONS:
         made = tiny_models.build(name)
     else:
         made = _built(name)
-    made.model.eval().set_attn_implementation("sdpa")
+    made.model.eval()
+    if made.model._supports_sdpa:
+        made.model.set_attn_implementation("sdpa")
     return made
 
 
@@ -199,8 +201,7 @@ def tiny_processor(name: str, config: Any) -> Any:
             keywords[key] = value
     made = kind(**{**keywords, **special.get("processor", {})})
     for path, value in special.get("after", {}).items():
-        part, name_within = path.split(".")
-        setattr(getattr(made, part), name_within, value)
+        setattr(made, path, value)
     return made
 
 

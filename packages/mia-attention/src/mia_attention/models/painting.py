@@ -99,6 +99,11 @@ def _painted(size: tuple[int, int], box: Box | None) -> Image.Image:
     return picture
 
 
+def _speckled(width: int, height: int) -> Image.Image:
+    noise = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Image.fromarray(noise.numpy())
+
+
 def _box_in(size: tuple[int, int]) -> Box:
     width, height = size
     return width * 6 // 10, height * 5 // 10, width * 8 // 10, height * 8 // 10
@@ -124,8 +129,10 @@ def changed_tokens(model: Any, processor: Any, size: tuple[int, int], box: Box, 
         before: pictures of another size that stand in the prompt before it.
     """
     others = [_painted((200, 260), (20, 20, 90, 200))] * before
-    plain, places = _visual(model, processor, [*others, _painted(size, None)])
-    painted, _ = _visual(model, processor, [*others, _painted(size, box)])
+    picture = _painted(size, None)
+    plain, places = _visual(model, processor, [*others, picture])
+    picture.paste(_speckled(box[2] - box[0], box[3] - box[1]), box)  # a plain patch is nothing to a norm over its pixels
+    painted, _ = _visual(model, processor, [*others, picture])
     if plain.shape != painted.shape:
         raise ValueError("a painted picture becomes another number of tokens")
     change = (plain - painted)[places].float().abs().amax(-1).cpu()

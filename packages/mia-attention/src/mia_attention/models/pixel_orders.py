@@ -79,6 +79,39 @@ def merged_by_rows(model: Any, processor: Any, features: Mapping[str, Any], toke
     return rows.view(grid[0] // merge, merge, grid[1] // merge, merge).mean((1, 3)).flatten()
 
 
+def merged_lines(model: Any, processor: Any, features: Mapping[str, Any], tokens: int) -> Tensor | None:
+    """Patches row by row, squares of them become a token; a token behind each row and one at either end (HunYuan)."""
+    grid = _grid(features)
+    rows = _patch_rows(features, grid[0] * grid[1]) if grid else None
+    if rows is None or grid is None:
+        return None
+    for merge in range(1, 9):
+        height, width = grid[0] // merge, grid[1] // merge
+        if height * merge == grid[0] and width * merge == grid[1] and height * (width + 1) + 2 == tokens:
+            cells = rows.view(height, merge, width, merge).mean((1, 3))
+            return torch.nn.functional.pad(torch.nn.functional.pad(cells, (0, 1)).flatten(), (1, 1))
+    return None
+
+
+def strips(model: Any, processor: Any, features: Mapping[str, Any], tokens: int) -> Tensor | None:
+    """Patches of all parts of a picture side by side in one strip as high as a patch, row by row, merged (MiniCPM-V)."""
+    pixels, sizes = _pixels(features), features.get("target_sizes", features.get("tgt_sizes"))
+    if pixels is None or not torch.is_tensor(sizes) or pixels.dim() != 4 or sizes.dim() != 2:
+        return None
+    patch, grids = pixels.shape[-2], [(int(height), int(width)) for height, width in sizes.tolist()]
+    merge = _merge(sum(height * width for height, width in grids), tokens)
+    if merge is None or pixels.shape[-1] != patch * sum(height * width for height, width in grids):
+        return None
+    if any(height % merge or width % merge for height, width in grids):
+        return None
+    patches = patch_means(pixels[:1], patch).flatten().split([height * width for height, width in grids])
+    parts = [
+        part.view(height // merge, merge, width // merge, merge).mean((1, 3)).flatten()
+        for part, (height, width) in zip(patches, grids, strict=True)
+    ]
+    return torch.cat(parts)
+
+
 def placed(model: Any, processor: Any, features: Mapping[str, Any], tokens: int) -> Tensor | None:
     """Patches with their columns and rows beside them, squares of which become a token (Gemma 4)."""
     places = features.get("image_position_ids")
@@ -169,6 +202,8 @@ def _side_of(model: Any) -> int | None:
 GUESSES: dict[str, Guess] = {
     "patches, merged in their order": merged_in_order,
     "patches row by row, merged": merged_by_rows,
+    "patches row by row, merged, a token after each row": merged_lines,
+    "patches of all parts in one strip": strips,
     "patches with their places": placed,
     "the picture at its own size": own_size,
     "the picture at its own size, a token after each row": partial(own_size, newline=True),
