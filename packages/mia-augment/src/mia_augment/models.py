@@ -56,7 +56,7 @@ def image_token_id(model: Any) -> int:
     if isinstance(vocabulary.get("<image>"), int):
         return int(vocabulary["<image>"])
     raise ModelError(
-        f"{type(config).__name__}: expected an image token id in the model's configuration, found none; "
+        f"{type(config).__name__}: expected a vision-language model with an image token id in its configuration, found none; "
         "this is no model that takes pictures, or it needs an adapter (see the README of mia-attention)"
     )
 
