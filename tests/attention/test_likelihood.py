@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mia_attention import likelihoods, respond
+from mia_attention.answering import likelihood
 from mia_attention.answering.model_view import encode_prompts
 from mia_augment.errors import DataError
 
@@ -81,3 +82,19 @@ def test_answers_that_cannot_be_scored_are_refused(tiny: SimpleNamespace) -> Non
     for answers in ([[""]], [["a <image> cat"]], []):
         with pytest.raises(DataError, match="expected"):
             list(likelihoods([tiny.single("x")], answers, build.model, build.processor, open_image=tiny.open_image))
+
+
+def test_prompts_without_a_further_answer_are_not_run_along(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tiny.build("llava")
+    prompts = [tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0), tiny.grid("g"), tiny.sequence("s2", ["a.png", "b.png"], 1)]
+    rows: list[int] = []
+    go_on = likelihood.go_on
+
+    def counted(model: object, inputs: object, owners: list[int], *rest: object) -> object:
+        rows.append(len(owners))
+        return go_on(model, inputs, owners, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(likelihood, "go_on", counted)
+    wanted = [OPTIONS, OPTIONS[:1], OPTIONS[1:]]
+    list(likelihoods(prompts, wanted, build.model, build.processor, open_image=tiny.open_image, batch_size=3))
+    assert rows == [3, 2, 1]
