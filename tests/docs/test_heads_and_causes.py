@@ -45,7 +45,7 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
         "open_image": open_image,
     }
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), given)
     out = capsys.readouterr().out
