@@ -15,7 +15,7 @@ from click.testing import Result
 from colour_samples import sample
 from mia_attention import readout_of
 from mia_attention.settings import ScoreSettings
-from mia_augment.errors import ModelError
+from mia_augment.errors import DataError, ModelError
 from mia_cli.drawn.quickstart import prepare
 from mia_cli.terminal.diagnosis_tables import show_diagnosis
 from mia_cli.terminal.display import Display
@@ -67,6 +67,14 @@ def test_samples_are_taken_evenly_and_the_same_ones_again() -> None:
     assert [sum(s.parts == parts for s in chosen) for parts in (2, 3, 4)] == [10, 10, 10]
     assert chosen == choose_samples(iter(reversed(many)), 30, seed=1)
     assert chosen != choose_samples(iter(many), 30, seed=2)
+
+
+def test_questions_about_several_pictures_are_not_diagnosed() -> None:
+    many = [sample(number, 3) for number in range(6)]
+    searches = [one.model_copy(update={"id": f"search {one.id}", "format": "search", "named": [0, 1, 2]}) for one in many]
+    assert {chosen.format for chosen in choose_samples(iter([*many, *searches]), 12, seed=1)} == {"sequence"}
+    with pytest.raises(DataError, match="ask about one of several images, got none"):
+        choose_samples(iter(searches), 12, seed=1)
 
 
 def test_the_embedded_model_is_diagnosed(tmp_path: Path, mia: Callable[..., Result]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mia_augment import DataError, Sample, ScoredSample, check_unique
+from mia_augment import FORMATS, DataError, Sample, ScoredSample, check_unique
 from mia_augment.contents import pictures_digest
 from mia_augment.images import OpenImage, picture_opener
 from mia_augment.storage import (
@@ -205,7 +205,8 @@ def _with_layer(
     note = journal / LAYER
     kept = _kept(note)
     if kept.get("work") != _work_key(planned) or not isinstance(kept.get("layer"), int):
-        first = [sample for sample in samples if sample.parts > 1][: settings.auto_samples]
+        asked = [sample for sample in samples if sample.parts > 1 and FORMATS[sample.format].asks_of_one]
+        first = asked[: settings.auto_samples]
         choice = find_layer(first, model, processor, settings, open_image=open_image)
         kept = {"work": _work_key(planned), **asdict(choice)}
         write_json(note, kept)

@@ -77,6 +77,11 @@ class Format:
         """Whether its prompts speak of more than one picture."""
         return self.parts != 1
 
+    @property
+    def asks_of_one(self) -> bool:
+        """Whether its prompts ask about one picture among several: only then can an answer speak of the wrong one."""
+        return self.several and self.shared is None
+
     def title_of(self, parts: int) -> str:
         """Title with the number of parts, which is left out where there is only one: ``sequence 3``."""
         return self.title if self.parts else f"{self.title} {parts}"

@@ -12,9 +12,7 @@ from mia_attention.readouts import AnsweredBatch
 
 def shares_alone(batch: AnsweredBatch) -> list[Attention]:
     """What `share_of_target` says of each answer; samples of a single picture, where none needs telling, are not asked."""
-    several = [
-        index for index, sample in enumerate(batch.samples) if sample.parts > 1 and FORMATS[sample.format].shared is None
-    ]
+    several = [index for index, sample in enumerate(batch.samples) if sample.parts > 1 and FORMATS[sample.format].asks_of_one]
     found = under_each_picture(
         [batch.samples[index] for index in several],
         [batch.answers[index] for index in several],

@@ -228,7 +228,7 @@ def _with_what_they_speak_of(
         own: the base model's answers about the targets alone.
     """
     by_id = {sample.id: sample for sample in samples}
-    several = [prediction for prediction in predictions if prediction.parts > 1]
+    several = [prediction for prediction in predictions if prediction.parts > 1 and FORMATS[prediction.format].asks_of_one]
     asked = [by_id[prediction.id] for prediction in several]
 
     def weighed(name: str, answers: Sequence[str], *, trained: bool) -> Sequence[LogpAlone]:
