@@ -62,9 +62,10 @@ def test_an_answer_that_a_rule_drops_joins_nothing(four: ScoredSample) -> None:
     assert rules == ["correct", "degenerate", "joined"]
 
 
-def test_a_picture_counts_once_for_a_pair(four: ScoredSample) -> None:
-    pairs = [record for record in select([four], both(2, per_image=1)) if isinstance(record, PreferencePair)]
-    assert [len(pair.rejected_answers) for pair in pairs] == [2]
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [2]), (2, [2, 2])])
+def test_a_picture_counts_once_for_a_pair(four: ScoredSample, limit: int, sizes: list[int]) -> None:
+    pairs = [record for record in select([four], both(2, per_image=limit)) if isinstance(record, PreferencePair)]
+    assert [len(pair.rejected_answers) for pair in pairs] == sizes
 
 
 def test_a_pair_without_more_is_written_as_before(four: ScoredSample) -> None:
