@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from experiment import HERE
-from mia_attention.measure import every_readout, score_layer
+from mia_attention.measure import score_layer
+from mia_attention.scoring import every_readout
 from mia_augment import Sample, augment_dataset
 from mia_augment.images import open_picture
 from mia_augment.storage import image_folders, read_jsonl, resolve_image, write_json

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from mia_cli.config.recipe_files import KEY
 from mia_cli.config.schema import PipelineConfig
 
-WIDTH = 110
+LINE_WIDTH = 110
 HEADER = """\
 # Settings of `mia run`. Every key may be left out: what is commented out shows its default.
 # A relative path is relative to this file.
@@ -64,7 +64,7 @@ def _section(settings: BaseModel, values: dict[str, Any], depth: int) -> Iterato
 def _entry(name: str, text: str, default: Any, value: Any, depth: int) -> Iterator[str]:
     """A comment that says what the key means, then the key: set, or commented out with its default."""
     indent = "  " * depth
-    for line in textwrap.wrap(text, WIDTH - len(indent)):
+    for line in textwrap.wrap(text, LINE_WIDTH - len(indent)):
         yield f"{indent}# {line}\n"
     if value is _ABSENT:
         yield f"{indent}#{name}: {_flow(default)}\n"

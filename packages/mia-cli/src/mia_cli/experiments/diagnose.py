@@ -41,7 +41,7 @@ def run_diagnosis(
     Raises:
         MiaError: the samples cannot be composed, or the model not be read.
     """
-    from mia_attention.measure import every_readout
+    from mia_attention.scoring import every_readout
 
     check_runnable(config)
     folders, score = Folders(config.run_dir), config.score

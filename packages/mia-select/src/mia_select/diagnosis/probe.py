@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 L2 = 10.0
 """Strength of the ridge on standardised states: with thousands of dimensions and hundreds of answers, little is left free."""
-NEWTON_STEPS = 50
+FIT_STEPS = 50
 
 
 class Logistic(NamedTuple):
@@ -45,7 +45,7 @@ def fit_logistic(states: Values, positive: NDArray[np.bool_], l2: float = L2) ->
     ridge = np.full(inner.shape[1], l2)
     ridge[-1] = 0.0
     found, target = np.zeros(inner.shape[1]), positive.astype(np.float64)
-    for _ in range(NEWTON_STEPS):
+    for _ in range(FIT_STEPS):
         said = _sigmoid(inner @ found)
         gradient = inner.T @ (said - target) + ridge * found
         curve = (inner * (said * (1 - said))[:, None]).T @ inner + np.diag(ridge)
