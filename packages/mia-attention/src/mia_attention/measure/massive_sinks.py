@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 TAU = 20.0
-"""The published threshold, for hidden states of `WIDTH` dimensions."""
-WIDTH = 4096
+"""The published threshold, for hidden states of `PUBLISHED_WIDTH` dimensions."""
+PUBLISHED_WIDTH = 4096
 
 
 def sink_threshold(width: int) -> float:
@@ -25,7 +25,7 @@ def sink_threshold(width: int) -> float:
     >>> sink_threshold(4096)
     20.0
     """
-    return float(TAU * (width / WIDTH) ** 0.5)
+    return float(TAU * (width / PUBLISHED_WIDTH) ** 0.5)
 
 
 def sink_dimensions(states: Tensor, first: Tensor, tau: float | None = None) -> Tensor:
