@@ -88,6 +88,3 @@ from .states.hidden_states import capture_states as capture_states
 from .states.image_words import ImageWords as ImageWords
 from .states.image_words import TokenWords as TokenWords
 from .states.image_words import image_words as image_words
-from .states.logistic_probe import Probe as Probe
-from .states.logistic_probe import fit_probe as fit_probe
-from .states.logistic_probe import held_out_probabilities as held_out_probabilities

@@ -1,3 +1,6 @@
+from .logistic_probe import Probe as Probe
+from .logistic_probe import fit_probe as fit_probe
+from .logistic_probe import held_out_probabilities as held_out_probabilities
 from .proportions import Difference as Difference
 from .proportions import Interval as Interval
 from .proportions import MeanDifference as MeanDifference

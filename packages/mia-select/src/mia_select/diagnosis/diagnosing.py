@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from mia_augment import Bucket, Readout, Rows, Sample, same_answer
-from mia_augment.statistics import grouped_auroc_interval, scored_groups
+from mia_augment.statistics import grouped_auroc_interval, held_out_probabilities, scored_groups
 from numpy.typing import NDArray
 
 from mia_select.diagnosis.findings import ALONE, SURENESS, BucketFindings, Diagnosis, ReadoutScore, advice, findings
-from mia_select.diagnosis.probe import cross_fitted
 from mia_select.rules.attention import threshold_for
 from mia_select.selection.calibration import ENOUGH, Ratios, is_inert, ratio_auroc, share_passed
 from mia_select.selection.one_sided import AnswerCounts
 from mia_select.settings import Thresholds
+
+PENALTY = 10.0
+"""Of the probes of hidden states: with thousands of dimensions and hundreds of answers, little is left free."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,11 @@ def with_references(
     if len(sureness) == len(answered) > 0:
         found.append(ReadoutRatios("generated", SURENESS, False, list(sureness)))
     right = [entry.right for entry in answered]
-    for layer in range(0 if states is None or len(states) != len(answered) else states.shape[1]):
-        told = cross_fitted(states[:, layer].astype(np.float64), right)  # type: ignore[index]
-        if told is not None:
-            found.append(ReadoutRatios("generated", layer, False, [*told], probe=True))
+    if states is None or len(states) != len(answered) or min(sum(right), len(right) - sum(right)) < 2:
+        return found
+    for layer in range(states.shape[1]):
+        told = held_out_probabilities(states[:, layer], right, folds=2, penalty=PENALTY)
+        found.append(ReadoutRatios("generated", layer, False, told.tolist(), probe=True))
     return found
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mia_augment import ConfigError, DataError
 from numpy.typing import ArrayLike, NDArray
+
+from mia_augment.errors import ConfigError, DataError
 
 NEWTON_STEPS = 100
 """Of Newton's method at most; some ten suffice."""
