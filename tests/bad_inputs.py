@@ -106,6 +106,7 @@ def sound_run(folder: Path) -> Path:
     (folder / "pipeline.yaml").write_text("run_dir: run\ndata: {source: rows.json}\nevaluate: {per_bucket: 0}\n")
     found = {"prompt": "<image>\nWhat color?", "chosen": "Red 1.", "rejected": "Blue.", "images": ["pictures/1.png"]}
     (folder / "found.jsonl").write_text(json.dumps(found) + "\n")
+    (folder / "answers.jsonl").write_text(json.dumps({"id": "a", "response": "Red 1."}) + "\n")
     (folder / "model").mkdir()  # without config.json: refused when it is loaded, so what comes before was found before
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_config.json").write_text("{}")

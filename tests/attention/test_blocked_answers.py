@@ -35,7 +35,8 @@ def test_a_model_whose_attention_cannot_be_changed_is_refused_before_it_answers(
     build = tiny.build("llava", strong=True)
     asked = SETTINGS.model_copy(update={"blocked_answer": True})
     before = FAMILIES["llava"]
-    register_adapter("llava", SimpleNamespace(layers=lambda model: {0: None, 1: None}))  # type: ignore[arg-type]
+    reads_only = SimpleNamespace(layers=lambda model: {0: None, 1: None}, brightness=lambda *_: None)
+    register_adapter("llava", reads_only)  # type: ignore[arg-type]
     try:
         with pytest.raises(ModelError, match="can be read but not changed"):
             list(score([tiny.single("s")], build.model, build.processor, asked, open_image=tiny.open_image))

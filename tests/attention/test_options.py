@@ -71,9 +71,12 @@ def test_confusions_are_the_answers_about_the_other_parts_alone(tiny: SimpleName
     assert scored[2].confusions == [None, answers["b.png"], None]
 
 
-def test_unknown_family_gets_whole_images_but_no_boxes(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_that_no_guess_fits_gets_whole_images_but_no_boxes(
+    tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build = tiny.build("llava")
     monkeypatch.delitem(FAMILIES, "llava")
+    monkeypatch.setattr("mia_attention.models.painting.fitting", lambda *_: iter(()))
     samples = [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.grid("g")]
     sequence, grid = score(samples, build.model, build.processor, CLEAN, open_image=tiny.open_image)
     assert sequence.attention.ratio is not None

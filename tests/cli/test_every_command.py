@@ -19,7 +19,7 @@ from mia_cli.main import main
 SOUND = {
     "samples": "run/augment", "scored": "run/score", "pairs": "run/select", "run_dir": "run", "source": "rows.json",
     "image_root": ".", "file": "pipeline.yaml", "model": "model", "adapter": "adapter", "record_id": "a", "layout": "trl",
-    "config": "pipeline.yaml", "pictures": "pictures/1.png", "question": "What color?",
+    "config": "pipeline.yaml", "pictures": "pictures/1.png", "question": "What color?", "responses": "answers.jsonl",
 }  # fmt: skip
 """Name of a parameter -> what it gets while another one is bad; the model is one that would be refused after all paths."""
 WORDS = {"record_id", "layout", "question"}
@@ -42,7 +42,7 @@ def every_command(group: click.Group = main, before: tuple[str, ...] = ()) -> It
     for name, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
             yield from every_command(command, (*before, name))
-        else:
+        elif not command.hidden:  # called by `mia run` alone
             yield (*before, name), command
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mia_attention import maps_stage, score_stage
+from mia_attention.given import check_source
 from mia_augment import SINGLE, AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
 from mia_augment.storage import Progress, Stage, content_hash, only_writer, write_json
 from mia_dpo_train import check_environment, train_stage, trained_weights
@@ -66,6 +67,8 @@ def check_runnable(config: PipelineConfig) -> None:
             "YAML file). Single stages can be started with a launcher: "
             "`accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
+    for source in (config.score.answers, config.evaluate.answers, config.evaluate.trained_answers):
+        check_source(source)
     check_judged(config)
     check_environment(config.train)
 

@@ -1,5 +1,6 @@
 from .ahead import asked_ahead as asked_ahead
 from .answers_file import FileAnswers as FileAnswers
+from .answers_file import check_source as check_source
 from .open_source import opened as opened
 from .said import GivenAnswers as GivenAnswers
 from .said import Said as Said

@@ -1,17 +1,21 @@
-"""Answers from a file: JSONL of `id` and `response`."""
+"""Answers from a file: JSONL of `id` and `response`. Importing this needs no torch."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mia_augment import DataError, check_unique
 from mia_augment.storage import read_jsonl
 from pydantic import BaseModel, ConfigDict
 
-from mia_attention.answering.batches import Prompt
 from mia_attention.given.said import Said
+
+if TYPE_CHECKING:
+    from mia_attention.answering.batches import Prompt
+    from mia_attention.settings import AnswerSource
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,25 @@ class AnswerLine(BaseModel):
     response: str = ""
     response_ids: list[int] | None = None
     """Emitted token ids, the end-of-sequence token included."""
+
+
+def check_source(source: AnswerSource | None) -> None:
+    """Raise DataError where answers are to come from a file that cannot be read; before a model is looked for."""
+    if source is not None and source.file is not None:
+        read_answers_file(source.file)
+
+
+def read_answers_file(path: Path) -> list[AnswerLine]:
+    """The lines of a file of answers.
+
+    Raises:
+        DataError: there is no such file, a line is broken, or an id comes twice.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected JSONL with id and response, one line per sample")
+    lines = list(read_jsonl(path, AnswerLine))
+    check_unique((line.id for line in lines), str(path))
+    return lines
 
 
 class FileAnswers:
@@ -41,10 +64,7 @@ class FileAnswers:
         Raises:
             DataError: there is no such file, a line is broken, an id comes twice, or no line answers any of the samples.
         """
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; expected JSONL with id and response, one line per sample")
-        lines = list(read_jsonl(path, AnswerLine))
-        check_unique((line.id for line in lines), str(path))
+        lines = read_answers_file(path)
         self._path = path
         self._lines = {line.id: line for line in lines}
         found = sum(sample_id in self._lines for sample_id in ids)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mia_augment import DataError, ModelError, Rows, image_token_id
+from mia_augment import DataError, ModelError, Rows, Skipped, image_token_id
 from torch import Tensor
 
 from mia_attention.answering.batches import Prompt
-from mia_attention.answering.likelihood import in_one_pass
+from mia_attention.answering.likelihood import in_one_pass, said_ids
 from mia_attention.answering.responses import Response
 from mia_attention.capture.given_answers import given_rows, left_padded
 from mia_attention.capture.readers import Reader
-from mia_attention.given.said import Said, emitted
+from mia_attention.given.said import GivenAnswers, Said
 from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded
 
@@ -74,3 +74,30 @@ def say_and_look(
     own = given_rows(rows, lengths, ids, width, encoded.prompt_length, encoded.question)
     spreads = [left_padded(reader.spread(own, readout), lengths, encoded.prompt_length) for readout in reader.readouts]
     return responses, spreads
+
+
+def emitted(prompt: Prompt, said: Said, model: Any, processor: Any) -> list[int]:
+    """Token ids of an answer as a model would have emitted them.
+
+    Raises:
+        DataError: it says nothing.
+    """
+    if said.ids:
+        return list(said.ids)
+    if not said.text:
+        raise DataError("nothing was said: expected an answer of at least one word")
+    return said_ids(prompt, said.text, model, processor, end=said.ended)
+
+
+def responses_from(given: GivenAnswers, prompts: Sequence[Prompt], model: Any, processor: Any) -> Iterator[Response | Skipped]:
+    """What is said to each prompt, in order, with the log-probs that are told (NaN where none are); or why nothing is."""
+    given.ahead(prompts)
+    for prompt in prompts:
+        try:
+            said = given.said(prompt)
+            ids = emitted(prompt, said, model, processor)
+        except DataError as error:
+            yield Skipped(id=prompt.id, reason=str(error))
+            continue
+        mean = sum(said.logps) / len(said.logps) if said.logps else math.nan
+        yield Response(said.text, tuple(ids), mean, math.exp(-mean))

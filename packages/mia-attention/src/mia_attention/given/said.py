@@ -1,17 +1,13 @@
-"""What somebody else's model said to a prompt."""
+"""What somebody else's model said to a prompt. Importing this needs no torch."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mia_augment import DataError, Skipped
-
-from mia_attention.answering.batches import Prompt
-from mia_attention.answering.likelihood import said_ids
-from mia_attention.answering.responses import Response
+if TYPE_CHECKING:
+    from mia_attention.answering.batches import Prompt
 
 
 @dataclass(frozen=True)
@@ -50,30 +46,3 @@ class GivenAnswers(Protocol):
             DataError: there is none, and why.
         """
         ...
-
-
-def emitted(prompt: Prompt, said: Said, model: Any, processor: Any) -> list[int]:
-    """Token ids of an answer as a model would have emitted them.
-
-    Raises:
-        DataError: it says nothing.
-    """
-    if said.ids:
-        return list(said.ids)
-    if not said.text:
-        raise DataError("nothing was said: expected an answer of at least one word")
-    return said_ids(prompt, said.text, model, processor, end=said.ended)
-
-
-def responses_from(given: GivenAnswers, prompts: Sequence[Prompt], model: Any, processor: Any) -> Iterator[Response | Skipped]:
-    """What is said to each prompt, in order, with the log-probs that are told (NaN where none are); or why nothing is."""
-    given.ahead(prompts)
-    for prompt in prompts:
-        try:
-            said = given.said(prompt)
-            ids = emitted(prompt, said, model, processor)
-        except DataError as error:
-            yield Skipped(id=prompt.id, reason=str(error))
-            continue
-        mean = sum(said.logps) / len(said.logps) if said.logps else math.nan
-        yield Response(said.text, tuple(ids), mean, math.exp(-mean))

@@ -22,8 +22,8 @@ from mia_attention.capture.given_answers import read_answers
 from mia_attention.capture.query_rows import NO_ROW, own_rows, row_span
 from mia_attention.capture.readers import Reader, reader_for
 from mia_attention.causes.steering import editable_layers, images_blocked
-from mia_attention.given.one_pass import GivenTurn, say, say_and_look, turn
-from mia_attention.given.said import GivenAnswers, responses_from
+from mia_attention.given.one_pass import GivenTurn, responses_from, say, say_and_look, turn
+from mia_attention.given.said import GivenAnswers
 from mia_attention.measure.masses import measure
 from mia_attention.measure.token_weights import Columns, columns_of
 from mia_attention.models.box_coverage import BoxCoverage

@@ -73,13 +73,15 @@ def export_command(
         if model is None or adapter is None:
             raise click.UsageError("--merged needs --model and --adapter")
         from mia_augment import check_model_folder
-        from mia_dpo_train import export_merged, trained_weights
+        from mia_dpo_train import trained_weights
 
         from mia_cli.loading.load import model_folder
 
         folder, weights = model_folder(model), trained_weights(adapter)
         if folder is not None:
             check_model_folder(folder, model)
+        from mia_dpo_train import export_merged  # needs torch, the checks before do not
+
         made = export_merged(str(folder or model), weights, out)
         display.say(
             "export",

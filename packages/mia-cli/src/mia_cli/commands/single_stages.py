@@ -137,10 +137,12 @@ def score_command(
 ) -> None:  # fmt: skip
     """Ask a model the samples and measure its attention."""
     from mia_attention import ScoreSettings, score_stage
+    from mia_attention.given import check_source
     from mia_augment import Sample
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
     settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **_with_answers(options)})
+    check_source(settings.answers)
     shared = shared_model(model, dtype, device, trust_remote_code, quantization)
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
     shared.check()
@@ -210,6 +212,7 @@ def evaluate_command(
 
     Both answer the same questions; the accuracies have 95 % intervals.
     """
+    from mia_attention.given import check_source
     from mia_augment import Sample
     from mia_dpo_train import trained_weights
     from mia_select.evaluation import read_evaluation
@@ -220,6 +223,7 @@ def evaluate_command(
     from mia_cli.terminal.result_tables import show_evaluation
 
     settings = build(EvaluateSettings, _with_answers(options))
+    check_source(settings.answers)
     shared = shared_model(model, dtype, device, trust_remote_code, quantization)
     weights = trained_weights(adapter) if adapter else None
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)

@@ -110,7 +110,7 @@ class PairEncoder:
         text = render_prompt(self.processor, pair.prompt)
         outputs = process(self.processor, [text], [[self.open_image(name) for name in pair.images]])
         known = per_token(outputs)
-        said = pair.rejected_answers if pair.rejected else []
+        said = pair.rejected_answers if pair.rejected or pair.rejected_ids else []
         rejected = [self._response(pair, "rejected", answer.text, answer.ids) for answer in said]
         return EncodedPair(
             id=pair.id,
