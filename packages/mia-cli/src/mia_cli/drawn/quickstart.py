@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     },
     "evaluate": {"batch_size": 32, "max_new_tokens": 12},
     "report": {"title": "MIA quickstart"},
+    "launch": {"processes": 1},
 }
 """What differs from the paper's defaults, because the embedded model is 5,000 times smaller than LLaVA-1.5."""
 
