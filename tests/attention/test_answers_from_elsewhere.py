@@ -332,3 +332,31 @@ def test_a_number_that_the_model_has_no_token_for_is_refused(
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError, match="token id 1000000"):
         stage(tiny, folder, tmp_path / "out", {"file": tmp_path / "answers.jsonl"})
+
+
+def test_a_server_that_leaves_out_the_end_of_an_answer_gets_it_put_behind(
+    tiny: SimpleNamespace, folder: Path, tmp_path: Path, serve: Any
+) -> None:
+    tokenizer = tiny.build("llava").processor.tokenizer
+    ids = tokenizer("a cat").input_ids
+    for reason, end in (("stop", [tokenizer.eos_token_id]), ("length", [])):
+        server = serve(lambda _, reason=reason: (200, completion("a cat", ids=ids, finish=reason)))
+        source = {"url": server.url, "same_model": False}
+        assert [one.response_ids for one in stage(tiny, folder, tmp_path / reason, source)] == [[*ids, *end]] * 4
+
+
+def test_the_likelihood_of_an_own_answer_that_no_server_told_is_unknown(
+    tiny: SimpleNamespace, folder: Path, tmp_path: Path, serve: Any
+) -> None:
+    server = serve(lambda _: (200, completion("a cat")))
+    found = stage(tiny, folder, tmp_path / "out", {"url": server.url, "same_model": False}, own_answer=True)
+    assert [one.own_answer for one in found] == ["a cat"] * 4
+    assert {one.own_mean_logp for one in found} == {None}
+
+
+def test_log_probs_of_other_tokens_do_not_pass_for_a_comparison(
+    tiny: SimpleNamespace, folder: Path, tmp_path: Path, serve: Any
+) -> None:
+    server = serve(lambda _: (200, completion("cat cat cat cat", logps=[-0.1] * 99)))
+    with pytest.raises(ModelError, match="the server's answer is not this model's"):
+        stage(tiny, folder, tmp_path / "out", {"url": server.url})

@@ -300,34 +300,6 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         },
         "vision_config": {"image_size": 112},
     },
-    "glm46v": {
-        "tag": "<|begin_of_image|><|image|><|end_of_image|>",
-        "named": {"image_token": "<|image|>", "video_token": "<|video|>"},
-        "specials": [
-            "<|begin_of_image|>",
-            "<|end_of_image|>",
-            "<|begin_of_video|>",
-            "<|end_of_video|>",
-            "<|image|>",
-            "<|video|>",
-        ],
-        "ids": {
-            "image_start_token_id": "<|begin_of_image|>",
-            "image_end_token_id": "<|end_of_image|>",
-            "video_start_token_id": "<|begin_of_video|>",
-            "video_end_token_id": "<|end_of_video|>",
-        },
-        "text_config": {
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [2, 2, 4],
-                "partial_rotary_factor": 1.0,
-            },
-            "pad_token_id": 0,
-        },
-        "vision_config": {"image_size": 112},
-    },
     "glm_ocr": {
         "tag": "<|begin_of_image|><|image|><|end_of_image|>",
         "named": {"image_token": "<|image|>", "video_token": "<|video|>"},
@@ -497,3 +469,5 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "minicpmv4_6": {"vision_config": {"insert_layer_id": 0}},
     "minicpmv4_7": {"vision_config": {"insert_layer_id": 0}},
 }
+
+EXCEPTIONS["glm46v"] = EXCEPTIONS["glm4v"]

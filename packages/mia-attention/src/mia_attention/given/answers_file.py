@@ -89,4 +89,5 @@ class FileAnswers:
         line = self._lines.get(prompt.id)
         if line is None:
             raise DataError(f"{self._path} has no answer to it")
-        return Said(line.response.strip(), tuple(line.response_ids) if line.response_ids else None)
+        ids = tuple(line.response_ids) if line.response_ids else None
+        return Said(line.response.strip(), ids, ended=ids is None)

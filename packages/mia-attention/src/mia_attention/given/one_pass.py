@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mia_augment import DataError, ModelError, Rows, Skipped, image_token_id
+from mia_augment.prompting import end_tokens
 from torch import Tensor
 
 from mia_attention.answering.batches import Prompt
@@ -82,8 +83,11 @@ def emitted(prompt: Prompt, said: Said, model: Any, processor: Any) -> list[int]
     Raises:
         DataError: it says nothing.
     """
-    if said.ids:
+    if said.ids and (not said.ended or not said.text or said.ids[-1] in end_tokens(model, processor)):
         return list(said.ids)
+    if said.ids:  # some servers leave out the token that ended the answer
+        whole, body = (said_ids(prompt, said.text, model, processor, end=end) for end in (True, False))
+        return [*said.ids, *whole[len(body) :]]
     if not said.text:
         raise DataError("nothing was said: expected an answer of at least one word")
     return said_ids(prompt, said.text, model, processor, end=said.ended)

@@ -17,7 +17,7 @@ class Said:
     Attributes:
         text: the answer, without blanks around it.
         ids: the emitted token ids, the end-of-sequence token included, where they are known.
-        ended: False where the answer was cut off at its longest allowed length, so that nothing ends it.
+        ended: False where nothing is to be put behind it: it was cut off, or its ids are whole as they are.
         logps: log-prob of each emitted token in nats, where they are known; the end-of-sequence token's may be missing.
     """
 

@@ -15,6 +15,7 @@ from mia_attention.answering.batches import run_in_order
 from mia_attention.answering.model_view import encode_prompts, open_view
 from mia_attention.models.inputs import Encoded
 from mia_attention.settings import ScoreSettings
+from mia_attention.states.hidden_states import capture_states, decoder_blocks
 
 
 def last_prompt_states(
@@ -30,10 +31,12 @@ def last_prompt_states(
         return encode_prompts(model, processor, [sample.prompt for sample in batch], views)
 
     def run(encoded: Encoded) -> list[Any]:
-        with torch.inference_mode():
-            out = model(**encoded.inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1)
-        last = torch.stack([states[:, -1].float() for states in out.hidden_states[1:]], dim=1)
+        with torch.inference_mode(), capture_states(model, layers, positions=[-1], stop=True) as states:
+            model(**encoded.inputs, use_cache=False)
+        last = torch.stack([states.at(layer)[:, 0].float() for layer in layers], dim=1)
         return list(last.cpu().numpy())
+
+    layers = range(1, len(decoder_blocks(model)[0]) + 1)
 
     found = run_in_order(samples, settings.batch_size, prepare, run, lambda sample: sample)
     return np.stack([*found])

@@ -142,6 +142,6 @@ def _states(
         return None
     try:
         return last_prompt_states(samples, model, processor, settings, open_image=open_image)
-    except (TypeError, AttributeError, ValueError) as error:  # a forward pass without this argument, or without states
+    except ModelError as error:  # no decoder in transformers' shape
         logger.warning("a probe of hidden states is left out: %s", error)
         return None

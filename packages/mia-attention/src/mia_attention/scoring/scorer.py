@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -261,7 +262,7 @@ def scored_sample(
         confusions=_companions(alone, sample.target) if confusions and alone is not None else None,
         own_answer=None if own is None else own.text,
         own_answer_ids=None if own is None else list(own.tokens),
-        own_mean_logp=None if own is None else own.mean_logp,
+        own_mean_logp=None if own is None or math.isnan(own.mean_logp) else own.mean_logp,
     )
 
 

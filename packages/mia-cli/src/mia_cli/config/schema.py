@@ -89,7 +89,7 @@ class EvaluateSettings(Settings):
 class LaunchSettings(Settings):
     """How many processes share scoring, training and evaluation."""
 
-    processes: int | Literal["auto"] = Field(default="auto")
+    processes: int | Literal["auto"] = "auto"
     """One for each device: `auto` takes all GPUs, or one process where there is none."""
     config: Path | None = None
     """A file of `accelerate config` (FSDP, DeepSpeed, ..) that says how they are started."""
