@@ -40,7 +40,9 @@ class Model:
         return self, None
 
 
-def respond(prompts, model: Model, processor, *, open_image, batch_size, max_new_tokens) -> Iterator[SimpleNamespace]:
+def respond(
+    prompts, model: Model, processor, *, open_image, batch_size, max_new_tokens, within=None
+) -> Iterator[SimpleNamespace]:
     if model.dies_at == len(model.groups):
         raise Killed
     model.groups.append([prompt.id for prompt in prompts])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny_models
 import torch
-from mia_attention import respond
+from mia_attention import delimiters_scaled, respond
 from mia_attention.answering.generate import answer_lengths
+from mia_attention.answering.responses import try_respond
 from mia_augment.errors import DataError
 from mia_augment.prompting.end_tokens import end_tokens, stop_ids, turn_end
 
@@ -33,6 +35,17 @@ def test_answers_keep_order_and_equal_plain_generation(tiny: SimpleNamespace) ->
         assert got.tokens == tuple(tokens.tolist())
         assert got.text == build.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         assert got.perplexity == pytest.approx(math.exp(-got.mean_logp))
+
+
+def test_answers_can_be_given_within_a_change_of_the_model_that_single_pictures_do_not_feel(tiny: SimpleNamespace) -> None:
+    build = tiny.build("qwen2_5_vl", strong=True)
+    samples = [tiny.single("x"), tiny.sequence("s2", ["b.png", "c.png"], 0)]
+    options = {"open_image": tiny.open_image, "batch_size": 2, "max_new_tokens": 4}
+    plain = list(try_respond(samples, build.model, build.processor, **options))
+    scaled = list(try_respond(samples, build.model, build.processor, **options, within=partial(delimiters_scaled, scale=8.0)))
+    assert scaled[0].mean_logp == pytest.approx(plain[0].mean_logp, abs=1e-5)
+    assert abs(scaled[1].mean_logp - plain[1].mean_logp) > 1e-3
+    assert list(try_respond(samples, build.model, build.processor, **options)) == plain
 
 
 def parts(prompt: str) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 from collections.abc import Iterator
@@ -24,13 +25,14 @@ from PIL import Image
 from rich.console import Console
 
 
-def respond(prompts, model, processor, *, open_image, batch_size, max_new_tokens) -> Iterator[SimpleNamespace]:
+def respond(prompts, model, processor, *, open_image, batch_size, max_new_tokens, within=None) -> Iterator[SimpleNamespace]:
     """Answers with the colour of the picture."""
     return iter([SimpleNamespace(text=str(open_image(p.images[0]).getpixel((0, 0))[0]), perplexity=1.5) for p in prompts])
 
 
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    importlib.import_module("mia_attention.answering.part_answers")  # first imported now it would keep the fake one
     monkeypatch.setattr("mia_attention.answering.responses.try_respond", respond)
     folder = tmp_path / "held_out"
     records = [
@@ -47,9 +49,9 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def evaluate(samples: Path, out: Path) -> list[str]:
+def evaluate(samples: Path, out: Path, **settings: object) -> list[str]:
     shared = SimpleNamespace(id="m", get=lambda: (None, None), settings=None)
-    run_stage(evaluate_stage(samples, out, EvaluateSettings(), shared, lambda: None))  # type: ignore[arg-type]
+    run_stage(evaluate_stage(samples, out, EvaluateSettings.model_validate(settings), shared, lambda: None))  # type: ignore[arg-type]
     return (out / "predictions.jsonl").read_text().splitlines()
 
 
@@ -60,6 +62,26 @@ def test_a_replaced_picture_is_asked_about_again(samples, tmp_path):
     again = evaluate(samples, tmp_path / "out")
     assert again[0] == first[0]
     assert '"before":"20"' in again[1]
+
+
+def test_without_training_the_second_answers_are_given_with_delimiters_scaled(samples, tmp_path, monkeypatch):
+    asked: list[object] = []
+
+    def noted(*args, within=None, **kwargs):
+        asked.append(within and within.keywords)
+        return respond(*args, **kwargs)
+
+    monkeypatch.setattr("mia_attention.answering.responses.try_respond", noted)
+    found = evaluate(samples, tmp_path / "out", delimiter_scale=8)
+    assert asked == [None, {"scale": 8.0}]
+    assert all('"after":"10"' in line for line in found)
+    assert evaluate(samples, tmp_path / "out", delimiter_scale=4) == found
+    assert asked[2:] == [{"scale": 4.0}]  # what the model says without it stays
+
+
+def test_a_server_cannot_scale_delimiters(mia, tmp_path):
+    with pytest.raises(ValueError, match="delimiter_scale: expected answers of the loaded model, got a server or file"):
+        EvaluateSettings.model_validate({"delimiter_scale": 8, "answers": {"url": "http://127.0.0.1:1/v1"}})
 
 
 def test_samples_with_pictures_of_training_are_counted_wherever_the_figures_are_shown(samples, tmp_path):

@@ -18,6 +18,7 @@ from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import stages
 from mia_cli.runner import Runner
 from mia_select.ablation.variants import VARIANTS
+from mia_select.evaluation.accuracy import Prediction
 from mia_select.evaluation.comparison import Outcome, compare
 
 PAIRS = 6
@@ -124,8 +125,8 @@ def test_recipes_are_compared_on_the_same_samples_with_as_many_pairs(mia: Callab
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     arms = {arm["variant"]: arm for arm in found["arms"]}
-    assert list(arms) == ["full", "paper", "s2h", "ccdpo", "nll_only"]
-    assert {arm["pairs"] for arm in arms.values()} == {PAIRS}
+    assert list(arms) == ["full", "paper", "s2h", "ccdpo", "nll_only", "delimiters"]
+    assert {name: arm["pairs"] for name, arm in arms.items()} == dict.fromkeys(arms, PAIRS) | {"delimiters": 0}
     assert arms["paper"]["same_as"] == "full"  # the quickstart's settings are the paper's
     assert arms["paper"]["train"] == {}
     out = load_config(pipeline).run_dir / "ablate"
@@ -138,6 +139,8 @@ def test_recipes_are_compared_on_the_same_samples_with_as_many_pairs(mia: Callab
     rows = [row for row in found["comparison"]["rows"] if row["group"] == "sequence"]
     assert {row["variant"] for row in rows} == set(arms)
     assert {row["n"] for row in rows} == {12}
+    steered = list(read_jsonl(out / "seed-0/delimiters/evaluate/predictions.jsonl", Prediction))
+    assert all(one.before == one.after for one in steered if one.format == "single")  # single pictures are left as they are
     assert all("base" not in path.parts for path in (out / "recipes").rglob("score"))
 
 

@@ -78,6 +78,7 @@ from .scoring.held_out import weigh_all as weigh_all
 from .scoring.remeasure import remeasure_stage as remeasure_stage
 from .scoring.scorer import score as score
 from .scoring.teacher_forced import attend as attend
+from .settings import DELIMITER_SCALE as DELIMITER_SCALE
 from .settings import AnswerSource as AnswerSource
 from .settings import ScoreSettings as ScoreSettings
 from .stage import score_samples as score_samples

@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 
 from mia_attention.readouts import MEANING, ReadoutName
 
+DELIMITER_SCALE = 8.0
+"""Of hidden states around pictures: that of the published runs of arXiv 2602.01984 on Qwen2.5-VL."""
+
 _SIGMAS = {
     name: (float, Field(default=row.sigma, ge=0, description=f"On the {row.disturbed}." if row.sigma else None))
     for name, row in FORMATS.items()

@@ -29,14 +29,31 @@ def evaluate_stage(
         trained: gives what was trained; None: only the base model is asked.
     """
 
+    scale = settings.delimiter_scale
+
     def ask(
-        samples: Sequence[Sample], file: Path, key: str, progress: Progress, *, trained: Path | None, alone: bool
+        samples: Sequence[Sample],
+        file: Path,
+        key: str,
+        progress: Progress,
+        *,
+        trained: Path | None,
+        alone: bool,
+        steered: bool = False,
     ) -> Sequence[HeldOutAnswer]:
         from mia_attention import Asking, answer_all, target_alone  # needs torch, which a plan does not
 
         source = settings.trained_answers if trained else settings.answers
-        options = _options if settings.choices == "likelihood" and source is None else lambda _: None
-        asking = Asking(picture_opener(folder_in), settings.batch_size, settings.max_new_tokens, options, source)
+        likely = settings.choices == "likelihood" and source is None and scale is None
+        options = _options if likely else lambda _: None
+        asking = Asking(
+            picture_opener(folder_in),
+            settings.batch_size,
+            settings.max_new_tokens,
+            options,
+            source,
+            delimiter_scale=scale if steered else None,
+        )
         asked = [target_alone(sample) for sample in samples] if alone else samples
         return answer_all(asked, lambda: load_trained(shared, trained), file, key, asking, progress=progress)
 
@@ -52,7 +69,8 @@ def evaluate_stage(
     sources = {"answers": settings.answers, "trained_answers": settings.trained_answers}
     decoding |= {name: source.identity() for name, source in sources.items() if source is not None}
     decoding |= {"alone": True} if settings.alone else {}
-    return evaluation_stage(folder_in, out, decoding, AskedModels(shared.id, trained, ask, weigh))
+    decoding |= {} if scale is None else {"delimiter_scale": scale, "choices": "answer"}
+    return evaluation_stage(folder_in, out, decoding, AskedModels(shared.id, trained, ask, weigh, steered=scale is not None))
 
 
 def _options(sample: Sample) -> Options | None:

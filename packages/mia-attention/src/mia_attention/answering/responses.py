@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,8 @@ from mia_attention.answering.usable import Usable, encode_usable
 from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded
 
-"""From an entry of `images` to an RGB picture."""
+Within = Callable[[Any, Encoded], AbstractContextManager[None]]
+"""From a model and a batch of prompts to what it answers them within, such as `delimiters_scaled`."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,12 @@ def try_respond(
     open_image: OpenImage,
     batch_size: int = 8,
     max_new_tokens: int = 512,
+    within: Within | None = None,
 ) -> Iterator[Response | Skipped]:
     """Answer each prompt greedily, in input order; or say why it cannot be used.
+
+    Args:
+        within: changes the model while it answers a batch.
 
     Raises:
         ModelError: as `respond`.
@@ -80,7 +87,7 @@ def try_respond(
     if batch_size < 1 or max_new_tokens < 1:
         raise ConfigError(f"expected batch_size and max_new_tokens of at least 1, got {batch_size} and {max_new_tokens}")
     prepare = functools.partial(_prepare, model, processor, open_image)
-    run = functools.partial(_run, model, processor, max_new_tokens)
+    run = functools.partial(_run, model, processor, max_new_tokens, within)
     yield from run_in_order(prompts, batch_size, prepare, run, lambda prompt: prompt)
 
 
@@ -128,9 +135,15 @@ def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[
 
 
 def _run(
-    model: Any, processor: Any, max_new_tokens: int, prepared: tuple[Usable[Encoded], list[str]]
+    model: Any,
+    processor: Any,
+    max_new_tokens: int,
+    within: Within | None,
+    prepared: tuple[Usable[Encoded], list[str]],
 ) -> list[Response | Skipped]:
     usable, ids = prepared
     if usable.encoded is None:
         return usable.in_order([])
-    return usable.in_order(responses_of(answer(model, processor, usable.encoded, ids, max_new_tokens), processor))
+    with within(model, usable.encoded) if within else contextlib.nullcontext():
+        answers = answer(model, processor, usable.encoded, ids, max_new_tokens)
+    return usable.in_order(responses_of(answers, processor))

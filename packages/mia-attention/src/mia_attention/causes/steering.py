@@ -32,10 +32,10 @@ from mia_attention.heads.head_shares import Head
 from mia_attention.models.decoder import check_heads, check_readable, decoder_layers
 from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded
+from mia_attention.settings import DELIMITER_SCALE
 
 logger = logging.getLogger(__name__)
 
-DELIMITER_SCALE = 8.0
 DELIMITER_LAYERS = (0, 1, 2, 3)
 """Those of the published runs of 2602.01984 on Qwen2.5-VL."""
 

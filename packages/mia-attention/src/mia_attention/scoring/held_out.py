@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Asking:
         open_image: from an entry of `images` to an RGB picture.
         options: of a sample, the options whose likelihoods decide; None: the model answers in its own words.
         source: where the answers come from instead of the model; then there are no likelihoods of options.
+        delimiter_scale: the model answers within `delimiters_scaled`; not for options that are judged by likelihood.
     """
 
     open_image: OpenImage
@@ -57,6 +59,7 @@ class Asking:
     max_new_tokens: int
     options: Callable[[Sample], Options | None] = lambda _: None
     source: AnswerSource | None = None
+    delimiter_scale: float | None = None
 
 
 def answer_all(
@@ -211,7 +214,9 @@ def _answers(samples: Sequence[Sample], model: Any, processor: Any, asking: Aski
 
 def _in_words(samples: Sequence[Sample], model: Any, processor: Any, asking: Asking) -> list[HeldOutAnswer]:
     from mia_attention.answering.responses import try_respond
+    from mia_attention.causes.steering import delimiters_scaled
 
+    scale = asking.delimiter_scale
     said = try_respond(
         samples,
         model,
@@ -219,6 +224,7 @@ def _in_words(samples: Sequence[Sample], model: Any, processor: Any, asking: Ask
         open_image=asking.open_image,
         batch_size=asking.batch_size,
         max_new_tokens=asking.max_new_tokens,
+        within=None if scale is None else functools.partial(delimiters_scaled, scale=scale),
     )
     return [
         _not_asked(response)

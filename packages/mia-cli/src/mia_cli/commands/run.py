@@ -100,7 +100,7 @@ def share_command(run_dir: Path, stage: str, trust_remote_code: bool) -> None:
     is_flag=False,
     flag_value="all",
     default="",
-    help="Compare recipes instead, and NLL alone: all, or a comma-separated list of {names}.",
+    help="Compare recipes instead, NLL alone and scaled delimiters: all, or a comma-separated list of {names}.",
 )
 @click.option(
     "--jobs",

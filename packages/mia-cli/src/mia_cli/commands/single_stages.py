@@ -202,6 +202,11 @@ def train_command(
     type=click.Choice(["likelihood", "answer"]),
     help="Answer to a question with options: the likeliest one, or the one that the model's text names.  [default: likelihood]",
 )
+@click.option(
+    "--delimiter-scale",
+    type=click.FloatRange(0, min_open=True),
+    help="Mend without training: scale the tokens around each picture by this the second time; 8 is published.",
+)
 @_answer_options
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 def evaluate_command(

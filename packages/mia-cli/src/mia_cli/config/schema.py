@@ -81,9 +81,21 @@ class EvaluateSettings(Settings):
     """Ask a server (or take from a file) what the model says before training; options then count by what the answer names."""
     trained_answers: AnswerSource | None = None
     """The same for the trained model, which a server has under a name of its own."""
+    delimiter_scale: float | None = Field(default=None, gt=0)
+    """Mending without training: the second time, hidden states of the tokens around each picture are multiplied by this in the
+    first four layers (arXiv 2602.01984 takes 8), beside what was trained, if anything was. Options then count by what the
+    answer names, and no server can answer."""
     alone: bool = False
     """Also measure which picture each answer speaks of, by the untrained model's likelihoods under each picture alone: for
     free-form answers, which equal no ground truth. Always done where rows have no ground truth."""
+
+    @model_validator(mode="after")
+    def _answers_itself(self) -> Self:
+        if self.delimiter_scale is not None and (self.answers or self.trained_answers):
+            raise ValueError(
+                "delimiter_scale: expected answers of the loaded model, got a server or file; leave one of them out"
+            )
+        return self
 
 
 class LaunchSettings(Settings):

@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mia_attention import remeasure_stage
-from mia_augment import ConfigError, DataError
+from mia_attention import DELIMITER_SCALE, remeasure_stage
+from mia_augment import ConfigError, DataError, ModelError
 from mia_augment.storage import Stage, clear_left_overs, only_writer, read_manifest, write_json, write_jsonl
 from mia_select.ablation import (
     Ablation,
@@ -30,7 +30,8 @@ from mia_select.evaluation import BASE_ANSWERS
 from rich.console import Console
 
 from mia_cli.config.schema import PipelineConfig
-from mia_cli.experiments.recipe_arms import ALL, recipe_configs, recipe_pools, recipe_samples
+from mia_cli.evaluate import evaluate_stage
+from mia_cli.experiments.recipe_arms import ALL, UNTRAINED, recipe_configs, recipe_pools, recipe_samples
 from mia_cli.layout import ABLATION, OUTCOMES, REPORT, RESULT, Folders
 from mia_cli.loading.load import SharedModel
 from mia_cli.pipeline import check_held_out, check_runnable, evaluated_stage, samples_stage, scored_stage, stages, trained_stage
@@ -132,8 +133,11 @@ def run_ablation(
         summaries = {
             seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
         }
+        if recipes:
+            untrained = _untrained_arm(config, shared, display)
+            summaries = {seed: [*lines, *untrained] for seed, lines in summaries.items()}
         _make_arms(config, shared, display, summaries, jobs)
-        questions, result = compare_arms(summaries, lambda name, seed: ArmFolders(config.run_dir, name, seed).evaluated)
+        questions, result = compare_arms(summaries, lambda name, seed: _folders(config, name, seed).evaluated)
         write_jsonl(out / OUTCOMES, questions)
         write_json(out / RESULT, result.model_dump(mode="json"))
         write_report(config.run_dir, config.run_dir / REPORT, config.report)
@@ -236,11 +240,35 @@ def _more_stages(
     yield replace(scored_stage(wanted, folders, shared), name=f"{variant.name}: score")
 
 
+def _folders(config: PipelineConfig, variant: str, seed: int) -> ArmFolders:
+    """The folders of an arm; what is not trained is the same with every seed."""
+    return ArmFolders(config.run_dir, variant, 0 if variant == UNTRAINED.variant else seed)
+
+
+def _untrained_arm(config: PipelineConfig, shared: SharedModel, display: Display) -> list[ArmSummary]:
+    """The model as it is with its delimiters scaled, asked the held-out questions; nothing where that cannot be done."""
+    folders = _folders(config, UNTRAINED.variant, 0)
+    settings = config.evaluate.model_copy(update={"delimiter_scale": DELIMITER_SCALE})
+    _copy_base_answers(Folders(config.run_dir).evaluated, folders.evaluated)
+    stage = evaluate_stage(folders.held_out, folders.evaluated, settings, shared, lambda: None)
+    try:
+        Runner(folders.pairs, display).run(replace(stage, name=f"{UNTRAINED.variant} asked"))
+    except ModelError as error:
+        display.say("ablate", f"{UNTRAINED.title}: left out: {error}", "yellow")
+        return []
+    return [UNTRAINED]
+
+
 def _make_arms(
     config: PipelineConfig, shared: SharedModel, display: Display, summaries: dict[int, list[ArmSummary]], jobs: int
 ) -> None:
     """Train and evaluate every arm. The first one asks the base model too, all others take its answers from there."""
-    todo = [(line, seed) for seed, lines in summaries.items() for line in lines if line.left_out is None and not line.same_as]
+    todo = [
+        (line, seed)
+        for seed, lines in summaries.items()
+        for line in lines
+        if line.left_out is None and not line.same_as and line is not UNTRAINED
+    ]
     first = ArmFolders(config.run_dir, todo[0][0].variant, todo[0][1]).evaluated
     answered = Folders(config.run_dir).evaluated
     alone = 1 if jobs > 1 else len(todo)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mia_attention import DELIMITER_SCALE
 from mia_augment import ConfigError, DataError
-from mia_select.ablation import REFERENCE, VARIANTS, Pool, Variant, read_pool
+from mia_select.ablation import REFERENCE, VARIANTS, ArmSummary, Pool, Variant, read_pool
 from pydantic import ValidationError
 
 from mia_cli.config.recipe_files import KEY, RECIPES, check_recipe, laid_under, recipe_meaning, recipe_settings
@@ -20,6 +21,17 @@ from mia_cli.terminal.display import Display
 
 ALL = "all"
 NLL_ALONE = "nll_only"
+UNTRAINED = ArmSummary(
+    variant="delimiters",
+    title=f"no training: delimiters scaled by {DELIMITER_SCALE:g}",
+    available=0,
+    pairs=0,
+    train={},
+    compared_with=REFERENCE,
+    same_as=None,
+    left_out=None,
+)
+"""Beside the recipes, what needs no pairs at all (`evaluate.delimiter_scale`)."""
 
 
 @dataclass(frozen=True)

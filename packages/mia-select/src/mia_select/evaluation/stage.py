@@ -42,6 +42,8 @@ SAMPLES = "samples.jsonl"
 EVALUATION, PREDICTIONS, SKIPPED = "evaluation.json", "predictions.jsonl", "skipped.jsonl"
 BASE_ANSWERS = ("base.jsonl", "base.key")
 """The base model's answers and what they depend on; another evaluation of the same samples may start from copies."""
+STEERING = "delimiter_scale"
+"""The setting by which the second model is used otherwise; the first one's answers do not depend on it."""
 OWN_ANSWERS = "alone.jsonl"
 """The base model's answers about the targets alone, where rows have no ground truth."""
 
@@ -70,9 +72,18 @@ class Ask(Protocol):
     """Asks a model samples, and keeps the replies in a file until `key` changes."""
 
     def __call__(
-        self, samples: Sequence[Sample], file: Path, key: str, progress: Progress, *, trained: Path | None, alone: bool
+        self,
+        samples: Sequence[Sample],
+        file: Path,
+        key: str,
+        progress: Progress,
+        *,
+        trained: Path | None,
+        alone: bool,
+        steered: bool = False,
     ) -> Sequence[Reply]:
-        """`trained`: ask what was trained there; None: the base model. `alone`: ask about the target's own picture alone."""
+        """`trained`: ask what was trained there; None: the base model. `alone`: ask about the target's own picture alone.
+        `steered`: as `AskedModels.steered` says."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,8 @@ class AskedModels:
     ask: Ask
     weigh: Weigh | None = None
     """None: it is not asked what answers speak of."""
+    steered: bool = False
+    """The second time, with or without training, the model is used otherwise, as `decoding` says."""
 
 
 def evaluation_stage(folder_in: Path, out: Path, decoding: dict[str, Any], models: AskedModels) -> Stage:
@@ -110,7 +123,7 @@ def evaluation_stage(folder_in: Path, out: Path, decoding: dict[str, Any], model
         return _planned(folder_in, out, decoding, models)
 
     def make(planned: Manifest, progress: Progress) -> Manifest:
-        return _evaluate(_Work(folder_in, out, models.ask, models.trained(), planned, models.weigh), progress)
+        return _evaluate(_Work(folder_in, out, models.ask, models.trained(), planned, models.weigh, models.steered), progress)
 
     return Stage("evaluate", out, plan, make, together=True)
 
@@ -125,12 +138,14 @@ class _Work:
     trained: Path | None
     planned: Manifest
     weigh: Weigh | None = None
+    steered: bool = False
 
     def key(self, *, trained: bool = False, alone: bool = False, weighed: bool = False) -> str:
         """Hash of what the answers of the base or the trained model depend on; `alone`: answers about the targets alone."""
         work = self.planned.model_dump(include={"settings", "inputs"})
         if not trained:
             work["inputs"]["trained"] = ""
+            work["settings"].pop(STEERING, None)
         of = {"alone": alone, **({"weighed": True} if weighed else {})}
         return hashlib.sha256(json.dumps({**work, **of}, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -265,16 +280,25 @@ def _by_likelihood(samples: Sequence[Sample], decoding: dict[str, Any]) -> dict[
 
 def _predictions(work: _Work, samples: Sequence[Sample], progress: Progress) -> tuple[list[Prediction], list[Skipped]]:
     """What both models say to every sample, and whether it is right; and the samples that either could not be asked."""
-    count, trained = len(samples), work.trained
-    total = count * (2 if trained else 1)
+    count, again = len(samples), work.trained is not None or work.steered
+    total = count * (2 if again else 1)
 
-    def replies(name: str, weights: Path | None, before: int) -> Sequence[Reply]:
-        key = work.key(trained=weights is not None)
-        file = work.out / name
-        return work.ask(samples, file, key, lambda done, _: progress(before + done, total), trained=weights, alone=False)
+    def replies(name: str, weights: Path | None, before: int, *, steered: bool) -> Sequence[Reply]:
+        key = work.key(trained=weights is not None or steered)
+        return work.ask(
+            samples,
+            work.out / name,
+            key,
+            lambda done, _: progress(before + done, total),
+            trained=weights,
+            alone=False,
+            steered=steered,
+        )
 
-    base = replies(BASE_ANSWERS[0], None, 0)
-    own: Sequence[Reply | None] = replies("trained.jsonl", trained, count) if trained else [None] * count
+    base = replies(BASE_ANSWERS[0], None, 0, steered=False)
+    own: Sequence[Reply | None] = [None] * count
+    if again:
+        own = replies("trained.jsonl", work.trained, count, steered=work.steered)
     predictions, skipped = [], []
     for sample, before, after in zip(samples, base, own, strict=True):
         reason = before.skipped or (after.skipped if after else None)
