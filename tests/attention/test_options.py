@@ -39,7 +39,8 @@ def test_sinks_stand_out_of_their_own_image_and_are_left_out(tiny: SimpleNamespa
     columns = Columns(weights, 2, [4, 4], True)
     spread = torch.tensor([0.01, 0.01, 0.01, 0.09, 0.2, 0.2, 0.2, 0.2, 0.08])
     assert find_sinks(spread, columns, 2.5).nonzero().flatten().tolist() == [3]
-    found = measure(sample, spread, columns, readout=2, rows="generated", sink_factor=2.5)
+    sinks = find_sinks(spread, columns, 2.5)
+    found = measure(sample, spread, columns, readout=2, rows="generated", sinks=sinks)
     assert found.ratio == pytest.approx(0.12 / (0.12 + 0.8))
     assert found.ratio_without_sinks == pytest.approx((0.03 / 3) / (0.03 / 3 + 0.8 / 4))
 
@@ -49,7 +50,7 @@ def test_a_box_is_compared_with_its_own_picture_among_several(tiny: SimpleNamesp
     sample = tiny.sequence("s", ["a.png", "b.png"], 1).model_copy(update={"regions": regions})
     weights = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 0.5]])
     columns = Columns(weights, 2, [1, 1.5], True)
-    found = measure(sample, torch.tensor([0.5, 0.1, 0.2]), columns, readout=0, rows="generated", sink_factor=None)
+    found = measure(sample, torch.tensor([0.5, 0.1, 0.2]), columns, readout=0, rows="generated")
     assert found.image_mass == pytest.approx([0.5, 0.3])
     assert found.region_mass == pytest.approx([0.5, 0.2])
     assert found.ratio == pytest.approx(0.2 / 0.3)

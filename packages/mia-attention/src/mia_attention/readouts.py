@@ -75,6 +75,11 @@ class ReadoutKind:
     together: bool = False
     setting: str | None = None
 
+    @property
+    def names_layers(self) -> bool:
+        """Whether it stands for layers or heads."""
+        return self.resolve is not None or self.setting is not None
+
 
 def _middle(model: Any) -> Readout:
     from mia_attention.models.decoder import middle_layer
@@ -187,13 +192,21 @@ READOUTS: dict[ReadoutName, ReadoutKind] = {
     ),
 }
 
-BESIDE_LAYERS: tuple[ReadoutName, ...] = tuple(
-    name for name, kind in READOUTS.items() if kind.resolve is None and kind.setting is None
-)
+BESIDE_LAYERS: tuple[ReadoutName, ...] = tuple(name for name, kind in READOUTS.items() if not kind.names_layers)
 """Names of readouts that are no choice of layers or heads."""
 
 MEANING = f"Decoder {LAYERS.reads}; or " + "; ".join(f"`{name}`: {kind.reads}" for name, kind in READOUTS.items()) + "."
 """What `ScoreSettings.layer` means, in one sentence."""
+
+
+def layers_of(readout: Readout) -> list[int]:
+    """Layers that a readout names, of heads too, each once, in order; none of one that is a name.
+
+    >>> layers_of(3), layers_of([5, 2]), layers_of([(4, 0), (1, 7), (4, 2)]), layers_of("rollout")
+    ([3], [2, 5], [1, 4], [])
+    """
+    several = readout if isinstance(readout, list) else [readout]
+    return sorted({each if isinstance(each, int) else each[0] for each in several if not isinstance(each, str)})
 
 
 def readout_kind(readout: Readout) -> ReadoutKind:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from mia_augment import FORMATS, Rows, Settings, per_format
 from mia_augment.storage import content_hash
 from pydantic import Field, model_validator
 
-from mia_attention.readouts import MEANING, ReadoutName
+from mia_attention.readouts import MEANING, READOUTS, ReadoutName
 
 DELIMITER_SCALE = 8.0
 """Of hidden states around pictures: that of the published runs of arXiv 2602.01984 on Qwen2.5-VL."""
@@ -76,6 +76,9 @@ class ScoreSettings(Settings):
     """Weight attention by the length of the value vector it fetches."""
     sinks: bool = False
     """Also measure the ratio without the visual tokens that draw attention whatever is asked (attention sinks)."""
+    sink_rule: Literal["attention", "massive"] = "attention"
+    """Which visual tokens are sinks: those that draw `sink_factor` times the mean of their image's tokens (`attention`), or
+    those whose hidden state is `massive` where the first token's is (2503.03321; for layers and heads, one more pass)."""
     sink_factor: float = Field(default=10.0, gt=1)
     """A visual token is a sink where it draws this many times the mean of its image's tokens."""
     batch_size: int = Field(default=8, ge=1)
@@ -119,6 +122,16 @@ class ScoreSettings(Settings):
             not self.heads or len(set(self.heads)) != len(self.heads) or min(map(min, self.heads)) < 0
         ):
             raise ValueError(f"heads: expected one or several different [layer, head], counted from 0, got {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _sinks(self) -> Self:
+        names_layers = not isinstance(self.layer, str) or READOUTS[self.layer].names_layers
+        if self.sink_rule == "massive" and self.sinks and not names_layers:
+            raise ValueError(
+                f"sink_rule is massive and layer is {self.layer}: expected layers, heads, middle or auto, since a token is "
+                "massive where it enters a layer; take `sink_rule: attention`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,13 +8,12 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mia_augment import FORMATS, DataError, Sample, ScoredSample, check_unique
+from mia_augment import DataError, Sample, ScoredSample, check_unique
 from mia_augment.contents import pictures_digest
-from mia_augment.images import OpenImage, picture_opener
+from mia_augment.images import picture_opener
 from mia_augment.storage import (
     MANIFEST,
     Journal,
@@ -139,6 +138,7 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     if not settings.ask:
         return _make_unasked(work, samples, progress)
     from mia_attention.given import check_same_model, opened
+    from mia_attention.measure.layer_profile import with_layer
     from mia_attention.scoring.scorer import Scorer
 
     ranks = Ranks.from_environment()
@@ -146,7 +146,10 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     batches = _plan(samples, settings.batch_size)
     open_image = picture_opener(folder_in)
     model, processor = load()
-    fixed = _with_layer(samples, model, processor, settings, open_image, out / JOURNAL, planned)
+    fixed = settings
+    if readout_kind(settings.layer).from_samples:
+        note = out / JOURNAL / LAYER
+        fixed = with_layer(samples, model, processor, settings, open_image=open_image, note=note, work=_work_key(planned))
     when = readout_kind(readout_of(model, fixed)).when if settings.answers is None else GIVEN
     logger.info("attention is read %s", when)
     if journal.count() < len(batches):
@@ -186,42 +189,6 @@ def _make_unasked(work: _Work, samples: Sequence[Sample], progress: Progress) ->
     counts = _write(out, samples, lines)
     pictures_digest(folder_in, SAMPLES, out, keep=True)
     return planned.model_copy(update={"counts": counts, "notes": {"attention": NOT_ASKED}})
-
-
-def _with_layer(
-    samples: Sequence[Sample],
-    model: Any,
-    processor: Any,
-    settings: ScoreSettings,
-    open_image: OpenImage,
-    journal: Path,
-    planned: Manifest,
-) -> ScoreSettings:
-    """The settings with `layer: auto` replaced by the layer chosen on the first samples; a resumed run keeps the choice."""
-    if not readout_kind(settings.layer).from_samples:
-        return settings
-    from mia_attention.measure.layer_profile import find_layer
-
-    note = journal / LAYER
-    kept = _kept(note)
-    if kept.get("work") != _work_key(planned) or not isinstance(kept.get("layer"), int):
-        asked = [sample for sample in samples if sample.parts > 1 and FORMATS[sample.format].asks_of_one]
-        first = asked[: settings.auto_samples]
-        choice = find_layer(first, model, processor, settings, open_image=open_image)
-        kept = {"work": _work_key(planned), **asdict(choice)}
-        write_json(note, kept)
-    logger.info("layer %d predicts wrong answers best on the first %d samples", kept["layer"], settings.auto_samples)
-    return settings.model_copy(update={"layer": kept["layer"]})
-
-
-def _kept(note: Path) -> dict[str, Any]:
-    """What was noted of the layer; nothing where it is not to be read."""
-    try:
-        kept = read_json(note) if note.is_file() else {}
-    except DataError as error:
-        logger.warning("%s; the layer is chosen again", error)
-        return {}
-    return kept if isinstance(kept, dict) else {}
 
 
 def _score_missing(

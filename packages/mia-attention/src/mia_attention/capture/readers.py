@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mia_attention.capture.layer_rows import Captured, RowSpan, capture_attention
 from mia_attention.capture.rollouts import Traced, capture_rollout
-from mia_attention.readouts import readout_kind
+from mia_attention.readouts import layers_of, readout_kind
 
 
 class Reader(Protocol):
@@ -41,7 +41,7 @@ class LayersReader:
     def __init__(self, model: Any, readouts: list[Readout], *, value_weighted: bool) -> None:
         self.readouts = readouts
         self._model = model
-        self._layers = _layers(readouts)
+        self._layers = sorted({layer for readout in readouts for layer in layers_of(readout)})
         self._value_weighted = value_weighted
         self._captured: Captured | None = None
 
@@ -61,7 +61,7 @@ class LayersReader:
         captured = self._captured
         if captured is None or captured.rows == 0:
             return torch.zeros(own.shape, device=own.device)
-        layers = _layers([readout])
+        layers = layers_of(readout)
         first = captured.first
         weights = own[:, first : first + captured.rows].float()
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
@@ -169,11 +169,3 @@ def reader_for(model: Any, readouts: list[Readout], *, value_weighted: bool) -> 
 
 def _pairs(readout: Readout) -> list[tuple[int, int]]:
     return [(each[0], each[1]) for each in readout if not isinstance(each, (int, str))] if isinstance(readout, list) else []
-
-
-def _layers(readouts: list[Readout]) -> list[int]:
-    layers: set[int] = set()
-    for readout in readouts:
-        several = readout if isinstance(readout, list) else [readout]
-        layers.update(layer for layer in several if isinstance(layer, int))
-    return sorted(layers)

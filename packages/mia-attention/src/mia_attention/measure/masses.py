@@ -16,7 +16,7 @@ ABOUT_SEVERAL = "the question is about several pictures: none is the target"
 
 
 def measure(
-    sample: Sample, spread: Tensor, columns: Columns, *, readout: Readout, rows: Rows, sink_factor: float | None
+    sample: Sample, spread: Tensor, columns: Columns, *, readout: Readout, rows: Rows, sinks: Tensor | None = None
 ) -> Attention:
     """Masses of images and regions, and the paper's ratio or the reason why there is none.
 
@@ -25,14 +25,14 @@ def measure(
         spread: (length,) mean attention of its rows over the prompt's positions, on the CPU.
         columns: which positions belong to which image and region.
         readout, rows: from what `spread` was read.
-        sink_factor: given, the ratio is also measured without sinks (`find_sinks`).
+        sinks: (length,) bool, from `find_sinks` or `massive_prompts`: the ratio is also measured without these positions.
     """
     masses = torch.matmul(spread, columns.weights).tolist()
     image_mass, region_mass = masses[: columns.images], masses[columns.images :]
     ratio, reason = ratio_of(sample, image_mass, region_mass, columns)
     without = None
-    if sink_factor is not None and ratio is not None:
-        kept = columns.without(find_sinks(spread, columns, sink_factor))
+    if sinks is not None and ratio is not None:
+        kept = columns.without(sinks)
         masses = torch.matmul(spread, kept.weights).tolist()
         without, _ = ratio_of(sample, masses[: columns.images], masses[columns.images :], kept)
     return Attention(

@@ -9,8 +9,14 @@ D are the dimensions in which the first token of the sequence, the language mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from mia_attention.models.inputs import Encoded
+from mia_attention.states.hidden_states import capture_states
 
 TAU = 20.0
 """The published threshold, for hidden states of `PUBLISHED_WIDTH` dimensions."""
@@ -52,6 +58,26 @@ def massive_sinks(states: Tensor, dimensions: Tensor, tau: float | None = None) 
         return torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
     limit = sink_threshold(states.shape[-1]) if tau is None else tau
     found: Tensor = _relative(states)[..., dimensions].max(-1).values >= limit
+    return found
+
+
+def massive_prompts(model: Any, encoded: Encoded, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Which positions of some prompts are massive where they enter each layer: by layer (batch, length) bool, on the CPU.
+
+    One pass over the prompts, ended before the last of these layers. Each prompt's own first token says in which dimensions,
+    so that what else is in the batch does not matter.
+
+    Raises:
+        ModelError: a layer does not exist, or the model has no decoder in transformers' shape.
+    """
+    first = encoded.inputs["attention_mask"].argmax(1)
+    with torch.inference_mode(), capture_states(model, layers, stop=True) as states:
+        model(**encoded.inputs, use_cache=False)
+    found = {}
+    for layer in layers:
+        rows = states.at(layer).split(1)
+        marked = [massive_sinks(row, sink_dimensions(row, place)) for row, place in zip(rows, first.split(1), strict=True)]
+        found[layer] = torch.cat(marked).cpu()
     return found
 
 

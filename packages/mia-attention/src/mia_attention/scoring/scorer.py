@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import torch
 from mia_augment import FORMATS, Attention, DataError, ModelError, Readout, Sample, ScoredSample, Skipped, check_unique
 from mia_augment.images import OpenImage
 from PIL import Image
@@ -25,12 +26,14 @@ from mia_attention.capture.readers import Reader, reader_for
 from mia_attention.causes.steering import editable_layers, images_blocked
 from mia_attention.given.one_pass import GivenTurn, responses_from, say, say_and_look, turn
 from mia_attention.given.said import GivenAnswers
-from mia_attention.measure.masses import measure
+from mia_attention.measure.masses import find_sinks, measure
+from mia_attention.measure.massive_sinks import massive_prompts
 from mia_attention.measure.token_weights import Columns, columns_of
 from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.models.inputs import Encoded
-from mia_attention.readouts import AnsweredBatch, readout_kind, readout_of
+from mia_attention.readouts import AnsweredBatch, layers_of, readout_kind, readout_of
 from mia_attention.settings import ScoreSettings
+from mia_attention.states.hidden_states import decoder_blocks
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Prepared:
     """The pictures as the model sees them."""
     said: list[GivenTurn]
     """What each was answered, where the answers come from elsewhere."""
+    massive: Callable[[], dict[int, Tensor]] | None = None
+    """Sinks by massive activation (`massive_prompts`), found when first asked for; None: they are not to be looked for."""
 
 
 def score(
@@ -106,6 +111,10 @@ class Scorer:
         self.coverage = BoxCoverage(model, processor)
         _ = self.coverage.known  # settled before batches are prepared in a thread beside the running model
         self._readouts = readouts or [readout_of(model, settings)]
+        self._massive: list[int] = []
+        if settings.sink_rule == "massive" and settings.sinks:
+            self._massive = sorted({layer for each in self._readouts for layer in layers_of(each)})
+            decoder_blocks(model)
         if settings.blocked_answer:
             editable_layers(model)
         for kind in map(readout_kind, self._readouts):
@@ -116,7 +125,10 @@ class Scorer:
         """Open pictures, render prompts, find every region's tokens. Touches the model's configuration only."""
         usable = encode_usable(samples, [sample.id for sample in samples], self._encode)
         encoded, columns, views, said = usable.encoded or (None, [], [], [])
-        return Prepared([samples[index] for index in usable.kept], usable, encoded, columns, views, said)
+        massive = None
+        if encoded is not None and self._massive:
+            massive = cache(partial(massive_prompts, self._model, encoded, self._massive))
+        return Prepared([samples[index] for index in usable.kept], usable, encoded, columns, views, said, massive)
 
     def _encode(self, samples: Sequence[Sample]) -> tuple[Encoded, list[Columns], list[list[Image.Image]], list[GivenTurn]]:
         given = self._given
@@ -237,8 +249,21 @@ class Scorer:
             prepared.columns[index],
             readout=readout,
             rows=settings.rows,
-            sink_factor=settings.sink_factor if settings.sinks else None,
+            sinks=self._sinks(index, prepared, spread, readout),
         )
+
+    def _sinks(self, index: int, prepared: Prepared, spread: Tensor, readout: Readout) -> Tensor | None:
+        """Sinks of one sample, (length,) bool; None: not asked for, or not to be found for such a readout."""
+        settings = self._settings
+        if not settings.sinks:
+            return None
+        if settings.sink_rule == "attention":
+            return find_sinks(spread, prepared.columns[index], settings.sink_factor)
+        layers = layers_of(readout)
+        if prepared.massive is None or not layers:
+            return None
+        found = prepared.massive()
+        return torch.stack([found[layer][index] for layer in layers]).any(0)
 
 
 def scored_sample(
