@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +24,9 @@ from mia_attention import (
     head_shares,
     score,
 )
+from mia_attention.heads.head_choice import held_out_ratios
 from mia_attention.measure.ratio import sequence_ratio
+from mia_attention.scoring.every_readout import every_readout
 from mia_augment.errors import ConfigError, DataError, ModelError
 from mia_augment.records import Attention, ScoredSample
 from pydantic import ValidationError
@@ -168,6 +173,24 @@ def test_the_heads_that_tell_are_found_and_measured_on_samples_they_were_not_cho
     assert chance.low < 0.5 < chance.high
 
 
+def test_every_sample_is_measured_by_heads_that_were_chosen_without_it() -> None:
+    wrong = [bool(np.random.default_rng(i).integers(0, 2)) for i in range(80)]
+    shares = [planted(i, each) for i, each in enumerate(wrong)]
+    told = held_out_ratios(shares, wrong, most=1)
+    assert told is not None
+    assert told[0] == [(0, 1)]
+    assert told[1] == [each.ratio([(0, 1)]) for each in shares]
+    # among samples 0, 4, 8 .. it is head (1, 0) that tells
+    reversed_heads = [dict(zip(each.by_head, list(each.by_head.values())[::-1], strict=True)) for each in shares]
+    turned = [each if i % 4 else replace(each, by_head=reversed_heads[i]) for i, each in enumerate(shares)]
+    heads, ratios = held_out_ratios(turned, wrong, most=1) or ([], [])
+    assert ratios[2::4] == [each.ratio([(1, 0)]) for each in turned[2::4]]
+    assert ratios[0::4] == [each.ratio([(0, 1)]) for each in turned[0::4]]
+    assert ratios[1::2] == [each.ratio(heads) for each in turned[1::2]]
+    assert held_out_ratios(shares[:6], [False] * 6) is None
+    assert held_out_ratios([], []) is None
+
+
 def test_the_mean_over_heads_is_taken_before_the_ratio() -> None:
     def one(masses: list[float]) -> Attention:
         return Attention(layer=0, rows="generated", region_mass=masses, image_mass=masses, region_tokens=[2.0, 4.0], ratio=0.5)
@@ -218,3 +241,32 @@ def test_heads_of_a_model_are_those_that_scoring_reads(tiny: SimpleNamespace, la
     assert len(found.scores) == 16
     scored = scored_by(tiny, build, samples, max_new_tokens=4, heads=found.heads)
     assert [each.attention.ratio for each in scored] == pytest.approx([each.ratio(found.heads) for each in shares], abs=1e-5)
+
+
+def test_heads_stand_among_every_readout_measured_by_heads_chosen_without_them(
+    tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    build = tiny.build("llava", strong=True)
+    names = ["a.png", "b.png", "c.png"]
+    samples = [tiny.sequence(f"s{i}", [names[i % 3], names[(i + 1 + i // 3 % 2) % 3]], i % 2) for i in range(16)]
+    settings = ScoreSettings(max_new_tokens=4, disturb=False, batch_size=8, sinks=True, sink_rule="massive")
+    options: dict[str, Any] = {"open_image": tiny.open_image}
+    shares = head_shares(samples, build.model, build.processor, settings, **options)
+    marked = [
+        sample.model_copy(update={"answer": each.response if i % 8 < 4 else "x"})
+        for i, (sample, each) in enumerate(zip(samples, shares, strict=True))
+    ]
+    monkeypatch.setattr(importlib.import_module("mia_attention.scoring.every_readout"), "BESIDE_LAYERS", ())
+    ask = functools.partial(every_readout, thorough=False, progress=lambda *_: None, **options)
+    found = ask(marked, build.model, build.processor, settings)
+    told = found.readouts[-1]
+    assert (told.rows, told.value_weighted, [each.layer for each in found.readouts].count(told.layer)) == (
+        "generated",
+        False,
+        1,
+    )
+    scored = scored_by(tiny, build, samples, max_new_tokens=4, heads=told.layer)
+    assert told.ratios[1::2] == pytest.approx([each.attention.ratio for each in scored][1::2], abs=1e-5)
+    alike = [sample.model_copy(update={"answer": "x"}) for sample in samples]
+    assert all(isinstance(each.layer, int) for each in ask(alike, build.model, build.processor, settings).readouts)
+    assert "readout heads is left out: right and wrong answers do not meet" in caplog.text

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mia_attention import BoxCoverage, ScoreSettings, choose_layer, layer_profile, look_at, score
+from mia_attention import BoxCoverage, HeadChoice, ScoreSettings, choose_layer, layer_profile, look_at, score
 from mia_attention.measure.attention_maps import cell_masses, relative_maps
 from mia_attention.measure.maps import coverages
-from mia_attention.plots import plot_before_after, plot_look, plot_profile, plot_ratios
+from mia_attention.plots import plot_before_after, plot_heads, plot_look, plot_profile, plot_ratios
 from mia_augment.errors import DataError, ModelError
 
 SETTINGS = ScoreSettings(max_new_tokens=4, disturb=False)
@@ -98,6 +98,18 @@ def test_figures_of_many_answers_count_them(tiny: SimpleNamespace) -> None:
     table: dict[int, list[float | None]] = {layer: [row[2][layer].ratio for row in profile] for layer in range(4)}
     choice = choose_layer(table, [True, False, False, True], ["sequence/2"] * 4)
     assert f"chosen: layer {choice.layer}" in texts(plot_profile(profile, choice))
+
+
+def test_heads_stand_in_a_grid_of_layers_and_the_chosen_ones_are_framed() -> None:
+    scores = [((3, 1), 0.9), ((1, 0), 0.75), ((1, 1), 0.5), ((3, 0), 0.4)]  # layer 2 has no attention
+    figure = plot_heads(HeadChoice([(3, 1), (1, 0)], 0.8, 0.7, 0.85, 40, scores))
+    axis, _ = figure.axes
+    [grid] = axis.images
+    np.testing.assert_allclose(grid.get_array().filled(np.nan), [[0.75, 0.5], [0.4, 0.9]])
+    assert grid.get_clim() == pytest.approx((0.1, 0.9))  # chance in the middle
+    assert [frame.get_xy() for frame in axis.patches] == [(0.5, 0.5), (-0.5, -0.5)]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "3"]
+    assert "3.1, 1.0: 0.80 [0.70, 0.85] | on 40 samples" in texts(figure).replace("\n", " | ")
 
 
 def test_what_cannot_be_looked_at_is_an_error(tiny: SimpleNamespace) -> None:

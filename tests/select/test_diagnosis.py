@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import yaml
 from colour_samples import sample
 from mia_select.diagnosis import AnsweredSample, Diagnosis, ReadoutRatios, diagnose, find_readout
 from mia_select.settings import SelectSettings, Thresholds
@@ -151,6 +152,19 @@ def test_the_share_under_each_picture_alone_is_advised_where_it_tells() -> None:
     assert (found.best.name, found.best.auroc) == ("alone", 1.0)
     assert found.advice["score"]["layer"] == "alone"
     assert "rows" not in found.advice["score"]
+
+
+def test_single_heads_are_a_kind_of_their_own_and_advised_as_scoring_takes_them() -> None:
+    entries = [*asked(30, 30), *asked(30, 30, parts=4)]
+    told = ReadoutRatios("generated", [(1, 3), (3, 0)], False, [0.9 if entry.right else 0.1 for entry in entries])
+    found = diagnosed(entries, [*readings([0.5] * 120), told])
+    assert [(score.name, score.auroc) for score in found.by_kind] == [
+        ("heads 1.3, 3.0, generated rows", 1.0),
+        ("layer 1, generated rows", 0.5),
+    ]
+    advised = {name: found.advice["score"][name] for name in ("layer", "heads", "rows")}
+    assert advised == {"layer": "heads", "heads": [[1, 3], [3, 0]], "rows": "generated"}
+    assert yaml.safe_load(yaml.safe_dump(found.advice)) == found.advice
 
 
 def test_free_answers_are_judged_by_the_model_itself_where_that_can_be_measured() -> None:

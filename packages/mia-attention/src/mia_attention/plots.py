@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mia_augment import Attention, Sample, ScoredSample
 
+from mia_attention.heads.head_choice import HeadChoice
 from mia_attention.measure.layer_choice import LayerChoice
 from mia_attention.measure.maps import Look
 from mia_attention.states.image_words import ImageWords
@@ -112,6 +113,31 @@ def plot_profile(profile: Sequence[tuple[Sample, str, dict[int, Attention]]], ch
         axes[1].legend(fontsize=8)
     axes[-1].set_xlabel("layer")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def plot_heads(found: HeadChoice) -> Any:
+    """What every head tells on the samples that heads were chosen on, layers by heads; the chosen ones are framed."""
+    from matplotlib.patches import Rectangle
+
+    layers = sorted({layer for (layer, _), _ in found.scores})
+    heads = max(head for (_, head), _ in found.scores) + 1
+    grid = np.full((len(layers), heads), np.nan)
+    for (layer, head), value in found.scores:
+        grid[layers.index(layer), head] = value
+    figure = _pyplot()(figsize=(0.55 * heads + 2.6, 0.45 * len(layers) + 1.8), layout="constrained")
+    axis = figure.subplots()
+    far = max(float(np.nanmax(np.abs(grid - 0.5))), 0.05)
+    drawn = axis.imshow(grid, cmap="PuOr_r", vmin=0.5 - far, vmax=0.5 + far, aspect="auto")
+    for layer, head in found.heads:
+        corner = (head - 0.5, layers.index(layer) - 0.5)
+        axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=ACCENT, linewidth=2.5))
+    axis.set(xlabel="head", ylabel="layer", yticks=range(len(layers)), yticklabels=layers)
+    figure.colorbar(drawn, ax=axis, label="AUROC (0.5: chance)")
+    told = (
+        f"{', '.join(f'{layer}.{head}' for layer, head in found.heads)}: {found.auroc:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    )
+    axis.set_title(f"{told}\non {found.samples} samples they were not chosen on", fontsize=10)
     return figure
 
 

@@ -73,21 +73,48 @@ def choose_heads(
         raise DataError(f"expected a label for each of {len(shares)} samples, got {len(wrong)}")
     pairs = list(zip(shares, wrong, strict=True))
     even, odd = pairs[0::2], pairs[1::2]
-    heads = list(shares[0].by_head) if shares else []
-    scored = [(head, value) for head in heads if (value := _value(even, [head], goal)) is not None]
-    ranked = sorted(scored, key=lambda item: (-item[1], item[0]))
-    sets = [[head for head, _ in ranked[:count]] for count in range(1, min(most, len(ranked)) + 1)]
-    values = [_value(even, chosen, goal) or 0.0 for chosen in sets]
-    found = None if not sets else _interval(odd, best := sets[int(np.argmax(values))], goal, seed)
+    best, ranked = _best(even, goal, most)
+    found = _interval(odd, best, goal, seed) if best else None
     if found is None:
         raise DataError(
             f"no heads can be chosen: {_counts(even, goal)} in one half and {_counts(odd, goal)} in the other; "
-            "take more samples of several pictures"
+            "take more samples of several pictures; see docs/errors.md#no-heads-can-be-chosen"
         )
     return HeadChoice(best, *found, samples=len(odd), scores=ranked)
 
 
+def held_out_ratios(
+    shares: Sequence[HeadShares], wrong: Sequence[bool | None], *, most: int = 8
+) -> tuple[list[Head], list[float | None]] | None:
+    """Every sample's ratio by heads that were chosen without it, to be compared with readouts that nobody had to choose.
+
+    Those of odd index are measured by the heads chosen on all of even index, which are returned; those of even index by heads
+    chosen on the other half of the even ones.
+
+    Args:
+        shares, wrong, most: as for `choose_heads`, with the goal `wrong`.
+
+    Returns:
+        The heads and the ratios (None: not measured); None where right and wrong answers do not meet in one of these parts.
+    """
+    pairs = list(zip(shares, wrong, strict=True))
+    every, *halves = (_best(part, "wrong", most)[0] for part in (pairs[0::2], pairs[2::4], pairs[0::4]))
+    if not every or not all(halves):
+        return None
+    return every, [each.ratio(every if index % 2 else halves[index % 4 // 2]) for index, each in enumerate(shares)]
+
+
 Labelled = Sequence[tuple[HeadShares, bool | None]]
+
+
+def _best(part: Labelled, goal: HeadGoal, most: int) -> tuple[list[Head], list[tuple[Head, float]]]:
+    """As many of the first `most` heads as tell most, taken together; and what each head alone tells, best first."""
+    heads = list(part[0][0].by_head) if part else []
+    scored = [(head, value) for head in heads if (value := _value(part, [head], goal)) is not None]
+    ranked = sorted(scored, key=lambda item: (-item[1], item[0]))
+    sets = [[head for head, _ in ranked[:count]] for count in range(1, min(most, len(ranked)) + 1)]
+    values = [_value(part, chosen, goal) or 0.0 for chosen in sets]
+    return (sets[int(np.argmax(values))] if sets else []), ranked
 
 
 def _value(part: Labelled, heads: Sequence[Head], goal: HeadGoal) -> float | None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from mia_augment import ModelError, Readout, Rows, Sample, ScoredSample
+from mia_augment import ModelError, Readout, Rows, Sample, ScoredSample, same_answer
 from mia_augment.images import OpenImage
 from mia_augment.storage import Progress
 from numpy.typing import NDArray
 
 from mia_attention.answering.part_answers import ask_parts
+from mia_attention.heads.finding import head_shares
+from mia_attention.heads.head_choice import held_out_ratios
 from mia_attention.measure.layer_profile import layer_profile
 from mia_attention.measure.prompt_states import last_prompt_states
 from mia_attention.models.families import adapter_of
@@ -24,6 +26,9 @@ from mia_attention.scoring.scorer import score
 from mia_attention.settings import ScoreSettings
 
 logger = logging.getLogger(__name__)
+
+ATTENTION_ALONE = {"confusions": False, "own_answer": False, "blocked_answer": False, "sinks": False}
+"""Settings that ask for nothing but answers and attention."""
 
 QUERY_ROWS: tuple[Rows, ...] = ("generated", "predicting", "question")
 
@@ -74,14 +79,12 @@ def every_readout(
     """
     kinds = [(rows, weighted) for weighted in sorted({False, thorough, settings.value_weighted}) for rows in QUERY_ROWS]
     passes = sum(1 + len(_beside_layers(*kind, settings)) for kind in kinds)
-    total, done = (passes + 1) * len(samples), 0
+    total, done = (passes + 2) * len(samples), 0  # and once for single heads, once about the target alone
     found = EveryReadout(list(samples))
     if not readout_kind(settings.layer).from_samples:
         found.configured = readout_of(model, settings)
     for rows, weighted in kinds:
-        changed = settings.model_copy(
-            update={"rows": rows, "value_weighted": weighted, "confusions": False, "own_answer": False, "blocked_answer": False}
-        )
+        changed = settings.model_copy(update={"rows": rows, "value_weighted": weighted, **ATTENTION_ALONE})
         _read_layers(found, model, processor, changed, open_image)
         progress(done := done + len(found.samples), total)
         for other in _others(found, rows, weighted, settings):
@@ -90,6 +93,8 @@ def every_readout(
                 found.readouts.append(ReadoutOfSamples(rows, other, weighted, [s.attention.ratio for s in scored]))
                 found.sureness = [None if s.mean_logp is None else math.exp(s.mean_logp) for s in scored]
             progress(done := done + len(found.samples), total)
+    _read_heads(found, model, processor, settings.model_copy(update=ATTENTION_ALONE), open_image)
+    progress(done + len(found.samples), total)
     ask = functools.partial(ask_parts, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens)
     said = ask(found.samples, model, processor, open_image=open_image, companions=False)
     about_target = [said[sample.id][sample.target] for sample in found.samples]
@@ -121,6 +126,21 @@ def _read_layers(found: EveryReadout, model: Any, processor: Any, settings: Scor
     for layer in profile[0][2] if profile else ():
         ratios = [attentions[layer].ratio for _, _, attentions in profile]
         found.readouts.append(ReadoutOfSamples(settings.rows, layer, settings.value_weighted, ratios))
+
+
+def _read_heads(found: EveryReadout, model: Any, processor: Any, settings: ScoreSettings, open_image: OpenImage) -> None:
+    """Adds the heads that tell most, every sample measured by heads that were chosen without it; nothing where none can be."""
+    try:
+        read = head_shares(found.samples, model, processor, settings, open_image=open_image)
+    except ModelError as error:  # every head's rows need memory, and an adapter may not say how many heads there are
+        logger.warning("readout heads is left out: %s", error)
+        return
+    chosen = held_out_ratios(read, [not same_answer(each.response, each.sample.answer) for each in read])
+    if chosen is None:
+        logger.warning("readout heads is left out: right and wrong answers do not meet in a quarter of the samples")
+    elif [each.sample.id for each in read] == [sample.id for sample in found.samples]:
+        heads, ratios = chosen
+        found.readouts.append(ReadoutOfSamples(settings.rows, heads, settings.value_weighted, ratios))
 
 
 def _scored(

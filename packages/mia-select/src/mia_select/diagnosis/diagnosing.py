@@ -10,7 +10,7 @@ from mia_augment import Bucket, Readout, Rows, Sample, same_answer
 from mia_augment.statistics import grouped_auroc_interval, held_out_probabilities, scored_groups
 from numpy.typing import NDArray
 
-from mia_select.diagnosis.findings import ALONE, SURENESS, BucketFindings, Diagnosis, ReadoutScore, advice, findings
+from mia_select.diagnosis.findings import ALONE, SURENESS, BucketFindings, Diagnosis, ReadoutScore, advice, findings, heads_of
 from mia_select.rules.attention import threshold_for
 from mia_select.selection.calibration import ENOUGH, Ratios, is_inert, ratio_auroc, share_passed
 from mia_select.selection.one_sided import AnswerCounts
@@ -33,9 +33,11 @@ class ReadoutRatios:
 
     @property
     def kind(self) -> str:
-        """What its members are compared within: layers, probes of layers, or one name."""
+        """What its members are compared within: layers, heads, probes of layers, or one name."""
         if isinstance(self.layer, str):
             return self.layer
+        if heads_of(self.layer):
+            return "heads"
         return "probe" if self.probe else "layers"
 
     @property

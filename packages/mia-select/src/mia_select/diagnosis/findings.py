@@ -53,9 +53,14 @@ class ReadoutScore(Record):
             return str(self.layer)
         layer = f"layer {self.layer}" if isinstance(self.layer, int) else self.layer
         if isinstance(layer, list):
-            heads = [f"{each[0]}.{each[1]}" for each in layer if not isinstance(each, int)]
+            heads = [f"{each}.{head}" for each, head in heads_of(layer)]
             layer = f"heads {', '.join(heads)}" if heads else f"layers {', '.join(map(str, layer))}"
         return f"{layer}, {self.rows} rows{', value-weighted' if self.value_weighted else ''}"
+
+
+def heads_of(layer: Readout) -> list[tuple[int, int]]:
+    """The (layer, head) that a readout is the mean over; none: it reads no single heads."""
+    return [(each[0], each[1]) for each in layer if not isinstance(each, int)] if isinstance(layer, list) else []
 
 
 class BucketFindings(Record):
@@ -105,8 +110,8 @@ class Diagnosis(Record):
     readouts: list[ReadoutScore]
     """All that were tried, on all samples, best first. The first one is flattered by being chosen: see `best`."""
     by_kind: list[ReadoutScore] = Field(default=[])
-    """Of each kind (attention by layer, rollout, gradient, alone, consistency, perplexity, probe) the one that is best on one
-    half of the samples, measured on the other half."""
+    """Of each kind (attention by layer, heads, rollout, gradient, alone, consistency, perplexity, probe) the one that is best
+    on one half of the samples, measured on the other half."""
     findings: list[Finding]
     advice: dict[str, dict[str, Any]]
     """Settings to try in the pipeline.yaml."""
@@ -239,7 +244,9 @@ def advice(
     select: dict[str, Any] = {}
     told = best is not None and best.low > 0.5
     if best is not None and told and _tells_more(best, configured):
-        score = {"layer": best.layer, **({} if best.layer in WITHOUT_ROWS else {"rows": best.rows})}
+        heads = [list(each) for each in heads_of(best.layer)]
+        read = {"layer": "heads", "heads": heads} if heads else {"layer": best.layer}
+        score = {**read, **({} if best.layer in WITHOUT_ROWS else {"rows": best.rows})}
         if best.value_weighted:
             score["value_weighted"] = True
     if any(bucket.inert for bucket in buckets):
