@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import threading
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from flash_stand_in import flash_stand_in
 from mia_attention import capture_attention, capture_rollout
 from mia_attention.models.decoder import decoder_layers, middle_layer
 from mia_augment.errors import ModelError
-from transformers.masking_utils import flash_attention_mask
 
 TINY = {
     "hidden_size": 32,
@@ -215,11 +216,11 @@ def test_images_outside_self_attention_are_refused() -> None:
 def test_flex_attention_is_refused(llama: Any) -> None:
     with capture_attention(llama, [0]):
         module: Any = decoder_layers(llama)[0]
-        from mia_attention.capture.hook import _observe
+        from mia_attention.capture.hook import _Given, _observe
 
         state = module.__dict__["_mia_attention_probe"]
         with pytest.raises(ModelError, match="cannot be read"):
-            _observe(state, module, *[torch.zeros(1, 4, 2, 8)] * 3, mask=object(), kwargs={})
+            _observe(state, _Given(module, *[torch.zeros(1, 4, 2, 8)] * 3, mask=object(), kwargs={}))
 
 
 def test_nothing_captured_is_an_error(llama: Any) -> None:
@@ -261,32 +262,14 @@ def test_a_second_sequence_or_a_missing_cache_is_refused(llama: Any, capture: An
 
 
 def test_rows_beside_a_flash_kernel_that_gets_masks_of_its_own_kind(llama: Any) -> None:
-    """As flash attention does: padding as (batch, keys) or no mask at all, causality aligned to the last key."""
-
-    def kernel(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float = 1.0, **_: Any) -> Any:
-        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
-        q_len, k_len = query.shape[2], key.shape[2]
-        allowed = torch.ones(q_len, k_len, dtype=torch.bool).tril(k_len - q_len)
-        if mask is not None:
-            assert mask.shape == (len(query), k_len)
-            allowed = allowed & mask[:, None, None].bool()
-        logits = (query @ key.transpose(-1, -2) * scaling).masked_fill(~allowed, -1e9)
-        return (logits.softmax(-1) @ value).transpose(1, 2), None
-
-    hf.AttentionInterface.register("flash_lookalike", kernel)
-    hf.AttentionMaskInterface.register("flash_lookalike", flash_attention_mask)
     mask = torch.ones_like(IDS)
     mask[0, :5] = 0
     greedy: dict[str, Any] = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     rows = []
-    try:
-        for padding in (mask, torch.ones_like(IDS)):
-            for implementation in ("flash_lookalike", "sdpa"):
-                llama.config._attn_implementation_internal = implementation  # the setter would look for a real kernel
-                with capture_attention(llama, [2], rows="predicting") as captured:
-                    llama.generate(IDS, attention_mask=padding, **greedy)
-                rows.append(captured.attention(2))
-    finally:
-        llama.config._attn_implementation_internal = "sdpa"
+    for padding in (mask, torch.ones_like(IDS)):
+        for beside in (flash_stand_in(llama.config), contextlib.nullcontext()):
+            with beside, capture_attention(llama, [2], rows="predicting") as captured:
+                llama.generate(IDS, attention_mask=padding, **greedy)
+            rows.append(captured.attention(2))
     torch.testing.assert_close(rows[0], rows[1], atol=1e-6, rtol=0)
     torch.testing.assert_close(rows[2], rows[3], atol=1e-6, rtol=0)

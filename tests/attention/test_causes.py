@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers as hf
 from mia_attention import (
     Encoded,
     capture_attention,
@@ -26,7 +25,6 @@ from mia_attention import (
 from mia_attention.causes.prompt_places import EVERYWHERE, places_of
 from mia_attention.models.decoder import decoder_layers
 from mia_augment.errors import ConfigError, DataError, ModelError
-from transformers.masking_utils import flash_attention_mask
 
 PROMPTS = ["Image1:<image>\nImage2:<image>\nIn Image2 , what is on the left ?", "Image1:<image>\nImage2:<image>\nwhat ?"]
 ANSWERS = [[30, 31, 32], [33, 34]]
@@ -260,39 +258,6 @@ def test_scaled_delimiters_are_those_around_pictures_and_work_while_generating(t
     with delimiters_scaled(build.model, encoded):
         build.model.generate(**encoded.inputs, **GREEDY)
     torch.testing.assert_close(build.model(**encoded.inputs).logits, build.model(**encoded.inputs).logits, atol=0, rtol=0)
-
-
-def test_beside_a_flash_kernel_a_hidden_picture_is_computed_by_sdpa(tiny: SimpleNamespace) -> None:
-    """The kernel takes no mask of four dimensions; edited layers must not reach it, others must."""
-    build = tiny.build("llava")
-    model = build.model
-    encoded = encoded_of(build, tiny)
-    called: list[int] = []
-
-    def kernel(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float = 1.0, **_: Any) -> Any:
-        assert mask is None or mask.dim() == 2
-        called.append(module.layer_idx)
-        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
-        q_len, k_len = query.shape[2], key.shape[2]
-        allowed = torch.ones(q_len, k_len, dtype=torch.bool).tril(k_len - q_len)
-        if mask is not None:
-            allowed = allowed & mask[:, None, None].bool()
-        logits = (query @ key.transpose(-1, -2) * scaling).masked_fill(~allowed, -1e9)
-        return (logits.softmax(-1) @ value).transpose(1, 2), None
-
-    hf.AttentionInterface.register("flash_lookalike", kernel)
-    hf.AttentionMaskInterface.register("flash_lookalike", flash_attention_mask)
-    expected = knockout(model, encoded, ANSWERS, layers=[1, 2])
-    config: Any = decoder_layers(model)[0].config
-    try:
-        config._attn_implementation_internal = "flash_lookalike"
-        found = knockout(model, encoded, ANSWERS, layers=[1, 2])
-    finally:
-        config._attn_implementation_internal = "sdpa"
-    for one, other in zip(found, expected, strict=True):
-        assert one.logp == pytest.approx(other.logp, abs=1e-4)
-        assert one.loss == pytest.approx(other.loss, abs=1e-4)
-    assert called == [0, 1, 2, 3, 0, 3, 0, 3]
 
 
 def is_untouched(model: Any) -> bool:

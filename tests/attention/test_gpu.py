@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from mia_attention import capture_attention, capture_rollout, read_answers
+from mia_attention import (
+    PromptPlaces,
+    capture_attention,
+    capture_rollout,
+    heads_scaled,
+    images_hidden,
+    images_rebalanced,
+    read_answers,
+)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -30,6 +38,8 @@ FUSED = [
 ROW, MEAN = 1e-2, 3e-3
 """bf16 keeps 8 bits: largest weights of 0.2 may differ by a few 256ths of that, means over rows by less; a row of another layer
 or position differs by 0.1 and more."""
+LOGP = 0.1
+"""Nats by which log-probs in bf16 may part between two ways to compute the same attention."""
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +118,25 @@ def test_captured_rows_on_a_gpu_equal_eager_attention(model: Any, inputs: dict[s
     for cache in (None, out.past_key_values):
         reading = read_answers(model, inputs, out.sequences[:, prompt:].tolist(), LAYER, cache=cache)
         torch.testing.assert_close(reading.spread, rows.mean(1)[:, :prompt].cpu(), atol=MEAN, rtol=0)
+
+
+@pytest.mark.parametrize("implementation", FUSED)
+def test_edits_on_a_gpu_equal_those_on_eager_attention(model: Any, inputs: dict[str, Any], implementation: str) -> None:
+    """A hidden picture, a weighted one and a scaled head, in one pass; eager attention takes the same edits."""
+    places = torch.zeros(2, 2, 150, dtype=torch.bool)
+    places[:, 0, 10:74] = places[:, 1, 74:138] = True
+    prompts = PromptPlaces(list(places), torch.tensor([150, 150]))
+    edits = (
+        lambda: images_hidden(model, prompts, [0], layers=[1, 2]),
+        lambda: images_rebalanced(model, prompts, {1: 3.0}),
+        lambda: heads_scaled(model, [(LAYER, 1)], 3.0),
+    )
+
+    def last_logps(kind: str, edit: Any) -> torch.Tensor:
+        model.set_attn_implementation(kind)
+        with torch.inference_mode(), edit():
+            return model(**inputs).logits[:, -1].float().log_softmax(-1)  # type: ignore[no-any-return]
+
+    for edit in edits:
+        found, expected = last_logps(implementation, edit), last_logps("eager", edit)
+        torch.testing.assert_close(found, expected, atol=LOGP, rtol=0)

@@ -36,6 +36,10 @@ def test_states_are_those_of_output_hidden_states(tiny: SimpleNamespace, name: s
     torch.testing.assert_close(some.at(0), expected[0][:, [-1, 3]], atol=1e-6, rtol=1e-5)
 
 
+def hooks_of(decoder: Any) -> list[Any]:
+    return [decoder.layers[0]._forward_pre_hooks, decoder.layers[0]._forward_hooks, decoder.norm._forward_hooks]
+
+
 def test_while_generating_positions_grow_and_minus_one_ends_the_prompt(tiny: SimpleNamespace) -> None:
     build, inputs = inputs_of(tiny, "llava")
     length = inputs["input_ids"].shape[1]
@@ -49,6 +53,14 @@ def test_while_generating_positions_grow_and_minus_one_ends_the_prompt(tiny: Sim
         expected = build.model(**whole, position_ids=positions, output_hidden_states=True).hidden_states[1]
     torch.testing.assert_close(states.at(1), expected[:, [length - 1, length]], atol=1e-5, rtol=1e-4)
     assert hooks == dict(build.model.get_decoder().layers[0]._forward_hooks)
+    with capture_states(build.model, [0, 1]), capture_states(build.model, [1, 4]) as inner:
+        build.model(**inputs)
+    decoder = build.model.get_decoder()
+    before = [dict(hooks) for hooks in hooks_of(decoder)]
+    with pytest.raises(ZeroDivisionError), capture_states(build.model, [0, 4]):
+        raise ZeroDivisionError
+    torch.testing.assert_close(inner.at(1)[:, -1], states.at(1)[:, 0], atol=1e-5, rtol=1e-4)
+    assert before == [dict(hooks) for hooks in hooks_of(decoder)]
 
 
 def test_what_cannot_be_captured(tiny: SimpleNamespace) -> None:

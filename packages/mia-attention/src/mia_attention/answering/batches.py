@@ -110,7 +110,8 @@ def _run_or_halve(
             raise
         if len(items) == 1:
             raise ModelError(
-                f"out of memory on a single prompt: {error}; use a smaller model, picture or max_new_tokens"
+                f"out of memory on a single prompt: {error}; use a smaller model, picture or max_new_tokens; "
+                "see docs/errors.md#out-of-memory"
             ) from error
     del prepared
     if torch.cuda.is_available():

@@ -153,5 +153,5 @@ def check_finite(answers: Answers, ids: Sequence[str]) -> None:
     if bad:
         raise ModelError(
             f"sample {ids[bad[0]]}: the model's outputs are NaN or infinite; expected finite numbers. "
-            "Load the model in bfloat16 or float32, or check its weights"
+            "Load the model in bfloat16 or float32, or check its weights; see docs/errors.md#outputs-that-are-no-numbers"
         )

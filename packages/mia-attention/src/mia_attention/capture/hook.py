@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mia_augment import ModelError
@@ -65,11 +65,12 @@ def probe_forward(
     _check_thread(state)
     base = state.base
     if state.edits:
-        attention_mask, base = _edited(state, _call(state, module, query, key, value, attention_mask, kwargs))
+        given = _Given(module, query, key, value, attention_mask, kwargs)
+        attention_mask, base = _edited(state, _call(state, given))
     out = _base_function(module, base)(module, query, key, value, attention_mask, **kwargs)
     for edit in state.edits:
         out = (edit.output(out[0]), *out[1:])
-    _observe(state, module, query, key, value, attention_mask, kwargs, out[0])
+    _observe(state, _Given(module, query, key, value, attention_mask, kwargs), out[0])
     if state.stop:
         raise StopForwardError
     return out
@@ -93,19 +94,25 @@ def _edited(state: _State, call: Call) -> tuple[Tensor | None, str]:
 
 def _check_thread(state: _State) -> None:
     if state.thread != threading.get_ident():
-        raise ModelError("the model runs in another thread than the one that captures its attention; give each thread a model")
+        raise ModelError(
+            "the model runs in another thread than the one that captures its attention; give each thread a model; "
+            "see docs/errors.md#one-capture-one-sequence"
+        )
 
 
-def _call(
-    state: _State,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    kwargs: dict[str, Any],
-    output: Tensor | None = None,
-) -> Call:
+class _Given(NamedTuple):
+    """What an attention function was called with."""
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Any
+    kwargs: dict[str, Any]
+
+
+def _call(state: _State, given: _Given, output: Tensor | None = None) -> Call:
+    module, query, key, value, mask, kwargs = given
     for name in ("s_aux", "position_bias"):
         if kwargs.get(name) is not None:
             raise ModelError(f"{type(module).__name__}: attention with {name} changes the softmax and is not supported")
@@ -130,19 +137,10 @@ def _call(
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _observe(
-    state: _State,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    kwargs: dict[str, Any],
-    output: Tensor | None = None,
-) -> None:
+def _observe(state: _State, given: _Given, output: Tensor | None = None) -> None:
     if state.observer is not None:
         with torch.no_grad():
-            state.observer(_call(state, module, query, key, value, mask, kwargs, output))
+            state.observer(_call(state, given, output))
 
 
 AttentionInterface.register(NAME, probe_forward)
@@ -166,7 +164,10 @@ def probing(
     for layer in observers:
         state: _State | None = modules[layer].__dict__.get(_STATE)
         if state is not None and state.observer is not None:
-            raise ModelError(f"layer {layer} is being captured already; captures may be nested only on different layers")
+            raise ModelError(
+                f"layer {layer} is being captured already; captures may be nested only on different layers; "
+                "see docs/errors.md#one-capture-one-sequence"
+            )
     with contextlib.ExitStack() as stack:
         for layer, observer in observers.items():
             last = stop and layer == max(observers)

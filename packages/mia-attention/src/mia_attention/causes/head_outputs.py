@@ -43,7 +43,10 @@ class OutputSum:
 
     def __call__(self, call: Call) -> None:
         if call.output is None:
-            raise ModelError("head_means: models with an adapter give no attention outputs")
+            raise ModelError(
+                "head_means: models with an adapter give no attention outputs; "
+                "see docs/errors.md#attention-that-cannot-be-changed"
+            )
         real = self._real.to(call.output.device)
         self.mean = call.output.detach().float()[real].mean(0)
 

@@ -48,9 +48,14 @@ class PromptPlaces:
             name = f"prompt {row}" if ids is None else f"sample {ids[row]}"
             for image in images:
                 if not 0 <= image < len(part):
-                    raise ConfigError(f"{name}: expected images from 0 to {len(part) - 1}, got {image}")
+                    raise ConfigError(
+                        f"{name}: expected images from 0 to {len(part) - 1}, got {image}; see docs/errors.md#no-such-image"
+                    )
                 if not part[image].any():
-                    raise ConfigError(f"{name}: no visual token stands for image {image} alone, so it cannot be hidden")
+                    raise ConfigError(
+                        f"{name}: no visual token stands for image {image} alone, so it cannot be hidden; "
+                        "see docs/errors.md#no-such-image"
+                    )
 
 
 def places_of(encoded: Encoded) -> PromptPlaces:

@@ -119,7 +119,10 @@ class LayerReweighting:
         self._seen += q_len
         for change in self._changes:
             if len(change.rows) not in (1, batch):
-                raise ModelError(f"attention is to be changed in a batch of {len(change.rows)} prompts, the model runs {batch}")
+                raise ModelError(
+                    f"attention is to be changed in a batch of {len(change.rows)} prompts, the model runs {batch}; "
+                    "see docs/errors.md#another-batch"
+                )
         rows = torch.arange(q_len, device=call.query.device)
         keys = max(self._seen - k_len, 0) + torch.arange(k_len, device=call.query.device)
         heads = None

@@ -29,7 +29,7 @@ from mia_attention.causes.prompt_places import (
 )
 from mia_attention.causes.reweighting import LayerReweighting, Reweighting
 from mia_attention.heads.head_shares import Head
-from mia_attention.models.decoder import check_heads, check_readable, decoder_layers
+from mia_attention.models.decoder import check_heads, check_readable, decoder_layers, layers_without_attention
 from mia_attention.models.families import adapter_of
 from mia_attention.models.inputs import Encoded
 from mia_attention.settings import DELIMITER_SCALE
@@ -49,11 +49,12 @@ def editable_layers(model: Any, layers: Sequence[int] | None = None) -> dict[int
     if adapter_of(model) is not None:
         raise ModelError(
             f"{model.config.model_type}: its attention is its own code (it has an adapter), which can be read but not changed; "
-            "expected a model that goes through transformers' attention interface"
+            "expected a model that goes through transformers' attention interface; "
+            "see docs/errors.md#attention-that-cannot-be-changed"
         )
     available = decoder_layers(model)
     chosen = list(available) if layers is None else list(layers)
-    if layers is None and len(available) != max(available) + 1:
+    if layers is None and layers_without_attention(model, available):
         logger.warning(
             "%s has layers without attention between layers %s: what they carry from token to token cannot be changed",
             type(model).__name__,

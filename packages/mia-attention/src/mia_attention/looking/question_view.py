@@ -30,6 +30,8 @@ from mia_attention.models.box_coverage import BoxCoverage
 from mia_attention.models.decoder import check_readable, layers_left_out, middle_layer
 from mia_attention.models.inputs import Encoded
 
+GRADIENT_HELP = "see docs/errors.md#gradient-that-was-not-measured"
+
 
 def look(
     model: Any,
@@ -133,12 +135,12 @@ def _gradient(
     try:
         rows = gradient_of_words(model, encoded, said.ids)
     except ModelError as error:
-        notes.append(f"gradient x attention was not measured: {error}")
+        notes.append(f"gradient x attention was not measured: {error}; {GRADIENT_HELP}")
         return None
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        notes.append("gradient x attention was not measured: out of memory; it needs the activations of a training step")
+        notes.append(f"gradient x attention was not measured: out of memory; {GRADIENT_HELP}")
         return None
     reads = "gradient x attention of all layers"
     return on_pictures(reads, rows, encoded.image_tokens[0], asked.pictures, coverage, cells)

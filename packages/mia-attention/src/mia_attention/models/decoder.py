@@ -45,7 +45,7 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
     if not found:
         raise ModelError(
             f"{type(model).__name__}: no decoder attention layer found that goes through transformers' attention interface; "
-            "describe the model with mia_attention.register_adapter (see the package's README)"
+            "describe the model with mia_attention.register_adapter; see docs/errors.md#attention-that-cannot-be-read"
         )
     return dict(sorted(found.items()))
 
@@ -84,7 +84,9 @@ def check_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> dict[int, nn.
     for layer, chosen in heads.items():
         count = head_count(modules[layer])
         if wrong := [head for head in chosen if not 0 <= head < count]:
-            raise ModelError(f"layer {layer}: expected heads from 0 to {count - 1}, got {wrong[0]}")
+            raise ModelError(
+                f"layer {layer}: expected heads from 0 to {count - 1}, got {wrong[0]}; see docs/errors.md#no-such-head"
+            )
     return modules
 
 
@@ -121,12 +123,17 @@ def full_layers(layers: dict[int, nn.Module]) -> list[int]:
     return [index for index, module in layers.items() if window(module) is None]
 
 
+def layers_without_attention(model: Any, available: Mapping[int, nn.Module]) -> list[int]:
+    """Decoder layers that are none of the `available` attention layers: linear attention, convolutions."""
+    count = getattr(text_config(model), "num_hidden_layers", None)
+    return [index for index in range(count) if index not in available] if isinstance(count, int) else []
+
+
 def layers_left_out(model: Any) -> list[str]:
     """Which layers of the decoder do not see all pictures, or have no attention to read, and why; empty: every layer does."""
     available = decoder_layers(model)
     told = []
-    count = getattr(text_config(model), "num_hidden_layers", None)
-    if isinstance(count, int) and (others := [index for index in range(count) if index not in available]):
+    if others := layers_without_attention(model, available):
         told.append(f"layers {_ranges(others)} are left out: they have no attention (linear attention or convolution)")
     windows = {index: size for index, module in available.items() if (size := window(module)) is not None}
     if windows:

@@ -73,14 +73,15 @@ def check_growing(call: Call, seen: int, past: int = 0) -> None:
         if k_len <= q_len:
             raise ModelError(
                 "a second sequence began, or generation runs without a cache; expected one sequence with a growing cache: "
-                "open a capture for each call of generate"
+                "open a capture for each call of generate; see docs/errors.md#one-capture-one-sequence"
             )
         return
     expected = past + q_len
     if k_len > expected and _sees(call, expected):
         raise ModelError(
             f"the cache holds more than {past} positions before the first captured call: "
-            "capture_attention(..., past=cache.get_seq_length()) reads on from there; rollout needs all positions to pass"
+            "capture_attention(..., past=cache.get_seq_length()) reads on from there; rollout needs all positions to pass; "
+            "see docs/errors.md#one-capture-one-sequence"
         )
     if k_len < expected and call.window is None:
         raise ModelError(f"past: expected a cache of {past} positions, got {k_len - q_len}")

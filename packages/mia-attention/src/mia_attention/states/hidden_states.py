@@ -68,7 +68,7 @@ def decoder_blocks(model: Any) -> tuple[list[nn.Module], nn.Module]:
     if layers is None or norm is None:
         raise ModelError(
             f"{type(model).__name__}: expected a decoder with `layers` and a final `norm` (model.get_decoder()), found none; "
-            "its hidden states cannot be read"
+            "its hidden states cannot be read; see docs/errors.md#states-that-cannot-be-read"
         )
     return list(layers), norm
 
@@ -145,7 +145,10 @@ def as_words(model: Any, states: Tensor, *, normed: bool = False) -> Tensor:
     """
     head = model.get_output_embeddings()
     if head is None:
-        raise ModelError(f"{type(model).__name__}: expected output embeddings (lm_head), found none")
+        raise ModelError(
+            f"{type(model).__name__}: expected output embeddings (lm_head), found none; "
+            "see docs/errors.md#states-that-cannot-be-read"
+        )
     _, norm = decoder_blocks(model)
     with torch.no_grad():
         logits: Tensor = head(states if normed else norm(states)).float()
