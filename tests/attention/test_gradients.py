@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from eager_passes import eager_pass
 from mia_attention import ScoreSettings, read_answers, score
 from mia_attention.models.inputs import encode
 from mia_augment.errors import ModelError
@@ -26,24 +27,11 @@ def prompts(tiny: SimpleNamespace, name: str) -> tuple[Any, list[tuple[str, list
 
 def by_autograd(build: Any, text: str, pictures: list[Any], answer: list[int], rows: str) -> torch.Tensor:
     """relu(A dL/dA) of eager attention with autograd's own gradient of A, mean over rows, as a share; (prompt length,)."""
-    model = build.model
-    inputs = dict(encode(model, build.processor, [text], [pictures]).inputs)
-    length = inputs["input_ids"].shape[1]
-    for name, fill in (("attention_mask", 1), ("token_type_ids", 0), ("mm_token_type_ids", 0)):
-        if name in inputs:
-            inputs[name] = torch.cat([inputs[name], torch.full((1, len(answer)), fill)], 1)
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([answer])], 1)
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        output = model(**inputs, use_cache=False, output_attentions=True)
-        logp = sum(output.logits[0, length - 1 + i].log_softmax(-1)[token] for i, token in enumerate(answer))
-        gradients = torch.autograd.grad(logp, output.attentions)
-    finally:
-        model.set_attn_implementation(before)
+    found = eager_pass(build, text, pictures, answer)
+    length = found.encoded.prompt_length
     first = length - (rows == "predicting")
     total = torch.zeros(length + len(answer))
-    for weights, gradient in zip(output.attentions, gradients, strict=True):
+    for weights, gradient in zip(found.weights, found.gradients, strict=True):
         total += (weights * gradient).clamp_min(0)[0, :, first : length + len(answer) - 1].sum((0, 1)).detach()
     return (total / total.sum())[:length]
 

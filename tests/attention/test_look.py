@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from eager_passes import eager_pass
 from mia_attention import AnswerView, ScoreSettings, encode_prompts, knockout, look, respond, score
 from mia_attention.looking.answer_words import answer_pieces
 from mia_attention.looking.asked import ask_about, bare_question
@@ -40,26 +41,12 @@ def seen(tiny: SimpleNamespace, name: str = "llava", **options: Any) -> AnswerVi
 def eagerly(build: Any, pictures: list[Any], answer: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[Any]]:
     """Of eager attention: each layer's head-mean weights and relu(A dL/dA), both (layers, tokens, keys) of the rows that
     predict the answer; the log-probs of its tokens; where each picture's tokens are."""
-    model = build.model
-    encoded = encode(model, build.processor, [render_prompt(build.processor, PROMPT)], [pictures])
-    inputs = dict(encoded.inputs)
-    length = inputs["input_ids"].shape[1]
-    for name, fill in (("attention_mask", 1), ("token_type_ids", 0), ("mm_token_type_ids", 0)):
-        if name in inputs:
-            inputs[name] = torch.cat([inputs[name], torch.full((1, len(answer)), fill)], 1)
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([answer])], 1)
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        output = model(**inputs, use_cache=False, output_attentions=True)
-        logps = output.logits[0, length - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
-        gradients = torch.autograd.grad(logps.sum(), output.attentions)
-    finally:
-        model.set_attn_implementation(before)
+    found = eager_pass(build, render_prompt(build.processor, PROMPT), pictures, answer)
+    length, attentions = found.encoded.prompt_length, found.weights
     rows = slice(length - 1, length + len(answer) - 1)
-    weights = torch.stack([a[0, :, rows].mean(0) for a in output.attentions]).detach()
-    came = torch.stack([(a * g).clamp_min(0)[0, :, rows].sum(0) for a, g in zip(output.attentions, gradients, strict=True)])
-    return weights, came.detach(), logps.detach(), encoded.image_tokens[0]
+    weights = torch.stack([a[0, :, rows].mean(0) for a in attentions]).detach()
+    came = torch.stack([(a * g).clamp_min(0)[0, :, rows].sum(0) for a, g in zip(attentions, found.gradients, strict=True)])
+    return weights, came.detach(), found.logps, found.encoded.image_tokens[0]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser_pages import launched
 from click.testing import CliRunner, Result
 from mia_cli.main import main
+from playwright.sync_api import Browser
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -39,3 +41,10 @@ def python() -> Callable[[str], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless browser; for tests that are marked `NEEDS_BROWSER`."""
+    with launched() as browser:
+        yield browser

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser_pages import NEEDS_BROWSER, opened_page
 from mia_attention import AnswerView, look
 from mia_cli.drawn import drawing
 from mia_cli.loading.load import load
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
-)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine (apt-get install chromium)")
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -28,32 +24,13 @@ def view() -> AnswerView:
     return look(*load("embedded"), pictures, "In Image2, what color are the shapes?")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=[(390, "light"), (1280, "dark")], ids=["phone", "desk"])
 def opened(request, browser: Browser, view: AnswerView, tmp_path: Path) -> Iterator[Page]:
     """The page; it must have said nothing on the console and fetched nothing."""
     width, scheme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    context.set_default_timeout(10_000)
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
     path = view.save(tmp_path / "where.html")
-    page.goto(path.as_uri())
-    yield page
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    with opened_page(browser, path, viewport={"width": width, "height": 844}, color_scheme=scheme) as page:
+        yield page
 
 
 def percents(shares: list[float] | None) -> list[str]:
@@ -142,3 +119,14 @@ def test_without_scripts_the_whole_answer_is_there(browser, view, tmp_path):
     assert shown(page) == percents(view.share)
     assert page.locator("#controls").is_hidden()
     context.close()
+
+
+def test_in_a_notebook_the_view_works_within_its_cell(browser, view, tmp_path):
+    cell = tmp_path / "cell.html"
+    cell.write_text(f"<!doctype html><title>a notebook</title><div>{view._repr_html_()}</div>", "utf-8")
+    with opened_page(browser, cell, viewport={"width": 900, "height": 900}) as page:
+        frame = page.frame_locator("iframe")
+        frame.get_by_role("button", name="red").click()
+        expect(frame.get_by_role("status")).to_contain_text("“red”")
+        assert frame.locator("figcaption b").all_inner_texts() == percents(view.gradient.shares[3])
+        assert page.locator("iframe").bounding_box()["width"] > 800

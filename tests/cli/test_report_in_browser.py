@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser_pages import NEEDS_BROWSER, opened_page
 from mia_attention import AttentionMap
 from mia_augment.records import Attention, Region, ScoredSample, Source
 from mia_augment.storage.files import Manifest, write_jsonl, write_manifest
@@ -16,13 +16,9 @@ from mia_cli.report import write_report
 from mia_select.settings import SelectSettings
 from mia_select.stage import select_pairs
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
-)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine (apt-get install chromium)")
+pytestmark = NEEDS_BROWSER
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
@@ -58,30 +54,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def opened(browser: Browser, report: Path) -> Iterator[Page]:
     """The page; whatever was asked of it, it must have said nothing on the console and fetched nothing."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    context.set_default_timeout(10_000)
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(report.as_uri())
-    yield page
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    with opened_page(browser, report, viewport={"width": 1280, "height": 900}, color_scheme="light") as page:
+        yield page
 
 
 def cards(page: Page) -> int:
