@@ -1,4 +1,4 @@
-"""The script that draws the pictures of "Where did this word come from?" runs, and draws something."""
+"""The scripts that draw the pictures of the pages about one answer and about heads run, and draw something."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_pictures_are_drawn(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "docs" / "make_look_pictures.py", tmp_path], check=True, cwd=tmp_path)
-    for name in ("where-words.png", "image-words.png"):
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("make_look_pictures.py", ["where-words.png", "image-words.png"]),
+        ("make_head_pictures.py", ["which-heads.png", "head-over-pictures.png", "without-each.png"]),
+    ],
+)
+def test_the_pictures_are_drawn(script: str, names: list[str], tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "docs" / script, tmp_path], check=True, cwd=tmp_path)
+    for name in names:
         assert (ROOT / "docs" / name).is_file()
         with Image.open(tmp_path / name) as picture, Image.open(ROOT / "docs" / name) as kept:
             assert picture.size == kept.size

@@ -1,4 +1,4 @@
-"""The code of docs/heads-and-causes.md runs as it stands there."""
+"""The code of the pages about heads and knockouts runs as it stands there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mia_augment.records import Region, Sample, Source
 from PIL import Image
 from tiny_models import build
 
-PAGE = Path(__file__).parents[2] / "docs" / "heads-and-causes.md"
+DOCS = Path(__file__).parents[2] / "docs"
 NAMES = ["a", "b", "c"]
 
 
@@ -36,7 +36,8 @@ def sample(number: int) -> Sample:
     )
 
 
-def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def run(page: str) -> int:
+    """Execute a page's code blocks, one after the other, on four samples and a tiny model; returns their number."""
     made = build("llava", strong=True)
     given = {
         "samples": [sample(number) for number in range(4)],
@@ -44,10 +45,24 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
         "processor": made.processor,
         "open_image": open_image,
     }
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    path = DOCS / page
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), given)
+        exec(compile(block, str(path), "exec"), given)
+    return len(blocks)
+
+
+def test_the_page_about_heads_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("which-head-finds-the-named-image.md") == 3
     out = capsys.readouterr().out
-    assert len(re.findall(r"without Image[12] the answer loses -?[\d.]+ nats", out)) == 8
     assert "torch.Size([1, 7, 4, " in out
+    assert len(re.findall(r"^massive [\d.]+ [\d.]+$", out, re.MULTILINE)) == 4
+    assert (tmp_path / "heads.png").is_file()
+
+
+def test_the_page_about_knockouts_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("did-it-use-image-2.md") == 4
+    out = capsys.readouterr().out
+    assert len(re.findall(r"without Image[12] the answer loses -?[\d.]+ nats", out)) == 10
+    assert out.count("other images {0: ") == 1
