@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,11 +17,12 @@ from typing import Any
 
 import pytest
 import tiny_models
-from mia_attention import MAPS, ScoreSettings, maps_stage, read_maps, score_samples, score_stage
+from mia_attention import MAPS, ScoreSettings, maps_stage, read_maps, score_samples, score_stage, under_each_picture
 from mia_attention.measure.layer_choice import LayerChoice, LayerScore
 from mia_attention.scoring.ranks import Ranks
 from mia_augment.errors import ConfigError, DataError
-from mia_augment.records import Sample, ScoredSample, Skipped
+from mia_augment.images import picture_opener
+from mia_augment.records import LogpAlone, Sample, ScoredSample, Skipped
 from mia_augment.storage import run_stage, stages, standing
 from mia_augment.storage.files import Manifest, read_jsonl, write_jsonl, write_manifest
 
@@ -310,6 +312,30 @@ def test_attention_maps_of_chosen_samples_are_a_stage(folder: Path, tmp_path: Pa
     fewer = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: pytest.fail("read to be planned"), lambda: "two")
     assert standing(fewer).reason == "redone: inputs.chosen changed"
     assert loaded == [1]
+
+
+def test_maps_come_with_each_pictures_share_of_the_answers_likelihood(
+    folder: Path, tmp_path: Path, tiny: SimpleNamespace
+) -> None:
+    """As `under_each_picture` has it, exp of its sums over their total; a sample scored by `alone` is not asked again."""
+    build, scored, out = tiny.build("llava"), tmp_path / "scored", tmp_path / "attention"
+    run(folder, scored, build)
+    sample = next(s for s in read_jsonl(scored / "scored.jsonl", ScoredSample) if s.id == "s2")
+    known = LogpAlone(summed=[0.0, math.log(3)], per_token=[0.0, 0.0])
+    asked = sample.model_copy(update={"attention": sample.attention.model_copy(update={"logp_alone": known}), "id": "known"})
+    chosen, load = [sample, asked], lambda: (build.model, build.processor)
+    made = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: chosen, lambda: "two", alone=True)
+    run_stage(made)
+    maps = read_maps(out / MAPS)
+    open_image = picture_opener(scored)
+    [logps] = under_each_picture([sample], [sample.response_ids], *load(), open_image=open_image)
+    each = [math.exp(logp) for logp in logps.summed]
+    assert maps["s2"].alone == pytest.approx([value / sum(each) for value in each])
+    assert maps["known"].alone == pytest.approx([0.25, 0.75])
+    without = maps_stage(scored, out, SETTINGS, "tiny", load, lambda: chosen, lambda: "two")
+    assert standing(without).reason == "redone: inputs.chosen changed"
+    run_stage(without)
+    assert "alone" not in (out / MAPS).read_text("utf-8")
 
 
 def test_without_asking_no_model_is_loaded_and_samples_pass_with_the_reason(folder: Path, tmp_path: Path) -> None:

@@ -156,7 +156,9 @@ def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):
     shown = {entry["id"]: entry for entry in json.loads(page(run_dir)[1].data[0])["pairs"]}
     assert shown["row-1"]["heat"] is shown["row-1"]["losses"] is None
     assert shown["row-0"]["losses"] == losses
-    assert "how many nats the model" in page(run_dir)[0]
+    assert "how the answer&#39;s log-prob changes where that picture is invisible" in page(run_dir)[0]
+    assert "likelihood under each picture alone" not in page(run_dir)[0]
+    assert shown["row-0"]["scores"]["knockout_gap"] == pytest.approx(3.35)  # the second is asked about: 3.1 - (-0.25)
     first, second = (Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in shown["row-0"]["heat"])
     clear, middle, bright = (87, 16, 110, 0), (218, 98, 46, 128), (255, 236, 90, 255)
     assert [first.getpixel(place) for place in ((0, 0), (1, 0), (0, 1), (1, 1))] == [clear, bright, middle, clear]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +49,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     select_pairs(folders.scored, folders.pairs, SelectSettings(max_length_ratio=None, max_pairs=25))
     write_jsonl(
         folders.attention / "maps.jsonl",
-        [AttentionMap(id=f"row-{n}", maps=[[[0.5]], [[1.0]]], losses=[-0.25, 3.1]) for n in range(30)],
+        [AttentionMap(id=f"row-{n}", maps=[[[0.5]], [[1.0]]], losses=[-0.25, 3.1], alone=[0.75, 0.25]) for n in range(30)],
     )
+    log = [
+        {"step": step, "loss": -0.0571 / step, "learning_rate": 1.3e-6 * step, "grad_norm": 1234.5 * step} for step in (1, 1500)
+    ]
+    folders.trained.mkdir()
+    (folders.trained / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
     write_report(folder, folder / "report.html", ReportSettings(title="A run"))
     return folder / "report.html"
 
@@ -112,7 +118,7 @@ def test_outlines_and_attention_can_be_turned_off(opened):
     expect(boxes.first).to_be_hidden()
     opened.get_by_label("opacity").fill("0.25")
     caption = opened.locator("#gallery figcaption").first.inner_text()
-    assert "(without: gains 0.3 nats)" in caption or "(without: loses 3.1 nats)" in caption
+    assert "without\u00a0it +0.3\u00a0nats" in caption or "without\u00a0it −3.1\u00a0nats" in caption
     expect(heat.first).to_have_css("opacity", "0.25")
     opened.get_by_label("attention", exact=True).uncheck()
     expect(heat.first).to_be_hidden()
@@ -139,9 +145,93 @@ def test_light_and_dark_follow_the_system_and_the_button(opened):
     expect(body).to_have_css("background-color", "rgb(250, 250, 248)")
 
 
+def test_attention_alone_and_knockouts_stand_below_each_picture(opened):
+    opened.get_by_label("Words").fill("row 7?")
+    told = opened.locator("#gallery figcaption").all_inner_texts()
+    assert [" ".join(text.split()) for text in told] == [
+        "Image1 attention 75 %, alone 75 %, without it +0.3 nats",
+        "Image2 attention 25 %, alone 25 %, without it −3.1 nats",
+    ]
+    assert "knockout gap 3.35" in opened.locator("#gallery .scores").inner_text()
+
+
+def test_what_is_chosen_stands_in_the_address(opened, report):
+    opened.get_by_label("Rule", exact=True).select_option("became a pair")
+    opened.get_by_label("Words").fill("row 2")
+    assert opened.url == f"{report.as_uri()}#examples?outcome=became+a+pair&words=row+2"
+    opened.get_by_role("button", name="Reset filters").click()
+    assert opened.url == f"{report.as_uri()}#examples"
+    opened.get_by_role("button", name="Next").click()
+    assert opened.url == f"{report.as_uri()}#examples?page=2"
+
+
+def test_an_address_chooses(opened, report):
+    opened.goto(f"{report.as_uri()}#examples?words=row+7%3F")
+    expect(opened.locator("#place")).to_have_text("1 of 30 examples, page 1 of 1")
+    expect(opened.get_by_label("Words")).to_have_value("row 7?")
+    opened.goto(f"{report.as_uri()}#examples?page=2")  # by the same open page: only the fragment changes
+    expect(opened.locator("#place")).to_have_text("30 of 30 examples, page 2 of 2")
+    opened.goto(f"{report.as_uri()}#examples?kind=no+such+kind&page=99&owned=1")
+    expect(opened.locator("#place")).to_have_text("30 of 30 examples, page 2 of 2")
+    expect(opened.get_by_label("Hallucination")).to_have_value("")
+
+
+def test_filters_are_reset_and_an_empty_choice_says_so(opened):
+    reset, empty = opened.get_by_role("button", name="Reset filters"), opened.locator("#empty")
+    expect(reset).to_be_disabled()
+    expect(empty).to_be_hidden()
+    opened.get_by_label("Words").fill("no such thing")
+    expect(empty).to_contain_text("No example fits these filters.")
+    opened.get_by_role("button", name="Show all").click()
+    expect(empty).to_be_hidden()
+    assert cards(opened) == 20
+    expect(reset).to_be_disabled()
+    opened.get_by_label("Format", exact=True).select_option("sequence 2")
+    expect(reset).to_be_enabled()
+
+
+def test_pictures_are_there_for_who_captures_the_page_whole(opened):
+    """Nobody has scrolled: all pictures of this page of examples are loaded, and they stand in the print."""
+    pictures = opened.locator("#gallery .frame > img:first-child")
+    assert pictures.count() == 40
+    opened.wait_for_function("[...document.querySelectorAll('#gallery img')].every(node => node.complete && node.naturalWidth)")
+
+
+def test_the_print_is_light_whole_and_without_controls(opened):
+    opened.emulate_media(media="print", color_scheme="dark")
+    expect(opened.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
+    expect(opened.locator("nav")).to_be_hidden()
+    expect(opened.get_by_label("Words")).to_be_hidden()
+    expect(opened.locator("#place")).to_be_visible()
+    expect(opened.locator(".step .bar").first).to_have_css("print-color-adjust", "exact")
+    opened.set_viewport_size({"width": 690, "height": 1000})  # A4 less its margins
+    clips = "node => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX != 'visible'"
+    assert opened.locator(".wide").evaluate_all(f"nodes => nodes.filter({clips}).length") == 0
+
+
+INSIDE = """nodes => nodes.filter(node => {
+  const text = node.getBoundingClientRect(), figure = node.ownerSVGElement.getBoundingClientRect();
+  return text.left < figure.left - 0.5 || text.right > figure.right + 0.5 || text.bottom > figure.bottom + 0.5;
+}).map(node => node.textContent)"""
+
+
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_no_letter_of_a_chart_is_cut_off(opened, width):
+    opened.set_viewport_size({"width": width, "height": 844})
+    assert opened.locator("svg text").count() == 19  # a histogram and three curves
+    assert opened.locator("svg text").evaluate_all(INSIDE) == []
+
+
 def test_it_fits_a_phone(opened):
     opened.set_viewport_size({"width": 360, "height": 740})
     assert opened.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_table_that_scrolls_has_a_shadow_at_its_edge(opened):
+    opened.set_viewport_size({"width": 240, "height": 740})
+    wide = opened.locator(".wide").first
+    assert wide.evaluate("node => node.scrollWidth > node.clientWidth")
+    expect(wide).to_have_css("background-attachment", "local, local, scroll, scroll")
 
 
 def test_every_picture_has_words(opened):

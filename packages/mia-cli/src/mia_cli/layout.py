@@ -11,6 +11,8 @@ from mia_augment.storage import read_json
 CONFIG = "pipeline.json"
 """The resolved settings of the last run, in the run directory."""
 REPORT = "report.html"
+COMPARED = "compared.html"
+"""Name of the page that compares a run with another."""
 LAUNCHED = ".launched"
 """Folder in the run directory where processes that share a stage tell how far they are."""
 ABLATION = "ablate"

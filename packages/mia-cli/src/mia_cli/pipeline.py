@@ -187,9 +187,8 @@ def attention_stage(config: PipelineConfig, folders: Folders, shared: SharedMode
         made = [content_hash(file) for file in example_files(folders)]
         return " ".join([*made, str(config.report.pairs), str(config.report.attention)])
 
-    return maps_stage(
-        folders.scored, folders.attention, config.score, shared.id, shared.get, choose, choice, config.report.knockouts
-    )
+    besides = {"knockouts": config.report.knockouts, "alone": config.report.alone}
+    return maps_stage(folders.scored, folders.attention, config.score, shared.id, shared.get, choose, choice, **besides)
 
 
 def trained_stage(config: PipelineConfig, folders: Folders, shared: SharedModel) -> Stage:

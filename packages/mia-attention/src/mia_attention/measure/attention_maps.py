@@ -9,6 +9,7 @@ import numpy as np
 from mia_augment import Box, Record
 from mia_augment.storage import read_jsonl
 from numpy.typing import NDArray
+from pydantic import Field
 
 MAPS = "maps.jsonl"
 CELLS = 16
@@ -23,6 +24,9 @@ class AttentionMap(Record):
     """Per image: rows of cells, each its attention in parts of the sample's highest, 0..1."""
     losses: list[float | None] | None = None
     """Per region: how many nats the response's log-prob loses where its tokens are invisible; None: not measured."""
+    alone: list[float] | None = Field(default=None, exclude_if=lambda shares: shares is None)
+    """Per region: its share of the response's likelihood under each picture alone, as the readout `alone` has it; None, and not
+    written: not measured."""
 
 
 def read_maps(path: Path) -> dict[str, AttentionMap]:

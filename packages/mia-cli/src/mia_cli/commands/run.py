@@ -210,19 +210,25 @@ def status_command(run_dir: Path, as_json: bool) -> None:
 
 @click.command("report")
 @click.argument("run_dir", type=READ)
-@click.option("--out", type=WRITE_FILE, help="Where to write the page.  [default: report.html in the run directory]")
+@click.argument("other", type=READ, required=False)
+@click.option(
+    "--out", type=WRITE_FILE, help="Where to write the page.  [default: report.html, of two runs compared.html, in RUN_DIR]"
+)
 @click.option("--pairs", type=click.IntRange(0), help="Example pairs to show.")
-def report_command(run_dir: Path, out: Path | None, pairs: int | None) -> None:
-    """Write a run's report as one HTML file.
+def report_command(run_dir: Path, other: Path | None, out: Path | None, pairs: int | None) -> None:
+    """Write a run's report as one HTML file, or compare it with another's.
 
-    The file works offline. RUN_DIR may also be the run's pipeline.yaml.
+    With OTHER, a second run that was asked the same held-out questions: how much better or worse it is, paired, what differs
+    in the settings, and which answers do. The file works offline. RUN_DIR and OTHER may also be a run's pipeline.yaml.
     """
     from mia_cli.config.schema import ReportSettings, build
-    from mia_cli.layout import REPORT, saved_settings
+    from mia_cli.layout import COMPARED, REPORT, saved_settings
     from mia_cli.report import write_report
     from mia_cli.terminal.display import Display
 
     folder = run_folder(run_dir)
+    if other is not None:
+        return _compare(folder, run_folder(other), out or folder / COMPARED)
     saved = saved_settings(folder).get("report")
     settings = build(
         ReportSettings, {**(saved if isinstance(saved, dict) else {}), **({} if pairs is None else {"pairs": pairs})}
@@ -232,6 +238,14 @@ def report_command(run_dir: Path, out: Path | None, pairs: int | None) -> None:
     with display.progress("report") as progress:
         size = write_report(folder, target, settings, progress=progress)
     display.say("report", f"{size / 1e6:.1f} MB -> {target}", "green")
+
+
+def _compare(first: Path, second: Path, out: Path) -> None:
+    from mia_cli.report.two_runs.two_runs_page import write_two_runs
+    from mia_cli.terminal.display import Display
+
+    size = write_two_runs(first, second, out)
+    Display().say("report", f"{size / 1e3:.0f} kB -> {out}", "green")
 
 
 @click.command("embedded")

@@ -124,6 +124,8 @@ class ReportSettings(Settings):
     """How many of the examples get the model's attention laid over their pictures (asks the model once for each)."""
     knockouts: bool = True
     """Also show how much less likely each of these answers is without each picture: a pass over prompt and answer for each."""
+    alone: bool = True
+    """Also show how likely each of these answers is under each picture alone: a pass over picture and answer for each."""
     thumbnail: int = Field(default=160, ge=16, le=1024)
     """Longest side of a picture in the page, in pixels; twice that for composed ones."""
 

@@ -61,8 +61,8 @@ def accuracy_content(folder: Path) -> dict[str, Any]:
     rows = shown_rows(evaluation)
     bound = max((abs(edge) for row in rows if row.difference for edge in (row.difference.low, row.difference.high)), default=0)
     return {
-        "accuracy": [_line(row, 100 * bound) for row in rows],
-        "anatomy": _anatomy(rows),
+        "accuracy": [accuracy_line(row, 100 * bound) for row in rows],
+        "anatomy": anatomy(rows),
         "flattered": evaluation.flattered,
         "speaking": speaking_content(rows),
     }
@@ -115,7 +115,7 @@ def _fact(row: AccuracyRow, words: str, evaluation: Evaluation) -> dict[str, str
     }
 
 
-def _line(row: AccuracyRow, bound: float) -> dict[str, Any]:
+def accuracy_line(row: AccuracyRow, bound: float) -> dict[str, Any]:
     difference = row.difference
     return {
         "label": row_label(row),
@@ -144,7 +144,7 @@ def _split(text: str) -> dict[str, str]:
     return {"rate": number, "interval": interval}
 
 
-def _anatomy(rows: list[AccuracyRow]) -> dict[str, Any]:
+def anatomy(rows: list[AccuracyRow]) -> dict[str, Any]:
     """Kinds of mistakes that occurred, before and after."""
     counts = [(row, Counter(row.mistakes_before), Counter(row.mistakes_after or {})) for row in rows]
     kinds = [kind for kind in MISTAKE_WORDS if any(before[kind] or after[kind] for _, before, after in counts)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,11 @@ from mia_augment import Bucket, Dropped, PreferencePair, ScoredSample
 from mia_augment.images import picture_opener
 from mia_augment.storage import Progress, read_jsonl
 from mia_select import read_selection
-from numpy.typing import NDArray
-from PIL import Image
 
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report.collect import RULE_WORDS, bucket_name, in_order
-from mia_cli.report.thumbnails import Thumbnail, Thumbnails
+from mia_cli.report.thumbnails import Thumbnail, Thumbnails, heat_png
 
 PAIR = "became a pair"
 DROPPED_PER_RULE = 20
@@ -35,8 +31,6 @@ KIND_WORDS = {
     "neither": "speaks of none of the pictures",
     None: "not measured",
 }
-HEAT = ((87, 16, 110), (188, 55, 84), (249, 142, 9), (255, 236, 90))
-"""Colours from little attention to the most."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Progress | Non
     for index, example in enumerate(chosen, 1):
         for name in example.sample.images:
             thumbnails.add(name, composed=len(example.sample.images) < example.sample.parts)
-        shown.append(_shown(example, looks.get(example.sample.id), floor))
+        shown.append(_shown(example, looks.get(example.sample.id), floor, thumbnails.made))
         if progress is not None:
             progress(index, len(chosen))
     return {
@@ -124,7 +118,7 @@ def gallery(folders: Folders, settings: ReportSettings, progress: Progress | Non
         "says": _names(entry["says"] for entry in shown),
         "outcomes": _names(entry["outcome"] for entry in shown),
         "heat": any(entry["heat"] for entry in shown),
-        "losses": any(entry["losses"] for entry in shown),
+        "told": _told(shown),
         "missing": len(thumbnails.missing),
         "thumbnails": thumbnails.made.values(),
         "data": {"pairs": shown, "thumbnails": _places(thumbnails.made)},
@@ -162,10 +156,66 @@ def _says(analysis: Analysis) -> str:
     return "mixed from several pictures" if analysis.about == "mixed" else "about the asked picture, in other words"
 
 
-def _shown(example: Example, look: AttentionMap | None, floor: float | None) -> dict[str, Any]:
+TOLD = {
+    "attention": "its share of the attention",
+    "alone": "its share of the answer's likelihood under each picture alone (whose answer it is)",
+    "losses": "how the answer's log-prob changes where that picture is invisible to everything else (what it came from): the "
+    "knockout gap is what it loses without the asked picture less the most it loses without another, above 0 where it came "
+    "from the asked one",
+}
+"""What stands below a picture, in words."""
+
+
+def _told(shown: Sequence[Mapping[str, Any]]) -> str:
+    """What of it these examples have."""
+    there = [words for name, words in TOLD.items() if any(entry[name] for entry in shown)]
+    return "; ".join(there) or "its name"
+
+
+def _attention(
+    sample: ScoredSample, shares: Sequence[float], look: AttentionMap | None, sizes: Mapping[str, Thumbnail]
+) -> list[float]:
+    """Each part's share of the attention; where another readout was scored, from the map."""
+    if sample.attention.layer != "alone":
+        return list(shares)
+    if look is None or sample.parts < 2 or any(name not in sizes for name in sample.images):
+        return []
+    densities = []
+    for region in sample.regions:
+        cells = np.asarray(look.maps[region.image])
+        (rows, columns), size = cells.shape, sizes[sample.images[region.image]]
+        left, top, right, bottom = region.box or (0, 0, size["width"], size["height"])
+        across, down = columns / size["width"], rows / size["height"]
+        inside = cells[int(top * down) : max(1, round(bottom * down)), int(left * across) : max(1, round(right * across))]
+        densities.append(float(inside.mean()) if inside.size else 0.0)
+    total = sum(densities)
+    return [density / total for density in densities] if total > 0 else []
+
+
+def _alone(sample: ScoredSample, look: AttentionMap | None) -> list[float] | None:
+    """Each part's share of the response's likelihood under each picture alone; None: not measured."""
+    if sample.attention.layer == "alone":
+        return sample.attention.region_mass or None
+    return look.alone if look else None
+
+
+def knockout_gap(losses: Sequence[float | None] | None, target: int) -> float | None:
+    """What a response loses without the target, less the most it loses without another part, in nats; None: not measured.
+
+    >>> knockout_gap([0.5, 7.5], target=1), knockout_gap([0.5, None], target=1)
+    (7.0, None)
+    """
+    known = [(part, loss) for part, loss in enumerate(losses or []) if loss is not None]
+    others = [loss for part, loss in known if part != target]
+    own = dict(known).get(target)
+    return None if own is None or not others else own - max(others)
+
+
+def _shown(example: Example, look: AttentionMap | None, floor: float | None, sizes: Mapping[str, Thumbnail]) -> dict[str, Any]:
     sample, pair = example.sample, example.pair
     analysis = analyze_one(sample, floor=floor)
     scores = pair.scores.model_dump() if pair else {"ratio": sample.attention.ratio, "perplexity": sample.perplexity}
+    scores |= {"knockout_gap": knockout_gap(look.losses if look else None, sample.target)}
     return {
         "id": pair.id if pair else sample.id,
         "bucket": bucket_name((sample.format, sample.parts)),
@@ -174,7 +224,8 @@ def _shown(example: Example, look: AttentionMap | None, floor: float | None) -> 
         "outcome": example.outcome,
         "images": sample.images,
         "regions": [region.model_dump() for region in sample.regions],
-        "shares": analysis.shares,
+        "attention": _attention(sample, analysis.shares, look, sizes),
+        "alone": _alone(sample, look),
         "target": sample.target,
         "prompt": sample.prompt,
         "chosen": pair.chosen if pair else sample.answer or sample.own_answer or "",
@@ -191,12 +242,3 @@ def _rejected(pair: PreferencePair) -> str:
     if pair.rejected_images is not None:
         texts.append(f"{pair.chosen} (with another picture in the target's place)")
     return " | ".join(texts)
-
-
-def heat_png(cells: NDArray[np.float64]) -> str:
-    """Cells (rows, columns) of 0..1 as a data URI of a small picture: from clear (nothing) over purple and red to yellow."""
-    stops = np.linspace(0, 1, len(HEAT))
-    channels = [np.interp(cells, stops, [color[channel] for color in HEAT]) for channel in range(3)]
-    buffer = io.BytesIO()
-    Image.fromarray(np.stack([*channels, 255 * cells], axis=-1).round().astype(np.uint8)).save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -34,20 +34,23 @@
   const picture = (pair, name, index) => {
     const figure = make("figure");
     const frame = make("span", "frame");
-    const share = (k) => (pair.shares.length ? ` ${Math.round(100 * pair.shares[k])} %` : "");
-    const lost = (k) => {
+    const told = ([region, k]) => {
+      const line = make("span");
+      const share = (name) => (pair[name] && pair[name].length ? [`${name}\u00a0${Math.round(100 * pair[name][k])}\u00a0%`] : []);
       const loss = pair.losses ? pair.losses[k] : null;
-      if (loss === null) return "";
-      return loss < 0 ? ` (without: gains ${(-loss).toFixed(1)} nats)` : ` (without: loses ${loss.toFixed(1)} nats)`;
+      const lost = loss === null ? [] : [`without\u00a0it ${Math.abs(loss) < 0.05 ? "\u00b1" : loss > 0 ? "\u2212" : "+"}${Math.abs(loss).toFixed(1)}\u00a0nats`];
+      line.append(make("b", "", region.label), ` ${[...share("attention"), ...share("alone"), ...lost].join(", ")}`);
+      return line;
     };
     const inside = pair.regions.map((region, k) => [region, k]).filter(([region]) => region.image === index);
     const labels = inside.map(([region]) => region.label).join(", ");
     const thumbnail = thumbnails[name];
     if (thumbnail) {
       const image = images[thumbnail.index].cloneNode();
-      image.loading = "lazy";
+      image.decoding = "async"; /* not lazy: whoever prints the page, or captures it whole, has not scrolled */
       image.alt = `Picture ${index + 1} of ${pair.images.length}: ${labels}`;
       frame.append(image);
+      figure.style.width = `${Math.max(150, image.width)}px`;
       const heat = pair.heat && pair.heat[index];
       if (heat) {
         const layer = make("img", "heat");
@@ -59,7 +62,9 @@
         if (region.image === index && (region.box || k === pair.target)) frame.append(outline(thumbnail, region, k === pair.target));
       });
     }
-    figure.append(frame, make("figcaption", "", inside.map(([region, k]) => region.label + share(k) + lost(k)).join(", ")));
+    const caption = make("figcaption");
+    caption.append(...inside.map(told));
+    figure.append(frame, caption);
     return figure;
   };
 
@@ -114,6 +119,33 @@
 
   const previous = document.getElementById("previous");
   const next = document.getElementById("next");
+  const empty = document.getElementById("empty");
+  const reset = document.getElementById("reset");
+  const KEY = "#examples?";
+
+  /* What is chosen stands in the address, to be bookmarked and sent: only what differs from the start. */
+  const remember = () => {
+    const state = new URLSearchParams();
+    Object.entries(controls).forEach(([id, control]) => { if (control.value.trim()) state.set(id, control.value.trim()); });
+    reset.disabled = ![...state].length;
+    if (page) state.set("page", page + 1);
+    const text = String(state);
+    if (text) history.replaceState(null, "", KEY + text);
+    else if (location.hash.startsWith(KEY)) history.replaceState(null, "", "#examples");
+  };
+
+  /* Takes over what the address says; false where it says nothing of the examples. */
+  const recall = () => {
+    if (!location.hash.startsWith(KEY)) return false;
+    const state = new URLSearchParams(location.hash.slice(KEY.length));
+    Object.entries(controls).forEach(([id, control]) => {
+      control.value = state.get(id) ?? "";
+      if (control.selectedIndex === -1) control.value = "";
+    });
+    page = Math.max(0, (Number.parseInt(state.get("page"), 10) || 1) - 1);
+    return true;
+  };
+
   const draw = () => {
     const found = wanted();
     const pages = Math.max(1, Math.ceil(found.length / PAGE));
@@ -122,7 +154,17 @@
     document.getElementById("place").textContent = `${found.length} of ${pairs.length} examples, page ${page + 1} of ${pages}`;
     previous.disabled = page === 0;
     next.disabled = page === pages - 1;
+    empty.hidden = found.length > 0;
+    remember();
   };
+  const forget = () => {
+    Object.values(controls).forEach((control) => { control.value = ""; });
+    page = 0;
+    draw();
+  };
+  reset.addEventListener("click", forget);
+  document.getElementById("all").addEventListener("click", forget);
+  addEventListener("hashchange", () => { if (recall()) draw(); });
   Object.values(controls).forEach((control) => control.addEventListener("input", () => { page = 0; draw(); }));
   previous.addEventListener("click", () => { page -= 1; draw(); });
   next.addEventListener("click", () => { page += 1; draw(); });
@@ -139,5 +181,7 @@
     if (event.key === "ArrowLeft" && !previous.disabled) previous.click();
     if (event.key === "ArrowRight" && !next.disabled) next.click();
   });
+  const sent = recall();
   draw();
+  if (sent) document.getElementById("examples").scrollIntoView();
 })();

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from mia_augment import FORMATS, Bucket, DataError
 from mia_augment.storage import Manifest, Progress, atomic_write, clear_left_overs_of
 from mia_select import read_selection
+from mia_select.evaluation import EVALUATION, read_evaluation
 from mia_select.rules import looks_elsewhere
 
 from mia_cli.config.schema import ReportSettings
@@ -23,6 +24,8 @@ from mia_cli.report import accuracy_section as accuracy
 from mia_cli.report import collect, gallery
 from mia_cli.report import svg as figures
 from mia_cli.report.notes import short_notes
+from mia_cli.report.too_little import too_little
+from mia_cli.report.words.opening import RunFigures, opening
 from mia_cli.runner import read_states
 from mia_cli.terminal.display import counts_line, duration
 
@@ -50,20 +53,13 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
     made = collect.manifests(folders)
     if not made:
         raise DataError(f"{run_dir}: no finished stage there; expected the run_dir of a `mia run`")
-    environment = Environment(
-        loader=PackageLoader("mia_cli", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    here = Path(__file__).parent
-    text = environment.get_template("page.html.j2").render(
+    found = run_figures(made, folders)
+    content = dict(
         title=settings.title,
         summary=_summary(made),
+        opening=opening(found),
+        nothing=bool(found.too_little),
         facts=_facts(run_dir, made, folders),
-        css=Markup((here / "page.css").read_text("utf-8")),
-        script=Markup((here / "page.js").read_text("utf-8")),
         funnel=_funnel(made, folders),
         by_bucket=_by_bucket(folders) if "select" in made else None,
         skipped=_skipped(made),
@@ -77,10 +73,46 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         **accuracy.accuracy_content(folders.evaluated),
         **ablation.ablation_content(run_dir),
     )
+    return write_page("page.html.j2", out, content)
+
+
+def write_page(template: str, out: Path, content: Mapping[str, Any]) -> int:
+    """Fill a template of this folder, with style and script inside; returns the size in bytes."""
+    environment = Environment(
+        loader=PackageLoader("mia_cli", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = code_in
+    here = Path(__file__).parent
+    inside = {"css": Markup((here / "page.css").read_text("utf-8")), "script": Markup((here / "page.js").read_text("utf-8"))}
+    text = environment.get_template(template).render(**content, **inside)
     clear_left_overs_of(out)
     with atomic_write(out) as file:
         file.write(text)
     return out.stat().st_size
+
+
+def run_figures(made: dict[str, Manifest], folders: Folders) -> RunFigures:
+    """What the first paragraph is written from."""
+    return RunFigures(
+        pairs=made["select"].counts.get("pairs", 0) if "select" in made else None,
+        steps=made["train"].counts.get("steps") if "train" in made else None,
+        evaluation=read_evaluation(folders.evaluated) if (folders.evaluated / EVALUATION).is_file() else None,
+        too_little=too_little(folders),
+    )
+
+
+def code_in(text: str) -> Markup:
+    """What stands between backticks as code; everything escaped.
+
+    >>> str(code_in("set `a: <b>` & go"))
+    'set <code>a: &lt;b&gt;</code> &amp; go'
+    """
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts))
 
 
 def _summary(made: dict[str, Manifest]) -> str:

@@ -1,4 +1,4 @@
-"""Thumbnails that travel inside the page."""
+"""Thumbnails, and the attention laid over them, that travel inside the page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import base64
 import io
 from typing import TypedDict
 
+import numpy as np
 from mia_augment import DataError
 from mia_augment.images import OpenImage
+from numpy.typing import NDArray
 from PIL import Image
+
+HEAT = ((87, 16, 110), (188, 55, 84), (249, 142, 9), (255, 236, 90))
+"""Colours from little attention to the most."""
 
 
 class Thumbnail(TypedDict):
@@ -50,3 +55,12 @@ def thumbnail(picture: Image.Image, longest: int) -> Thumbnail:
     small.save(buffer, format="WEBP", quality=80, method=4)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return {"src": f"data:image/webp;base64,{data}", "shown": small.size, "width": picture.width, "height": picture.height}
+
+
+def heat_png(cells: NDArray[np.float64]) -> str:
+    """Cells (rows, columns) of 0..1 as a data URI of a small picture: from clear (nothing) over purple and red to yellow."""
+    stops = np.linspace(0, 1, len(HEAT))
+    channels = [np.interp(cells, stops, [color[channel] for color in HEAT]) for channel in range(3)]
+    buffer = io.BytesIO()
+    Image.fromarray(np.stack([*channels, 255 * cells], axis=-1).round().astype(np.uint8)).save(buffer, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,1 @@
+"""`mia report A B`: two runs on the same held-out questions, as one HTML file."""
