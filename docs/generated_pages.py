@@ -62,18 +62,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put the recipes where a page asks for them."""
-    return markdown.replace("<!-- recipes -->", "\n".join(_recipes()))
+    """Put a recipe's meaning and file where a page asks for it."""
+    return re.sub(r"<!-- recipe (\w+) -->", lambda found: "\n".join(_recipe(found[1])), markdown)
 
 
-def _recipes() -> Iterator[str]:
-    for name, path in RECIPES.items():
-        text = path.read_text("utf-8")
-        yield f"## {name}\n"
-        yield f"{recipe_meaning(name)}\n"
-        yield "```yaml"
-        yield from (line for line in text.splitlines() if not line.startswith("#"))
-        yield "```\n"
+def _recipe(name: str) -> Iterator[str]:
+    yield f"{recipe_meaning(name)}\n"
+    yield "```yaml"
+    yield from (line for line in RECIPES[name].read_text("utf-8").splitlines() if not line.startswith("#"))
+    yield "```"
 
 
 def _plain(text: str) -> str:
