@@ -158,11 +158,11 @@ def test_attention_alone_and_knockouts_stand_below_each_picture(opened):
 def test_what_is_chosen_stands_in_the_address(opened, report):
     opened.get_by_label("Rule", exact=True).select_option("became a pair")
     opened.get_by_label("Words").fill("row 2")
-    assert opened.url == f"{report.as_uri()}#examples?outcome=became+a+pair&words=row+2"
+    expect(opened).to_have_url(f"{report.as_uri()}#examples?outcome=became+a+pair&words=row+2")
     opened.get_by_role("button", name="Reset filters").click()
-    assert opened.url == f"{report.as_uri()}#examples"
+    expect(opened).to_have_url(f"{report.as_uri()}#examples")
     opened.get_by_role("button", name="Next").click()
-    assert opened.url == f"{report.as_uri()}#examples?page=2"
+    expect(opened).to_have_url(f"{report.as_uri()}#examples?page=2")
 
 
 def test_an_address_chooses(opened, report):
