@@ -88,7 +88,7 @@ def score_and_reword(file: Path, share: float) -> None:
 
 
 def pipeline(folder: Path, args: argparse.Namespace) -> Path:
-    """The quickstart's pipeline.yaml with this experiment's settings."""
+    """The quickstart's pipeline.yaml by the paper's recipe, with this experiment's settings."""
     file = prepare(
         folder,
         Display(),
@@ -97,6 +97,7 @@ def pipeline(folder: Path, args: argparse.Namespace) -> Path:
         per_bucket=args.per_bucket,
         seed=args.seed,
         model=args.model,
+        recipe="paper",
     )
     settings = yaml.safe_load(file.read_text())
     if args.split != "test":

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=800)
     args = parser.parse_args()
     folder = HERE / "work" / "readouts"
-    file = prepare(folder, Display(), pictures=10, test_pictures=300, per_bucket=1, seed=11, model="embedded")
+    file = prepare(folder, Display(), pictures=10, test_pictures=300, per_bucket=1, seed=11, model="embedded", recipe="paper")
     config = load_config(file)
     augment_dataset(folder / "data/test" / ROWS_FILE, folder / "data/test", folder / "samples", config.augment, seed=11)
     samples = choose_samples(read_jsonl(folder / "samples" / "samples.jsonl", Sample), args.samples, 0)

@@ -51,7 +51,7 @@ def test_the_middle_is_the_layer_that_score_reads(layers: int, middle: int, monk
 def test_what_score_is_set_to_is_always_measured(
     tmp_path: Path, mia: Callable[..., Result], score: dict[str, Any], layer: Any
 ) -> None:
-    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded")
+    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded", recipe="paper")
     settings = yaml.safe_load(file.read_text())
     settings["score"] = {**(settings.get("score") or {}), **score}
     file.write_text(yaml.safe_dump(settings))
@@ -78,7 +78,7 @@ def test_questions_about_several_pictures_are_not_diagnosed() -> None:
 
 
 def test_the_embedded_model_is_diagnosed(tmp_path: Path, mia: Callable[..., Result]) -> None:
-    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded")
+    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded", recipe="paper")
     result = mia("diagnose", file, "--samples", 12, "--json")
     assert result.exit_code == 0, result.output
     found = Diagnosis.model_validate_json(result.stdout)
@@ -108,7 +108,7 @@ def test_a_readout_the_model_cannot_give_is_left_out_by_name(
         raise ModelError("no parameters in floating point")
 
     monkeypatch.setattr("mia_attention.capture.given_answers.gradient_rows", refuse)
-    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded")
+    file = prepare(tmp_path, Display(), pictures=30, test_pictures=10, per_bucket=1, seed=0, model="embedded", recipe="paper")
     found = Diagnosis.model_validate_json(mia("diagnose", file, "--samples", 8, "--json").stdout)
     assert {score.layer for score in found.readouts} <= {0, 1, 2, 3, "rollout", "alone", "consistency", "perplexity"}
     assert "readout gradient is left out: no parameters in floating point" in caplog.text

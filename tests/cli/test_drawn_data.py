@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import pytest
 from mia_augment.read.dataset import read_rows
 from mia_augment.storage.files import content_hash
 from mia_cli.config.schema import load_config
@@ -73,6 +74,39 @@ def test_the_quickstart_writes_settings_that_load(tmp_path):
     assert config.evaluate.per_bucket == 5
     assert config.data.source.is_file()
     assert config.evaluate.source.is_file()
+
+
+def test_without_a_recipe_the_quickstart_takes_the_best_settings_known_and_no_ground_truth(tmp_path):
+    best = load_config(prepare(tmp_path, Silent(), **OPTIONS))
+    assert (best.score.layer, best.score.confusions, best.score.own_answer) == ("alone", True, True)
+    assert (best.select.chosen, best.select.correct, best.select.rejected, best.select.max_pairs) == (
+        "own",
+        "likely",
+        "both",
+        1000,
+    )
+    assert (best.train.beta, best.train.learning_rate, best.train.gamma, best.train.epochs) == (1.0, 1e-4, 1.0, 3)
+
+
+def test_the_paper_s_recipe_is_one_word_away(tmp_path):
+    paper = load_config(prepare(tmp_path, Silent(), **OPTIONS, recipe="paper"))
+    assert (paper.score.layer, paper.score.confusions) == (3, False)
+    assert (paper.select.chosen, paper.select.rejected, paper.select.attention) == ("ground_truth", "own", True)
+    assert (paper.select.max_pairs, paper.select.calibrate, paper.select.min_perplexity) == (None, "auto", 1.0)
+    assert (paper.train.beta, paper.train.learning_rate, paper.train.gamma, paper.train.epochs) == (0.1, 5e-5, 1.0, 3)
+
+
+@pytest.mark.parametrize(("recipe", "number"), [(None, 400), ("paper", 800)])
+def test_as_many_pictures_are_drawn_as_the_settings_need(tmp_path, monkeypatch, recipe, number):
+    drawn = []
+
+    def noted(folder, split, number, **rest):
+        drawn.append(number)
+        return write_rows(folder, split, 10, **rest)
+
+    monkeypatch.setattr("mia_cli.drawn.quickstart.write_rows", noted)
+    prepare(tmp_path, Silent(), **{**OPTIONS, "pictures": None}, recipe=recipe)
+    assert drawn == [number, OPTIONS["test_pictures"]]
 
 
 def test_edited_settings_are_kept_and_untouched_ones_follow_the_options(tmp_path):

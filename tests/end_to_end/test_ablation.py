@@ -38,7 +38,8 @@ class Silent:
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
     """A small quickstart's pipeline.yaml, one epoch, with the model's answers about the targets alone."""
-    path = prepare(tmp_path, Silent(), pictures=12, test_pictures=12, per_bucket=3, seed=0, model="embedded")  # type: ignore[arg-type]
+    options = {"pictures": 12, "test_pictures": 12, "per_bucket": 3, "seed": 0, "model": "embedded", "recipe": "paper"}
+    path = prepare(tmp_path, Silent(), **options)  # type: ignore[arg-type]
     settings = yaml.safe_load(path.read_text())
     settings["train"]["epochs"] = 1
     settings["score"] |= {"layer": 3, "own_answer": True}

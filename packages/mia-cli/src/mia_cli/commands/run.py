@@ -16,7 +16,11 @@ _RECIPE = click.option("--recipe", cls=Listing, table=_RECIPES, help="How to bui
 
 @click.command("quickstart")
 @click.argument("directory", type=WRITE_FOLDER, default=Path("mia-quickstart"))
-@click.option("--pictures", type=click.IntRange(10), default=800, show_default=True, help="Pictures to draw for training.")
+@click.option(
+    "--pictures",
+    type=click.IntRange(10),
+    help="Pictures to draw for training.  [default: 400, with --recipe 800: a recipe may make fewer pairs of them]",
+)
 @click.option(
     "--test-pictures", type=click.IntRange(10), default=300, show_default=True, help="Pictures to draw for evaluation."
 )

@@ -9,7 +9,7 @@ from typing import Any
 from mia_augment.storage import atomic_write, clear_left_overs_of
 
 from mia_cli.config.commented_yaml import commented_yaml
-from mia_cli.config.recipe_files import KEY, recipe_settings, without
+from mia_cli.config.recipe_files import KEY, laid_under, recipe_settings, without
 from mia_cli.config.schema import EMBEDDED_MODEL, PipelineConfig
 from mia_cli.drawn import drawing
 from mia_cli.drawn.drawn_data import ROWS_FILE, write_rows
@@ -40,12 +40,29 @@ SETTINGS: dict[str, Any] = {
 }
 """What differs from the paper's defaults, because the embedded model is 5,000 times smaller than LLaVA-1.5."""
 
+BEST: dict[str, Any] = {
+    "score": {"layer": "alone", "confusions": True, "own_answer": True},
+    "select": {
+        "chosen": "own",
+        "correct": "likely",
+        "rejected": "both",
+        "calibrate": {"by": "groups"},
+        "min_perplexity": None,
+        "max_pairs": 1000,
+    },
+    "train": {"beta": 1.0, "learning_rate": 1e-4},
+}
+"""What differs besides where no recipe is named: the best that is known for short answers, and no ground truth is used."""
+
+PICTURES, PICTURES_WITH_RECIPE = 400, 800
+"""Drawn for training by default: a recipe makes fewer pairs of them, as one question in four gives one by the paper's."""
+
 
 def prepare(
     directory: Path,
     display: Display,
     *,
-    pictures: int,
+    pictures: int | None,
     test_pictures: int,
     per_bucket: int,
     seed: int,
@@ -54,10 +71,14 @@ def prepare(
 ) -> Path:
     """Draw the data, unless it is there, and write the pipeline.yaml; returns its path.
 
-    What a recipe sets it decides; the rest suits the embedded model, as without one. A pipeline.yaml that is there and was
-    edited is kept, so that one can play with the settings.
+    What a recipe sets it decides, without one `BEST` does; the rest suits the embedded model. A pipeline.yaml that is there
+    and was edited is kept, so that one can play with the settings.
+
+    Args:
+        pictures: for training; None: as many as the settings need.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    pictures = pictures or (PICTURES if recipe is None else PICTURES_WITH_RECIPE)
     for split, number in (("train", pictures), ("test", test_pictures)):
         folder = directory / "data" / split
         with display.progress(f"draw {split}") as progress:
@@ -90,7 +111,10 @@ def _edited(path: Path) -> bool:
 def _yaml(per_bucket: int, seed: int, model: str, directory: Path, recipe: str | None) -> str:
     local = Path(model).expanduser()
     name = str(local.resolve()) if model != EMBEDDED_MODEL and local.is_dir() else model
-    suited = SETTINGS if recipe is None else without(SETTINGS, recipe_settings(recipe), PipelineConfig)
+    if recipe is None:
+        suited = laid_under(BEST, SETTINGS, PipelineConfig)
+    else:
+        suited = without(SETTINGS, recipe_settings(recipe), PipelineConfig)
     settings = {
         **({} if recipe is None else {KEY: recipe}),
         **suited,
