@@ -120,11 +120,28 @@ def test_auroc_interval_has_width_even_when_separation_is_perfect() -> None:
     assert interval is not None
     assert interval.value == 1.0
     assert interval.high == 1.0
-    assert interval.low < 0.9
+    assert interval.low == pytest.approx(0.158, abs=1e-3)  # sqrt(0.025)
     single = auroc_interval([1, 2, 3], [False, True, False])
     assert single is not None
     assert single.value == 0.5
     assert single.high - single.low > 0.3
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_after_perfect_separation_of_many_the_interval_is_narrow(value: float) -> None:
+    labels = np.arange(120) < 50
+    interval = auroc_interval(np.where(labels, value, 0.5), labels)
+    assert interval is not None
+    bounds = (interval.low, interval.value, interval.high)
+    assert sorted(abs(bound - value) for bound in bounds) == pytest.approx([0.0, 0.0, 1 - 0.92888], abs=1e-5)  # 0.025^(1 / 50)
+
+
+def test_the_interval_after_perfect_separation_hardly_ever_misses_the_truth() -> None:
+    rng, labels, truth = np.random.default_rng(1), np.arange(40) < 20, 0.9830  # Phi(3 / sqrt(2)), to four digits
+    found = [auroc_interval(rng.normal(size=40) + 3 * labels, labels) for _ in range(400)]
+    perfect = [interval for interval in found if interval is not None and interval.value == 1.0]
+    assert len(perfect) > 20
+    assert all(interval.low <= truth for interval in perfect)
 
 
 def test_best_cut_is_the_midpoint_where_youden_is_largest() -> None:

@@ -69,8 +69,9 @@ def grouped_auroc_interval(groups: Sequence[ScoredGroup], *, seed: int = 0, resa
 def auroc_interval(scores: ArrayLike, labels: ArrayLike) -> Auroc | None:
     """`auroc` with DeLong's interval on the logit scale (1988), which stays within 0 and 1; None where one class is missing.
 
-    With a single sample in a class, or perfect separation, that interval is not defined: Hanley and McNeil's variance
-    stands in, with the value half a sample away from the border.
+    That interval is not defined where the classes are separated perfectly or one has a single sample. After perfect
+    separation the bound is the least AUROC under which k = min(m, n) disjoint pairs would all be in order with a chance of
+    2.5 %, 0.025^(1 / k); for a single sample Hanley and McNeil's variance stands in.
     """
     positive, negative = _split(scores, labels)
     m, n = len(positive), len(negative)
@@ -80,11 +81,13 @@ def auroc_interval(scores: ArrayLike, labels: ArrayLike) -> Auroc | None:
     above = (ranks[:m] - _midranks(positive)) / n
     below = 1 - (ranks[m:] - _midranks(negative)) / m
     value = float(above.mean())
-    inner = min(max(value, 0.5 / (m * n)), 1 - 0.5 / (m * n))
+    if value in (0.0, 1.0):
+        bound: float = 0.025 ** (1 / min(m, n))
+        return Auroc(value=value, low=min(bound, value), high=max(1 - bound, value))
     variance = float(above.var(ddof=1) / m + below.var(ddof=1) / n) if m > 1 and n > 1 else 0.0
     if variance <= 0:
-        variance = _hanley_mcneil(inner, m, n)
-    logit, spread = math.log(inner / (1 - inner)), Z95 * math.sqrt(variance) / (inner * (1 - inner))
+        variance = _hanley_mcneil(value, m, n)
+    logit, spread = math.log(value / (1 - value)), Z95 * math.sqrt(variance) / (value * (1 - value))
     low, high = (_sigmoid(logit + sign * spread) for sign in (-1, 1))
     return Auroc(value=value, low=min(low, value), high=max(high, value))
 
