@@ -1,6 +1,6 @@
 """Draws the pictures of attention in README and documentation from a finished quickstart run:
 
-    uv run mia quickstart mia-quickstart && uv run python docs/make_attention_pictures.py mia-quickstart/run
+    uv run mia quickstart mia-quickstart --recipe paper && uv run python docs/make_attention_pictures.py mia-quickstart/run
 
 - before-after.png: of each format the first held-out sample whose answer training made right (questions of counting and
   pairs of images aside), attention before and after.
