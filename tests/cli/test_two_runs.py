@@ -66,7 +66,7 @@ def test_the_difference_is_paired_and_told(mia, tmp_path):
     assert "run_dir" not in shown
     assert "Right in one/run only: 2 " in shown
     assert "Right in two/run only: 20 " in shown
-    assert "row-0 In Image2, what is row 0? Red. Red. Blue." in shown
+    assert "In Image2, what is row 0? Red. Red. Blue. row-0" in shown
 
 
 def test_only_what_is_the_same_question_is_compared(tmp_path):

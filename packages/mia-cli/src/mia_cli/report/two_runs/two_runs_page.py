@@ -135,8 +135,8 @@ def _answers(found: TwoRuns, names: tuple[str, str], right: int) -> dict[str, An
     shown = wanted[:: max(1, len(wanted) // ANSWERS_SHOWN)][:ANSWERS_SHOWN]
     return {
         "title": f"Right in {names[right]} only: {len(wanted)}",
-        "columns": ["id", "question", "truth", *names],
-        "rows": [[p.id, _question(p, found.prompts), p.answer, p.before, p.after or ""] for p in shown],
+        "columns": ["question", "truth", *names, "id"],
+        "rows": [[_question(p, found.prompts), p.answer, p.before, p.after or "", p.id] for p in shown],
         "more": len(wanted) - len(shown),
     }
 
