@@ -20,6 +20,7 @@ from mia_attention import (
 )
 from mia_attention.measure.masses import measure
 from mia_attention.measure.massive_sinks import massive_prompts
+from mia_attention.models.inputs import encode
 from mia_attention.scoring.scorer import Scorer
 from mia_augment.records import Sample
 from pydantic import ValidationError
@@ -90,6 +91,22 @@ def test_scoring_leaves_massive_tokens_out_whatever_else_is_in_the_batch(tiny: S
     other = settings.model_copy(update={"sink_rule": "attention", "sink_factor": 1.1})
     beside = list(score(samples, build.model, build.processor, other, open_image=tiny.open_image))
     assert beside[1].attention.ratio_without_sinks != pytest.approx(together[1].attention.ratio_without_sinks, abs=1e-4)
+
+
+def test_each_prompts_own_first_token_says_in_which_dimensions(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava", strong=True)
+    texts = [f"{word} : {build.tag} what is in image ?" for word in ("user", "dog", "red", "left", "assistant", "two")]
+    pictures = [[tiny.picture(60, 60, 1)]] * len(texts)
+    encoded = encode(build.model, build.processor, texts, pictures)
+    with torch.no_grad():
+        states = build.model(**encoded.inputs, output_hidden_states=True).hidden_states[1]
+    first = encoded.inputs["attention_mask"].argmax(1)
+    own = [sink_dimensions(states[row : row + 1], first[row : row + 1]) for row in range(len(texts))]
+    assert len({tuple(dimensions.tolist()) for dimensions in own}) > 1
+    found = massive_prompts(build.model, encoded, [1])[1]
+    for row, dimensions in enumerate(own):
+        assert torch.equal(found[row], massive_sinks(states[row : row + 1], dimensions)[0])
+    assert not torch.equal(found, massive_sinks(states, sink_dimensions(states, first)))
 
 
 def test_of_several_layers_and_heads_a_token_is_a_sink_if_it_is_one_in_any(tiny: SimpleNamespace) -> None:

@@ -165,10 +165,7 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     lines = lines_by_sample(journal.results(), len(samples), out / JOURNAL)
     (out / MANIFEST).unlink(missing_ok=True)  # it spoke of the files that are about to be replaced
     counts = _write(out, samples, lines)
-    if readout_kind(settings.layer).from_samples:
-        write_json(out / LAYER, read_json(out / JOURNAL / LAYER, f"delete {out / JOURNAL} and run the stage again"))
-    else:
-        (out / LAYER).unlink(missing_ok=True)
+    _write_layer(out, settings)
     pictures_digest(folder_in, SAMPLES, out, parts=settings.looks_at_parts, keep=True)
     return planned.model_copy(update={"counts": counts, "notes": {"attention": when}})
 
@@ -237,6 +234,14 @@ def _write(out: Path, samples: Sequence[Sample], lines: dict[int, Line]) -> dict
         first = json.loads(lines[0][2])
         raise DataError(f"none of {len(samples)} samples could be scored; the first, {first['id']}: {first['reason']}")
     return dict(counts)
+
+
+def _write_layer(out: Path, settings: ScoreSettings) -> None:
+    """Write which layer was chosen beside the results; nothing where none was to be chosen."""
+    if readout_kind(settings.layer).from_samples:
+        write_json(out / LAYER, read_json(out / JOURNAL / LAYER, f"delete {out / JOURNAL} and run the stage again"))
+    else:
+        (out / LAYER).unlink(missing_ok=True)
 
 
 def _planned(folder_in: Path, out: Path, settings: ScoreSettings, model_id: str) -> Manifest:
