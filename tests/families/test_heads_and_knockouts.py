@@ -21,6 +21,8 @@ from test_matrix import ASKED, MARKS, MOST_USED
 from tiny_models import Build
 
 ANSWERS = [[30, 31, 32]]
+FAINT = ("molmo2",)
+"""Types whose tiny build answers alike whatever the picture shows."""
 NAMES = [
     *MOST_USED,
     *(
@@ -81,7 +83,9 @@ def test_a_hidden_picture_can_be_any_picture_or_it_is_told_what_carries_it_on(na
         logps["seen"].append(found.logp)
         logps["hidden"].append(found.logp - found.loss[len(before)])
     one, other = logps["hidden"]
-    assert abs(logps["seen"][0] - logps["seen"][1]) > 1e-5, f"the picture tells nothing even where it is seen: {logps}"
+    assert name in FAINT or abs(logps["seen"][0] - logps["seen"][1]) > 1e-5, (
+        f"the picture tells nothing even where it is seen: {logps}"
+    )
     if any("no attention" in told for told in layers_left_out(made.model)):
         assert "has layers without attention" in caplog.text
         assert abs(one - other) > 1e-5
