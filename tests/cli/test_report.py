@@ -13,7 +13,7 @@ import pytest
 from markupsafe import Markup
 from mia_attention import AttentionMap
 from mia_augment.records import Attention, Region, ScoredSample, Source
-from mia_augment.storage.files import Manifest, write_json, write_jsonl, write_manifest
+from mia_augment.storage.files import Manifest, read_manifest, write_json, write_jsonl, write_manifest
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
 from mia_cli.report import svg as figures
@@ -194,6 +194,16 @@ def test_before_and_after_are_told_with_intervals(run_dir):
 def test_kinds_of_mistakes_are_told_before_and_after(run_dir):
     text, _ = page(run_dir)
     assert '<td class="n">1 → 0</td>' in text  # one of the five answers is the other picture's
+
+
+@pytest.mark.parametrize(("layer", "heading"), [(2, "Where the model looked"), ("alone", "Whose answer it is")])
+def test_shares_of_a_likelihood_are_not_called_attention(run_dir, layer, heading):
+    folder = Folders(run_dir).scored
+    made = read_manifest(folder)
+    write_manifest(folder, made.model_copy(update={"settings": {"layer": layer}}))
+    text, _ = page(run_dir)
+    assert f'<h2 id="ratios">{heading}</h2>' in text
+    assert ("Attention on the asked picture over" in text) == (layer == 2)
 
 
 def test_a_run_with_one_stage_has_a_report_too(tmp_path):

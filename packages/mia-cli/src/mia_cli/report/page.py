@@ -64,6 +64,7 @@ def write_report(run_dir: Path, out: Path, settings: ReportSettings, *, progress
         by_bucket=_by_bucket(folders) if "select" in made else None,
         skipped=_skipped(made),
         histograms=_histograms(made, folders),
+        measured=_measured(made),
         notes=_notes(folders) if "select" in made else None,
         curves=_curves(folders),
         gallery=gallery.gallery(folders, settings, progress) if "select" in made and settings.pairs else None,
@@ -181,6 +182,30 @@ def _histograms(made: dict[str, Manifest], folders: Folders) -> list[dict[str, A
         words += [f"{ratios.unmeasured} could not be measured"] if ratios.unmeasured else []
         items.append({"title": title, "figure": figure, "caption": "; ".join(words)})
     return items
+
+
+MEASURED = {
+    "alone": (
+        "Whose answer it is",
+        "How likely the answer is under the asked picture alone, over the sum under each picture alone; every scored sample.",
+        "threshold, below it an answer counts as another picture's",
+    ),
+    "consistency": (
+        "How sure the model was",
+        "How many of the answers that were drawn say what the answer says, for every scored sample.",
+        "threshold, below it an answer counts as unsure",
+    ),
+}
+"""Readout that is no attention -> heading, what is shown, what the threshold means."""
+
+
+def _measured(made: dict[str, Manifest]) -> tuple[str, str, str]:
+    """How the ratios of the histograms are called."""
+    layer = made["score"].settings.get("layer") if "score" in made else None
+    looked = "Attention on the asked picture over attention on all pictures, for every scored sample."
+    return MEASURED.get(
+        str(layer), ("Where the model looked", looked, "threshold, below it an answer counts as looking elsewhere")
+    )
 
 
 def passing(bucket: Bucket, wrong: Sequence[float], threshold: float) -> str:

@@ -41,7 +41,7 @@ def show_results(run_dir: Path, made: set[str], console: Console) -> None:
         for note in notes:
             console.print(Text(f"note: {note}", "yellow"), soft_wrap=True)
         if notes:
-            console.print(Text("      more on this in the report, under “Where the model looked”", "dim"))
+            console.print(Text("      more on this in the report, under its histograms", "dim"))
     console.print(times_table(run_dir, made))
     if (folders.evaluated / EVALUATION).is_file():
         show_evaluation(read_evaluation(folders.evaluated), console)
