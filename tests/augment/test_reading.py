@@ -32,7 +32,7 @@ GOOD = Skipped(id="a", reason="é")
     ("content", "said"),
     [
         (b'{"id": "caf\xe9", "reason": "x"}', "line 2: not a valid Skipped: not UTF-8 (byte 0xe9)"),
-        (b'{"id": "a"}', "line 2: not a valid Skipped: reason: Field required"),
+        (b'{"id": "a"}', "line 2: not a valid Skipped: reason: is missing"),
         (b'{"id": "\\ud83d", "reason": "x"}', "line 2: not a valid Skipped"),
         (b"[" * 100_000, "line 2: not a valid Skipped"),
         (b'{"id": "a", "rea', "line 2: not a valid Skipped"),

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mia_attention.settings import ScoreSettings
 from mia_augment.errors import ConfigError
+from mia_augment.settings import AugmentSettings
 from mia_cli.config.commented_yaml import commented_yaml, entries
 from mia_cli.config.renamed_keys import RENAMED
-from mia_cli.config.schema import PipelineConfig, load_config, parse
+from mia_cli.config.schema import PipelineConfig, build, load_config, parse
 from mia_dpo_train.settings import TrainSettings
 from mia_select.settings import SelectSettings
 
@@ -196,3 +198,53 @@ def test_null_in_a_stages_file_turns_a_rule_off_and_options_come_first(tmp_path)
     path.write_text("batch_size: 3\nmax_new_tokens: 7\n")
     settings = _configured(ScoreSettings, path, "score", {"batch_size": 5, "max_new_tokens": None})
     assert (settings.batch_size, settings.max_new_tokens) == (5, 7)
+
+
+WORDS_OF_PYDANTIC = ("Input should", "Value error", "valid ", "[key]", "literal[", "list[int]", "Calibrate", "instance of", "unable to")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("augment: {formats: {sequence: 1, nope: 2}}\n", "augment.formats.nope: expected 'sequence', 'grid',"),
+        ("augment: {formats: [nope]}\n", "augment.formats: expected 'sequence', 'grid',"),
+        ("augment:\n  sequence: {counts: {two: 1}}\n", "line 2: augment.sequence.counts.two: expected a whole number, got 'two'"),
+        ("score: {layer: fooo}\n", "score.layer: expected a whole number, or a list, or 'middle', 'rollout',"),
+        ("score: {layer: [1, x]}\n", "score.layer.1: expected a whole number, got 'x'"),
+        ("score: {layer: -1}\n", "score: layer: expected layers counted from 0, got [-1]"),
+        ("score: {heads: [[1]], layer: heads}\n", "score.heads.0.1: is missing"),
+        ("select: {calibrate: 3}\n", "select.calibrate: expected keys and values, or 'auto', got 3"),
+        ("select: {calibrate: {keep: 7}}\n", "select.calibrate.keep: expected at most 1.0, got 7"),
+        ("select: {attention: maybe}\n", "select.attention: expected true or false, or 'reversed', got 'maybe'"),
+        ("select: {thresholds: {sequence: {2: 7}}}\n", "select.thresholds.sequence: expected a threshold from 0 to 1 for 1 or more"),
+        ("train: {loss: foo}\n", "train.loss: expected one of sigmoid, ipo,"),
+        ("train: {loss: [{weight: 1}]}\n", "train.loss.0.name: is missing"),
+        ("train: {epochs: 0}\n", "train.epochs: expected at least 1, got 0"),
+        ("train: {lora: {r: x}}\n", "train.lora.r: expected a whole number, got 'x'"),
+        ("train: {gradient_checkpointing: 7}\n", "train.gradient_checkpointing: expected true or false, got 7"),
+        ("data: {source: [1]}\n", "data.source: expected a path, got [1]"),
+        ("launch: {processes: many}\n", "launch.processes: expected a whole number, or 'auto', got 'many'"),
+        ("train: 5\n", "train: expected keys and values, got 5"),
+        ("train: {tuning: qlora}\n", "train.tuning is qlora and model.quantization is none"),
+    ],
+)
+def test_a_bad_value_is_told_in_our_words(tmp_path, text, said):
+    shown = message(tmp_path, text)
+    assert said in shown
+    assert len(shown.splitlines()) == 1
+    assert [word for word in WORDS_OF_PYDANTIC if word in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (AugmentSettings, {"formats": ["sequnce"]}, "formats.sequnce: expected 'sequence', 'grid',"),
+        (ScoreSettings, {"layer": "fooo"}, "layer: expected a whole number, or a list, or 'middle',"),
+        (TrainSettings, {"bta": 1}, "unknown key 'bta'; did you mean 'beta'?"),
+    ],
+)
+def test_so_is_a_bad_value_of_the_command_line(kind, values, said):
+    with pytest.raises(ConfigError) as caught:
+        build(kind, values)
+    assert said in str(caught.value)
+    assert [word for word in WORDS_OF_PYDANTIC if word in str(caught.value)] == []

@@ -17,12 +17,16 @@ from .lock import clear_left_overs as clear_left_overs
 from .lock import clear_left_overs_of as clear_left_overs_of
 from .lock import is_held as is_held
 from .lock import only_writer as only_writer
+from .problems import Problem as Problem
+from .problems import dotted as dotted
+from .problems import problems as problems
+from .problems import shown as shown
+from .problems import summary as summary
 from .reading import naming as naming
 from .reading import read_json as read_json
 from .reading import read_lines as read_lines
 from .reading import read_record as read_record
 from .reading import read_text as read_text
-from .reading import summary as summary
 from .stages import Progress as Progress
 from .stages import Stage as Stage
 from .stages import StageOutcome as StageOutcome

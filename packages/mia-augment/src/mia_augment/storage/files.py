@@ -17,7 +17,8 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mia_augment.errors import DataError
-from mia_augment.storage.reading import naming, not_utf8, read_lines, read_record, summary
+from mia_augment.storage.problems import summary
+from mia_augment.storage.reading import naming, not_utf8, read_lines, read_record
 
 __all__ = [
     "MANIFEST",
@@ -30,7 +31,6 @@ __all__ = [
     "read_manifest",
     "relative_folders",
     "resolve_image",
-    "summary",
     "write_json",
     "write_jsonl",
     "write_manifest",

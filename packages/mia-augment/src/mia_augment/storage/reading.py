@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from mia_augment.errors import DataError
+from mia_augment.storage.problems import summary
 
 MAX_FILE = 256 << 20
 """Largest file, in bytes, that is read as a whole."""
@@ -21,14 +22,6 @@ BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 _RecordT = TypeVar("_RecordT", bound=BaseModel)
-
-
-def summary(error: ValidationError) -> str:
-    """The first few problems in one line: `field: message`."""
-    problems = error.errors(include_url=False, include_input=False)
-    parts = [f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in problems[:3]]
-    rest = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return "; ".join(parts) + rest
 
 
 def read_text(path: Path, mend: str = "save it as UTF-8") -> str:

@@ -13,11 +13,12 @@ from mia_attention import AnswerSource, ScoreSettings
 from mia_augment import AugmentSettings, ConfigError, FormatName, Settings
 from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
+from mia_augment.storage import problems
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mia_cli.config.recipe_files import KEY, RECIPES, check_recipe, laid_under, recipe_settings
 from mia_cli.config.renamed_keys import with_present_names
-from mia_cli.config.yaml_errors import child, explain
+from mia_cli.config.yaml_errors import child, explain, told
 from mia_cli.config.yaml_files import read_yaml
 
 EMBEDDED_MODEL = "embedded"
@@ -291,5 +292,4 @@ def build(kind: type[SettingsT], values: dict[str, Any], base: dict[str, Any] | 
         given = {name: value for name, value in values.items() if value is not None}
         return kind.model_validate({**(base or {}), **given})
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise ConfigError("\n".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)) from error
+        raise ConfigError("\n".join(told(problem, kind) for problem in problems(error))) from error

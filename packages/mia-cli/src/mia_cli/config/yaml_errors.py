@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mia_augment.storage import Problem, dotted, problems
 from pydantic import BaseModel, ValidationError
 from rapidfuzz import fuzz, process
 
 SIMILAR = 50
 """Least similarity (0..100) at which a known key is suggested."""
-
-VALUE_WIDTH = 200
-"""Characters of a value that are shown."""
 
 KeyPath = tuple[Any, ...]
 """Keys that lead to a value, from the outermost."""
@@ -29,23 +27,25 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: KeyPath, node
         prefix: keys that lead to the settings within the file.
         node: the file as `yaml.compose` reads it, for the line numbers.
     """
-    problems = [
-        (_in_file(node, (*prefix, *problem["loc"]), problem["type"]), problem) for problem in error.errors(include_url=False)
-    ]
-    unknown = [place for place, problem in problems if problem["type"] == "extra_forbidden"]
     lines = []
-    for place, problem in problems:
-        where = f"{path}, line {line}" if (line := _line(node, place)) else str(path)
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: {_unknown_key(kind, place, place[len(prefix) :])}")
-        elif not any(other[: len(place)] == place for other in unknown):
-            lines.append(f"{where}: {'.'.join(map(str, place))}: {problem['msg']}, got {_shown(problem['input'])}")
+    for problem in problems(error, lambda place, what: _in_file(node, (*prefix, *place), what)):
+        where = f"{path}, line {line}" if (line := _line(node, problem.place)) else str(path)
+        lines.append(f"{where}: {told(problem, kind, len(prefix))}")
     return "\n".join(dict.fromkeys(lines))
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= VALUE_WIDTH else f"{text[:VALUE_WIDTH]} ..."
+def told(problem: Problem, kind: type[BaseModel], above: int = 0) -> str:
+    """A problem with its key, and with the nearest key that is known where this one is not.
+
+    Args:
+        problem: found in settings of this kind.
+        kind: the settings.
+        above: so many of the first keys lead to the settings, not into them.
+    """
+    place = problem.place
+    if problem.unknown:
+        return _unknown_key(kind, place, place[above:])
+    return f"{dotted(place)}: {problem.text}" if place else problem.text
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -60,7 +60,7 @@ def _unknown_key(kind: type[BaseModel], place: KeyPath, inner: KeyPath) -> str:
     known = sorted(_keys_at(kind, inner[:-1]))
     nearest = process.extractOne(str(place[-1]), known, scorer=fuzz.ratio)
     hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[1] >= SIMILAR else ""
-    return f"unknown key {'.'.join(map(str, place))!r}{hint} (known here: {', '.join(known)})"
+    return f"unknown key {dotted(place)!r}{hint} (known here: {', '.join(known)})"
 
 
 def _keys_at(kind: type[BaseModel], place: KeyPath) -> set[str]:

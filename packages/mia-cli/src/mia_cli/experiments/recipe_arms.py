@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mia_attention import DELIMITER_SCALE
 from mia_augment import ConfigError, DataError
+from mia_augment.storage import summary
 from mia_select.ablation import REFERENCE, VARIANTS, ArmSummary, Pool, Variant, read_pool
 from pydantic import ValidationError
 
@@ -67,8 +68,7 @@ def recipe_configs(config: PipelineConfig, names: Sequence[str]) -> dict[str, Pi
             found[name] = PipelineConfig.model_validate({**values, KEY: name})
             check_judged(found[name])
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False))
-            raise ConfigError(f"recipe {name}: does not go with the other settings of the file: {problems}") from error
+            raise ConfigError(f"recipe {name}: does not go with the other settings of the file: {summary(error)}") from error
         except ConfigError as error:
             raise ConfigError(f"recipe {name}: {error}") from error
     return found
