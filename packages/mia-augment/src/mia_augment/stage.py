@@ -265,6 +265,8 @@ def _make(job: Job, pool: Workers, progress: Progress) -> Counter[str]:
     made = Counter[Bucket]()
     with contextlib.closing(Index(job.scratch / "index")) as index:
         counts.update(index.counts)
+        if index.counts.get("skipped"):  # those added below are samples, of which a row may give several
+            counts["rows_skipped"] = index.counts["skipped"]
         for number, (total, tasks) in enumerate(waves(index, job.settings, job.seed, made)):
             done = 0
             for result in pool.run(_named(chunks(tasks, chunk_size(job.settings, total)), number)):

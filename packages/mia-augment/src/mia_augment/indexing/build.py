@@ -170,6 +170,7 @@ class _Builder:
         else:
             line = to_json([row.id, picture.name]) + b"\n" + to_json(row.turns) + b"\n"
             self._store.write(line)
+            self.counts.update({"several_turns": 1} if len(row.turns) > 1 else {})
             self.columns.add(row, line, picture)
 
     def _skip(self, row_id: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with values, in words of our own: one problem for each place, with what was expected and what was found.
+"""What pydantic found wrong with values, in words of our own: for each place what was expected and what was found.
 
 Its own messages name types of Python, and its places the alternatives that it tried (`layer.list[int]`, `formats.x.[key]`).
 """
