@@ -62,8 +62,10 @@ from .measure.massive_sinks import sink_threshold as sink_threshold
 from .models.adapters import Adapter as Adapter
 from .models.box_coverage import BoxCoverage as BoxCoverage
 from .models.families import register_adapter as register_adapter
+from .models.hub import NotReachable as NotReachable
 from .models.inputs import Encoded as Encoded
 from .models.layer_call import Call as Call
+from .models.loading import check_loadable as check_loadable
 from .models.loading import load_model as load_model
 from .readouts import READOUTS as READOUTS
 from .readouts import AnsweredBatch as AnsweredBatch

@@ -195,7 +195,8 @@ READOUTS: dict[ReadoutName, ReadoutKind] = {
 BESIDE_LAYERS: tuple[ReadoutName, ...] = tuple(name for name, kind in READOUTS.items() if not kind.names_layers)
 """Names of readouts that are no choice of layers or heads."""
 
-MEANING = f"Decoder {LAYERS.reads}; or " + "; ".join(f"`{name}`: {kind.reads}" for name, kind in READOUTS.items()) + "."
+_EACH = "; ".join(f"`{name}`: {kind.reads}" for name, kind in READOUTS.items())
+MEANING = f"What tells where the model looked: {LAYERS.reads}; or {_EACH}."
 """What `ScoreSettings.layer` means, in one sentence."""
 
 

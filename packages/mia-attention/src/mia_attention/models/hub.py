@@ -12,19 +12,28 @@ TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer; `from_pretrained` by itself retries for a minute or more."""
 
 
+class NotReachable(ModelError):
+    """A model cannot be had now, whatever it is: nothing of it is stored here, and the hub does not answer."""
+
+
 def only_stored(name: str) -> bool:
     """Whether a model has to be taken from the files stored on this machine, because the hub cannot be reached.
 
     Raises:
-        ModelError: the hub cannot be reached, and nothing of the model is stored.
+        NotReachable: the hub cannot be reached, and nothing of the model is stored.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.constants import is_offline_mode
     from huggingface_hub.errors import HfHubHTTPError
 
-    if is_offline_mode():
-        return True
     stored = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    if is_offline_mode():
+        if not stored:
+            raise NotReachable(
+                f"model {name}: not stored on this machine, and HF_HUB_OFFLINE forbids asking the Hugging Face hub; "
+                f"give a folder, or `hf download {name}` where there is a network"
+            )
+        return True
     try:
         HfApi().model_info(name, timeout=TIMEOUT)
     except HfHubHTTPError:  # it answered; loading says what is wrong
@@ -33,7 +42,7 @@ def only_stored(name: str) -> bool:
         if stored:
             logger.warning("model %s: the hub cannot be reached, taking the files stored on this machine", name)
             return True
-        raise ModelError(
+        raise NotReachable(
             f"model {name}: not stored on this machine, and the Hugging Face hub cannot be reached ({error}); "
             "give a folder, fetch it where there is a network (`hf download`), or set HF_ENDPOINT to a mirror"
         ) from error

@@ -37,17 +37,11 @@ def load_model(
         ConfigError: 4 bits without bitsandbytes.
     """
     folder = Path(name) if Path(name).is_dir() else None
-    options = {"trust_remote_code": trust_remote_code}
-    if folder is not None:
-        check_model_folder(folder, name)
-    else:
-        options["local_files_only"] = only_stored(name)
+    options = _options(name, folder, trust_remote_code)
     import torch
     import transformers
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    _quiet(transformers)
     place = _device(device)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.float32 if place.type == "cpu" else torch.bfloat16
     try:
@@ -60,12 +54,56 @@ def load_model(
         raise
     except Exception as error:  # transformers raises anything at damaged files: KeyError, TypeError, SafetensorError ..
         raise ModelError(f"model {name}: cannot be used as a vision-language model: {_told(error)}{_cut(folder)}") from error
+    _check_processor(processor, name)
+    return (model if quantized else model.to(place)).eval(), processor
+
+
+def check_loadable(name: str, *, trust_remote_code: bool = False) -> None:
+    """Look at a checkpoint's small files, for a refusal before hours of work and not after them; weights are not touched.
+
+    Raises:
+        ModelError: there is no such model, or it is none that answers questions about images.
+    """
+    folder = Path(name) if Path(name).is_dir() else None
+    options = _options(name, folder, trust_remote_code)
+    import transformers
+
+    _quiet(transformers)
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, **options)
+        processor = transformers.AutoProcessor.from_pretrained(name, **options)
+    except Exception as error:  # as in `load_model`
+        raise ModelError(f"model {name}: cannot be used as a vision-language model: {_told(error)}") from error
+    known = type(config) in transformers.AutoModelForImageTextToText._model_mapping
+    if not known and not (trust_remote_code and getattr(config, "auto_map", None)):
+        raise ModelError(f"model {name}: cannot be used as a vision-language model: transformers "
+                         f"{transformers.__version__} loads the type {config.model_type!r} as none")  # fmt: skip
+    _check_processor(processor, name)
+    if folder is not None and not any(folder.glob("*.safetensors")):
+        raise ModelError(f"model {name}: no weights in safetensors in {folder}; download them, or save the model again")
+
+
+def _options(name: str, folder: Path | None, trust_remote_code: bool) -> dict[str, bool]:
+    """What `from_pretrained` is told of a model whose folder is sound, or which the hub can be asked for."""
+    if folder is not None:
+        check_model_folder(folder, name)
+        return {"trust_remote_code": trust_remote_code}
+    return {"trust_remote_code": trust_remote_code, "local_files_only": only_stored(name)}
+
+
+def _quiet(transformers: Any) -> None:
+    """Its remarks are for programmers, and its bars run over ours."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _check_processor(processor: Any, name: str) -> None:
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
             raise ModelError(f"model {name}: its processor ({type(processor).__name__}) has no {part.replace('_', ' ')}; "
                              "expected the checkpoint of a vision-language model with its processor files")  # fmt: skip
     check_chat_template(processor, name)
-    return (model if quantized else model.to(place)).eval(), processor
 
 
 def _quantized(
