@@ -82,14 +82,14 @@ def test_thresholds_are_not_called_good_where_they_could_not_be_judged() -> None
     assert none_right.buckets[0].judged is False
     assert by_name(none_right, "thresholds") == (
         None,
-        "what they decide cannot be told in every format and number of images: that takes 20 right and 20 wrong answers",
+        "not known in every format and number of images: that takes 20 right and 20 wrong answers",
     )
     divided = [0.9] * 40 + [0.1] * 40
     both = [*asked(40, 40, parts=2), *asked(0, 31, parts=3)]
     found = diagnosed(both, readings([*divided, *[0.9] * 15, *[0.1] * 16]))
     good, text = by_name(found, "thresholds")
     assert good is None
-    assert "divide the answers in 1 of 2 (sequence of 2); what they decide cannot be told in 1 of 2 (sequence of 3)" in text
+    assert "keep wrong answers rather than right ones in 1 of 2 (sequence of 2); not known in 1 of 2 (sequence of 3)" in text
     inert = diagnosed(both, readings([*divided, *[0.1] * 31]))
     assert by_name(inert, "thresholds")[0] is False
 
@@ -107,12 +107,39 @@ def test_what_was_not_measured_is_no_reason_to_turn_the_attention_rule_off() -> 
 def test_room_and_confusion_are_counted() -> None:
     found = diagnosed(asked(30, 10), readings([0.5] * 40))
     assert by_name(found, "room") == (True, "100% right with the picture alone, 75% among several: 25 points to win back")
-    assert by_name(found, "confusion")[1] == "100% of 10 wrong answers are right about another of the pictures"
+    assert by_name(found, "confusion")[1] == "10 of 10 wrong answers are right about another of the pictures"
     assert found.buckets[0].told_another == 10
     other = diagnosed(asked(30, 10, said="green"), readings([0.5] * 40))
     assert other.buckets[0].told_another == 0
-    none = diagnosed(asked(40, 0), readings([0.5] * 40))
+    none = diagnosed(asked(60, 0), readings([0.5] * 60))
     assert by_name(none, "room")[0] is False
+
+
+def test_few_samples_give_no_verdict_on_what_there_is_to_mend() -> None:
+    """4 of 4 right alone and 3 of 4 among several: 25 points, with 42 as half of an interval."""
+    few = diagnosed(asked(3, 1), readings([0.5] * 4))
+    good, text = by_name(few, "room")
+    assert good is None
+    assert "not known from 4 samples (-17 to 67 points)" in text
+    assert by_name(diagnosed(asked(4, 0), readings([0.5] * 4)), "room")[0] is None
+
+
+def test_thresholds_that_keep_the_right_answers_are_not_called_good() -> None:
+    found = diagnosed(asked(40, 40), readings([0.1] * 30 + [0.9] * 20 + [0.1] * 30))  # 75 % of both pass
+    good, text = by_name(found, "thresholds")
+    assert good is None
+    assert "not surely wrong ones from right ones" in text
+    reversed_ = diagnosed(asked(40, 40), readings([0.1] * 30 + [0.9] * 40 + [0.1] * 10))
+    assert by_name(reversed_, "thresholds")[0] is None
+
+
+def test_few_answers_give_no_verdict_on_attention_either_way() -> None:
+    """Five right and five wrong ones: an interval that holds chance and much more than it."""
+    found = diagnosed(asked(5, 5), readings([0.2, 0.3, 0.4, 0.5, 0.6, 0.1, 0.25, 0.35, 0.45, 0.55]))
+    good, text = by_name(found, "attention")
+    assert good is None
+    assert "is not known" in text
+    assert "attention" not in found.advice.get("select", {})
 
 
 def test_a_favourite_wrong_answer_is_named() -> None:

@@ -9,6 +9,7 @@ from .selection.funnel import Funnel as Funnel
 from .selection.funnel import Selection as Selection
 from .selection.selector import Selector as Selector
 from .selection.selector import select as select
+from .settings import ADVISED as ADVISED
 from .settings import Calibrate as Calibrate
 from .settings import SelectSettings as SelectSettings
 from .settings import Thresholds as Thresholds

@@ -71,8 +71,8 @@ class SelectSettings(Settings):
     thresholds: Thresholds = Thresholds()
     """The paper's table: ratio of attention on the target, per format and number of images."""
     calibrate: Calibrate | Literal["auto"] | None = None
-    """null: the table. `auto` (advised for a model other than LLaVA-1.5): the table, but calibrated wherever it lets
-    nearly all answers pass or nearly none: by `auroc` where the ratio tells wrong from right, else `keep: 0.5`.
+    """null: the table's thresholds; `auto` (advised for a model other than LLaVA-1.5): these, but calibrated wherever they
+    let nearly all answers pass or nearly none; by `auroc` where the ratio tells wrong from right, else `keep: 0.5`.
     `{keep: 0.5}`, `{by: auroc}`: calibrated everywhere."""
     max_answer_chars: int | None = Field(default=512, ge=1)
     """A ground truth must be shorter than this (the paper's 512); null: no limit."""

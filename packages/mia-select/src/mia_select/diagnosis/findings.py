@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,10 @@ ROOM = 0.05
 """Fewer points than this lost against the picture alone, and there is little to mend."""
 TELLS = 0.6
 """An area under the curve below this is little use for choosing answers."""
+SURELY_NOT = 0.7
+"""An interval that ends below this says that a readout is little use, not only that there were few answers."""
+FEW = 50
+"""With fewer samples than this nothing is said to be too small to matter."""
 MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
 
@@ -26,9 +31,10 @@ WITHOUT_ROWS = (ALONE, "consistency", SURENESS)
 """Readouts of no attention, so of no rows."""
 LABEL_FREE: dict[str, dict[str, Any]] = {
     "score": {"layer": ALONE, "own_answer": True},
-    "select": {"chosen": "own", "correct": "likely", "calibrate": {"by": "groups"}},
+    "select": {"chosen": "own", "correct": "likely", "calibrate": {"by": "groups"}, "min_perplexity": None},
 }
-"""Where there is no ground truth, or equality with it tells nothing: the model's single-image view as judge and as teacher."""
+"""Where there is no ground truth, or equality with it tells nothing: the model's single-image view as judge and as teacher.
+The FAQ and the recipe `own` say the same."""
 
 
 class ReadoutScore(Record):
@@ -130,21 +136,19 @@ def findings(
     if _unmatched(buckets):
         text = (
             f"only {alone} of {n} answers equal the ground truth even with the picture alone: free answers, where equality "
-            "does not tell right from wrong, so nothing is known about the attention rule; diagnose rows with short answers too"
+            "does not tell right from wrong. What to do about them stands in docs/faq.md, “My questions have long answers”"
         )
         return [Finding(name="matching", good=False, text=text), _thresholds(buckets)]
-    lost = (alone - right) / n
-    text = f"{alone / n:.0%} right with the picture alone, {right / n:.0%} among several: {100 * lost:.0f} points to win back"
-    lines = [Finding(name="room", good=lost >= ROOM, text=text + ("" if lost >= ROOM else ", so there is little to mend"))]
+    lines = [_room(n, right, alone)]
     told = [bucket for bucket in buckets if bucket.told_another is not None]
     wrong = sum(bucket.n - bucket.right for bucket in told)
     if wrong:
-        share = sum(bucket.told_another or 0 for bucket in told) / wrong
+        another = sum(bucket.told_another or 0 for bucket in told)
         lines.append(
             Finding(
                 name="confusion",
                 good=None,
-                text=f"{share:.0%} of {wrong} wrong answers are right about another of the pictures",
+                text=f"{another} of {wrong} wrong answers are right about another of the pictures",
             )
         )
     if one_sided is not None:
@@ -155,6 +159,24 @@ def findings(
         text = f"{best.name} tells more: {best.auroc:.2f} [{best.low:.2f}, {best.high:.2f}] on samples it was not chosen on"
         lines.append(Finding(name="readout", good=best.low > 0.5, text=text))
     return [*lines, _thresholds(buckets)]
+
+
+def _room(n: int, right: int, alone: int) -> Finding:
+    """What several pictures cost. The interval takes both shares for independent, which is wider than a paired one."""
+    lost = (alone - right) / n
+    text = f"{alone / n:.0%} right with the picture alone, {right / n:.0%} among several: {100 * lost:.0f} points to win back"
+    half = 1.96 * _spread(alone / n, n, right / n, n)
+    if lost >= ROOM and lost - half > 0:
+        return Finding(name="room", good=True, text=text)
+    if lost < ROOM and n >= FEW:
+        return Finding(name="room", good=False, text=f"{text}, so there is little to mend")
+    between = f"{100 * (lost - half):.0f} to {100 * (lost + half):.0f} points"
+    return Finding(name="room", good=None, text=f"{text}; whether that is so is not known from {n} samples ({between})")
+
+
+def _spread(a: float, n: int, b: float, m: int) -> float:
+    """Standard error of the difference of two shares."""
+    return math.sqrt(a * (1 - a) / n + b * (1 - b) / m)
 
 
 def _unmatched(buckets: Sequence[BucketFindings]) -> bool:
@@ -182,6 +204,9 @@ def _attention(configured: ReadoutScore | None, buckets: Sequence[BucketFindings
         text = "whether the ratio tells wrong from right is not known: they never meet in a format and number of images"
         return Finding(name="attention", good=None, text=text)
     told = f"AUROC {configured.auroc:.2f} [{configured.low:.2f}, {configured.high:.2f}] with {configured.name}"
+    if configured.low <= 0.5 and configured.high > SURELY_NOT:
+        text = f"whether low attention on the target tells wrong answers from right ones is not known ({told}; 0.5 is chance)"
+        return Finding(name="attention", good=None, text=f"{text}: ask more samples (--samples)")
     if configured.low <= 0.5:
         text = f"low attention on the target does not tell wrong answers from right ones here ({told}; 0.5 is chance)"
     elif configured.auroc < TELLS:
@@ -199,21 +224,28 @@ def _thresholds(buckets: Sequence[BucketFindings]) -> Finding:
         return Finding(name="thresholds", good=None, text="none of these formats and numbers of images has a threshold")
     inert = [bucket for bucket in with_one if bucket.inert]
     unknown = [bucket for bucket in with_one if not bucket.inert and not bucket.judged]
-    good = False if inert else None if unknown else True
+    others = [bucket for bucket in with_one if not bucket.inert and bucket.judged]
+    helping = [bucket for bucket in others if _tells(bucket)]
+    good = False if inert else True if len(helping) == len(with_one) else None
     parts = []
     if inert:
-        parts.append(
-            f"the thresholds are inert {_where(inert, with_one)}: they let nearly all answers through or nearly none, right or "
-            "wrong"
-        )
-    if len(inert) + len(unknown) < len(with_one):
-        divided = [bucket for bucket in with_one if bucket not in inert and bucket not in unknown]
-        parts.append(f"the thresholds divide the answers {_where(divided, with_one)}")
+        of = "answers through, right or wrong" if all(bucket.judged for bucket in inert) else "answers through"
+        parts.append(f"the thresholds are inert {_where(inert, with_one)}: they let nearly all or nearly none of the {of}")
+    if helping:
+        parts.append(f"the thresholds keep wrong answers rather than right ones {_where(helping, with_one)}")
+    if blind := [bucket for bucket in others if bucket not in helping]:
+        parts.append(f"the thresholds divide the answers, but not surely wrong ones from right ones, {_where(blind, with_one)}")
     if unknown:
-        parts.append(
-            f"what they decide cannot be told {_where(unknown, with_one)}: that takes {ENOUGH} right and {ENOUGH} wrong answers"
-        )
+        parts.append(f"not known {_where(unknown, with_one)}: that takes {ENOUGH} right and {ENOUGH} wrong answers")
     return Finding(name="thresholds", good=good, text="; ".join(parts))
+
+
+def _tells(bucket: BucketFindings) -> bool:
+    """Whether more of the wrong answers than of the right ones pass, by more than chance (95 %)."""
+    wrong, right = bucket.wrong_passed, bucket.right_passed
+    if wrong is None or right is None:
+        return False
+    return wrong - right > 1.96 * _spread(wrong, bucket.n - bucket.right, right, bucket.right)
 
 
 def _where(some: Sequence[BucketFindings], of: Sequence[BucketFindings]) -> str:
@@ -252,7 +284,8 @@ def advice(
     if any(bucket.inert for bucket in buckets):
         select = {"calibrate": "auto"}
     measured = [each for each in (best, configured) if each is not None]
-    if measured and all(each.low <= 0.5 for each in measured) and sum(bucket.n - bucket.right for bucket in buckets) >= ENOUGH:
+    useless = measured and all(each.low <= 0.5 and each.high <= SURELY_NOT for each in measured)
+    if useless and sum(bucket.n - bucket.right for bucket in buckets) >= ENOUGH:
         select = {"attention": False}
     if one_sided is not None:
         score["confusions"], select["rejected"] = True, "both"

@@ -47,6 +47,8 @@ class Rule:
     name: str
     keeps: str
     """What is true of the candidates that it keeps."""
+    drops: str = ""
+    """What is true of those that it drops, in positive words; by default ``not`` and what it keeps."""
     settings: tuple[str, ...] = ()
     """Fields of `SelectSettings` that it reads; their help says what they do."""
     test: Test | None = None
@@ -58,6 +60,11 @@ class Rule:
     hint: str = ""
     """What to do then."""
 
+    @property
+    def dropped(self) -> str:
+        """What is true of the candidates that it drops."""
+        return self.drops or f"not {self.keeps}"
+
 
 JOINED = "joined"
 """Counted under this are answers that are not lost but in the pair of another one, which the value names."""
@@ -65,20 +72,46 @@ JOINED = "joined"
 _SHORT_ANSWERS = "; short answers of fixed wording have a low one even when wrong: consider a lower `min_perplexity`, or null"
 
 RULES: tuple[Rule, ...] = (
-    Rule("format", "of a wanted format", ("formats",), unwanted_format),
-    Rule("no_chosen", "chosen answer known", ("chosen",), no_chosen),
-    Rule("answer_too_long", "true answer short enough", ("max_answer_chars",), answer_too_long),
-    Rule("no_confusion", "with another picture's answer", ("rejected", "confusions_per_sample"), no_confusion),
-    Rule("no_blocked", "answered with pictures blocked", ("rejected",), no_blocked),
-    Rule("no_other_picture", "with another picture for the target's place", ("other_picture",), no_other_picture),
-    Rule("degenerate", "answer is no empty or broken text", ("image_tokens",), degenerate_side),
-    Rule("correct", "answered wrongly", ("correct",), correct),
-    Rule("unmeasured", "attention measured", ("attention", "min_perplexity"), unmeasured, harsh=0.5),
-    Rule("attention", "looked elsewhere", ("attention", "thresholds", "calibrate"), attention),
-    Rule("perplexity", "unsure enough (perplexity)", ("min_perplexity",), too_sure, harsh=0.5, hint=_SHORT_ANSWERS),
+    Rule("format", "of a wanted format", "of another format", ("formats",), unwanted_format),
+    Rule("no_chosen", "chosen answer known", "without a chosen answer", ("chosen",), no_chosen),
+    Rule("answer_too_long", "true answer short enough", "true answer too long", ("max_answer_chars",), answer_too_long),
+    Rule(
+        "no_confusion",
+        "with another picture's answer",
+        "without another picture's answer",
+        ("rejected", "confusions_per_sample"),
+        no_confusion,
+    ),
+    Rule(
+        "no_blocked",
+        "answered with pictures blocked",
+        "without an answer while pictures are blocked",
+        ("rejected",),
+        no_blocked,
+    ),
+    Rule(
+        "no_other_picture",
+        "with another picture for the target's place",
+        "without another picture for the target's place",
+        ("other_picture",),
+        no_other_picture,
+    ),
+    Rule("degenerate", "answer is no empty or broken text", "empty or broken answer", ("image_tokens",), degenerate_side),
+    Rule("correct", "answered wrongly", "answered rightly", ("correct",), correct),
+    Rule(
+        "unmeasured",
+        "attention measured",
+        "attention could not be measured",
+        ("attention", "min_perplexity"),
+        unmeasured,
+        harsh=0.5,
+    ),
+    Rule("attention", "looked elsewhere", "looked at the target", ("attention", "thresholds", "calibrate"), attention),
+    Rule("perplexity", "unsure enough (perplexity)", "too sure", ("min_perplexity",), too_sure, harsh=0.5, hint=_SHORT_ANSWERS),
     Rule(
         "length_ratio",
         "of similar length",
+        "too different in length",
         ("max_length_ratio",),
         too_unequal,
         harsh=0.5,
@@ -87,16 +120,17 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "edit_distance",
         "different enough (edit distance)",
+        "too similar",
         ("min_edit_distance",),
         too_similar,
         harsh=0.5,
         hint="; consider a lower `min_edit_distance`, or null",
     ),
-    Rule("duplicate", "not seen before", (), memory=Duplicates),
-    Rule("per_image", "within the limit per picture", ("per_image",), memory=PairsPerImage),
-    Rule(JOINED, "first answers of their pairs (others join them)", ("rejected_per_prompt",)),
-    Rule("balance", "after balancing", ("balance", "seed")),
-    Rule("max_pairs", "within the limit of pairs", ("max_pairs", "seed")),
+    Rule("duplicate", "not seen before", "a repetition", (), memory=Duplicates),
+    Rule("per_image", "within the limit per picture", "more than the limit per picture", ("per_image",), memory=PairsPerImage),
+    Rule(JOINED, "first answers of their pairs (others join them)", "joined another answer's pair", ("rejected_per_prompt",)),
+    Rule("balance", "after balancing", "left out for balance", ("balance", "seed")),
+    Rule("max_pairs", "within the limit of pairs", "beyond the limit of pairs", ("max_pairs", "seed")),
 )
 
 BEFORE_CORRECT = RULES[: [rule.name for rule in RULES].index("correct")]
