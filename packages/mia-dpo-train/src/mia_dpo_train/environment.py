@@ -23,7 +23,8 @@ def check_environment(settings: TrainSettings) -> None:
     if settings.trackers != "auto":
         for name in settings.trackers:
             if importlib.util.find_spec(name) is None:
-                raise ConfigError(f"tracker {name} is not installed: pip install 'mia-dpo-train[{name}]', or leave it out")
+                package = name if name == "trackio" else f"'mia-dpo-train[{name}]'"  # it holds Pillow back, so it is no extra
+                raise ConfigError(f"tracker {name} is not installed: pip install {package}, or leave it out")
     if settings.precision == "bf16":
         import torch
 

@@ -63,8 +63,8 @@ class TrainSettings(Settings):
     of their means over tokens). Equations and others: the table in mia_dpo_train/losses.py. A list is the whole loss, in place
     of `dpo_alpha` and `gamma`: `[{name: sigmoid, weight: 0.8}, {name: bco_pair, weight: 0.2}, {name: sft, weight: 1.0}]`."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the tie to the reference model. The loss flattens where beta times the difference of the log-ratios is
-    above 3 or so: the paper's 0.1 suits answers of a paragraph; with answers that differ in a word, try 1."""
+    """Strength of the tie to the reference model: the paper's 0.1 suits answers of a paragraph; with answers that differ in
+    a word, try 1. The loss flattens where beta times the difference of the log-ratios is above 3 or so."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of pairs whose answers are swapped (sigmoid, robust)."""
     bco_shift: Literal["none", "running"] = "none"
@@ -130,8 +130,9 @@ class TrainSettings(Settings):
     """Share of pairs (by a hash of what their target's picture holds) that are not trained on but measured during training."""
     evaluate_every: int = Field(default=100, ge=1)
     """Optimizer steps between measurements on the held-out pairs; they are measured at the end in any case."""
-    trackers: Literal["auto"] | list[Literal["tensorboard", "wandb"]] = "auto"
-    """Where metrics go besides metrics.jsonl; auto: tensorboard when it is installed."""
+    trackers: Literal["auto"] | list[Literal["tensorboard", "wandb", "trackio"]] = "auto"
+    """Where metrics go besides metrics.jsonl, under the names there (`train/loss`, `held_out/accuracy`, ..); auto: tensorboard
+    when it is installed."""
 
     @field_validator("loss")
     @classmethod

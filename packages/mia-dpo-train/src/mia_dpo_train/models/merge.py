@@ -38,6 +38,15 @@ class MergeReport:
     def difference(self) -> float:
         return abs(self.merged_logp - self.adapter_logp)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the merged model does what the adapter did, in a sentence."""
+        moved = abs(self.adapter_logp - self.base_logp)
+        close = f"the same answer's log-prob differs by {self.difference:.4f} over {self.tokens} tokens"
+        if moved <= 2 * self.difference:
+            return f"no difference found, but the adapter hardly changes the answer tried ({moved:.4f}), so that says little"
+        return f"sound: the merged model, read back, answers as the adapter did ({close}; training changed it by {moved:.4f})"
+
 
 def export_merged(
     model_folder_or_id: str | Path,
@@ -86,7 +95,10 @@ def export_merged(
 def _loaded(name: str, dtype: str) -> tuple[Any, Any]:
     """Model and processor, by plain transformers."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+    disable_progress_bar()
+    set_verbosity_error()
     try:
         model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype).eval()
         return model, AutoProcessor.from_pretrained(name)
