@@ -112,7 +112,7 @@ def _command_line() -> Iterator[str]:
 def _pipeline() -> Iterator[str]:
     yield "# pipeline.yaml\n"
     yield "Every value has a default, the paper's where the paper has one. A relative path is relative to the file. An unknown"
-    yield "key is an error that names the nearest known one. `mia init` writes [the commented file](#the-commented-file).\n"
+    yield "key is an error that names the nearest known one. `mia init --all` writes [the whole file](#the-commented-file).\n"
     texts = documentation(PipelineConfig)
     top = [(name, field) for name, field in PipelineConfig.model_fields.items() if not _is_section(field.get_default())]
     yield "| key | default | |\n|---|---|---|"

@@ -188,19 +188,29 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 def test_null_in_a_stages_file_turns_a_rule_off_and_options_come_first(tmp_path):
     from mia_attention.settings import ScoreSettings
-    from mia_cli.commands.single_stages import _configured
+    from mia_cli.commands.given_settings import configured
     from mia_select.settings import SelectSettings
 
     path = tmp_path / "select.yaml"
     path.write_text("min_perplexity: null\nmax_length_ratio: 9\n")
-    settings = _configured(SelectSettings, path, "select", {})
+    settings = configured(SelectSettings, path, "select", (), {})
     assert (settings.min_perplexity, settings.max_length_ratio, settings.min_edit_distance) == (None, 9, 0.02)
     path.write_text("batch_size: 3\nmax_new_tokens: 7\n")
-    settings = _configured(ScoreSettings, path, "score", {"batch_size": 5, "max_new_tokens": None})
+    settings = configured(ScoreSettings, path, "score", (), {"batch_size": 5, "max_new_tokens": None})
     assert (settings.batch_size, settings.max_new_tokens) == (5, 7)
 
 
-WORDS_OF_PYDANTIC = ("Input should", "Value error", "valid ", "[key]", "literal[", "list[int]", "Calibrate", "instance of", "unable to")
+WORDS_OF_PYDANTIC = (
+    "Input should",
+    "Value error",
+    "valid ",
+    "[key]",
+    "literal[",
+    "list[int]",
+    "Calibrate",
+    "instance of",
+    "unable to",
+)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +218,10 @@ WORDS_OF_PYDANTIC = ("Input should", "Value error", "valid ", "[key]", "literal[
     [
         ("augment: {formats: {sequence: 1, nope: 2}}\n", "augment.formats.nope: expected 'sequence', 'grid',"),
         ("augment: {formats: [nope]}\n", "augment.formats: expected 'sequence', 'grid',"),
-        ("augment:\n  sequence: {counts: {two: 1}}\n", "line 2: augment.sequence.counts.two: expected a whole number, got 'two'"),
+        (
+            "augment:\n  sequence: {counts: {two: 1}}\n",
+            "line 2: augment.sequence.counts.two: expected a whole number, got 'two'",
+        ),
         ("score: {layer: fooo}\n", "score.layer: expected a whole number, or a list, or 'middle', 'rollout',"),
         ("score: {layer: [1, x]}\n", "score.layer.1: expected a whole number, got 'x'"),
         ("score: {layer: -1}\n", "score: layer: expected layers counted from 0, got [-1]"),
@@ -216,7 +229,10 @@ WORDS_OF_PYDANTIC = ("Input should", "Value error", "valid ", "[key]", "literal[
         ("select: {calibrate: 3}\n", "select.calibrate: expected keys and values, or 'auto', got 3"),
         ("select: {calibrate: {keep: 7}}\n", "select.calibrate.keep: expected at most 1.0, got 7"),
         ("select: {attention: maybe}\n", "select.attention: expected true or false, or 'reversed', got 'maybe'"),
-        ("select: {thresholds: {sequence: {2: 7}}}\n", "select.thresholds.sequence: expected a threshold from 0 to 1 for 1 or more"),
+        (
+            "select: {thresholds: {sequence: {2: 7}}}\n",
+            "select.thresholds.sequence: expected a threshold from 0 to 1",
+        ),
         ("train: {loss: foo}\n", "train.loss: expected one of sigmoid, ipo,"),
         ("train: {loss: [{weight: 1}]}\n", "train.loss.0.name: is missing"),
         ("train: {epochs: 0}\n", "train.epochs: expected at least 1, got 0"),

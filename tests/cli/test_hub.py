@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 import transformers
 from huggingface_hub.errors import HfHubHTTPError
-from mia_attention.models.hub import only_stored
+from mia_attention.models.hub import NotReachable, only_stored
 from mia_augment.errors import ModelError
 from mia_cli.loading.load import load
 
@@ -54,7 +54,9 @@ def test_a_hub_that_answers_is_asked_for_the_files(monkeypatch: pytest.MonkeyPat
     refused = HfHubHTTPError.__new__(HfHubHTTPError)
     answering(monkeypatch, refused)
     assert only_stored("owner/private") is False
-    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
     answering(monkeypatch, ConnectionError("asked"))
     monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    with pytest.raises(NotReachable, match="not stored on this machine, and HF_HUB_OFFLINE forbids"):
+        only_stored("owner/model")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: "/some/config.json")
     assert only_stored("owner/model") is True

@@ -197,3 +197,41 @@ def test_export_prints_log_probs_without_beside_and_merged(mia, tmp_path):
     assert tokens == expected.tokens
     assert (base, beside, merged) == pytest.approx((expected.base_logp, expected.adapter_logp, expected.merged_logp), abs=1e-4)
     assert abs(merged - beside) < 0.02 < 0.1 < abs(base - beside)
+    assert "Loading weights" not in result.stderr
+    last = result.stderr.strip().rpartition("export ")[2]
+    assert last.strip().startswith("sound: the merged model, read back, answers as the adapter did")
+
+
+def test_the_verdict_of_a_merge_is_none_where_the_adapter_changes_nothing(tmp_path):
+    from mia_dpo_train import MergeReport
+
+    unmoved = MergeReport(tmp_path, base_logp=-3.0, adapter_logp=-3.0001, merged_logp=-3.0, tokens=4)
+    assert unmoved.verdict.startswith("no difference found, but")
+    moved = MergeReport(tmp_path, base_logp=-3.0, adapter_logp=-2.0, merged_logp=-2.001, tokens=4)
+    assert "differs by 0.0010 over 4 tokens; training changed it by 1.0000" in moved.verdict
+
+
+def test_a_merged_model_is_not_written_over_other_files_unless_told(mia, tmp_path):
+    """The folder is replaced as a whole: photographs in it would be gone."""
+    adapter = tmp_path / "trained" / "adapter"
+    adapter.mkdir(parents=True)
+    out = tmp_path / "pictures"
+    out.mkdir()
+    (out / "holiday.jpg").write_text("mine")
+    result = mia("export", "--merged", "--model", "embedded", "--adapter", tmp_path / "trained", "--out", out)
+    assert result.exit_code == 2
+    assert "--overwrite replaces all of it" in result.stderr
+    assert (out / "holiday.jpg").read_text() == "mine"
+
+
+def test_what_a_file_replaces_is_said(tmp_path):
+    from mia_cli.commands.paths import replacement_note
+
+    (tmp_path / "folder").mkdir()
+    assert replacement_note(tmp_path / "none") == replacement_note(tmp_path / "folder") == ""
+    (tmp_path / "folder" / "file").write_text("x")
+    assert (
+        replacement_note(tmp_path / "folder")
+        == replacement_note(tmp_path / "folder" / "file")
+        == ", which replaces what was there"
+    )

@@ -146,7 +146,7 @@ def test_the_number_of_examples_is_limited(run_dir):
 def test_dropped_samples_are_shown_with_their_rule(run_dir):
     shown = json.loads(page(run_dir)[1].data[0])["pairs"]
     right = {entry["id"]: entry["outcome"] for entry in shown if entry["says"] == "right"}
-    assert right == dict.fromkeys(("row-2", "row-3"), "dropped: not answered wrongly")
+    assert right == dict.fromkeys(("row-2", "row-3"), "dropped: answered rightly")
 
 
 def test_attention_is_laid_over_the_pictures_it_was_measured_on(run_dir):

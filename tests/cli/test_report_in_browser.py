@@ -88,7 +88,7 @@ def test_pages_are_turned_by_button_and_by_key(opened):
         ("Hallucination", "sequence confusion: looked at another picture", 30),
         ("Answer", "another picture's answer", 15),
         ("Rule", "became a pair", 25),
-        ("Rule", "dropped: not within the limit of pairs", 5),
+        ("Rule", "dropped: beyond the limit of pairs", 5),
     ],
 )
 def test_examples_are_filtered(opened, label, choice, count):

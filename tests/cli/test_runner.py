@@ -198,3 +198,14 @@ def test_two_commands_do_not_work_in_one_run_directory(tmp_path):
 )
 def test_durations_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+def test_what_is_written_over_is_said_before(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    first = Work(tmp_path / "work", {"inputs": {"rows": "a" * 64}})
+    Runner(tmp_path, Display(console)).run(first.stage())
+    other = Work(tmp_path / "work", {"inputs": {"rows": "b" * 64}})
+    Runner(tmp_path, Display(console)).run(other.stage())
+    said = console.file.getvalue()
+    assert said.count("replaces what is there (3 things)") == 1
+    assert said.index("redone: inputs.rows changed; replaces what is there") > said.index("started")

@@ -17,8 +17,6 @@ from mia_cli.commands.look import completion_command, doctor_command, inspect_co
 from mia_cli.commands.run import (
     ablate_command,
     diagnose_command,
-    embedded_command,
-    init_command,
     quickstart_command,
     report_command,
     run_command,
@@ -26,6 +24,7 @@ from mia_cli.commands.run import (
     status_command,
 )
 from mia_cli.commands.single_stages import augment_command, evaluate_command, score_command, select_command, train_command
+from mia_cli.commands.start import embedded_command, init_command
 
 COMMANDS: tuple[click.Command, ...] = (
     quickstart_command, run_command, diagnose_command, ablate_command, init_command, status_command, report_command,

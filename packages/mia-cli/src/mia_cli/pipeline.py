@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mia_attention import maps_stage, score_stage
 from mia_attention.given import check_source
-from mia_augment import SINGLE, AugmentSettings, ConfigError, FormatName, ScoredSample, augment_stage
-from mia_augment.storage import Progress, Stage, content_hash, only_writer, write_json
+from mia_augment import SINGLE, AugmentSettings, ConfigError, DataError, FormatName, ScoredSample, augment_stage
+from mia_augment.storage import Progress, Stage, content_hash, only_writer, read_manifest, write_json
 from mia_dpo_train import check_environment, train_stage, trained_weights
 from mia_select import select_stage
 
@@ -34,11 +34,16 @@ def run_pipeline(config: PipelineConfig, display: Display, *, trust_remote_code:
     """
     check_runnable(config)
     check_held_out(config)
+    shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
     with only_writer(config.run_dir):
+        if read_manifest(Folders(config.run_dir).scored) is None:  # else the model was loaded once, or the next stage loads it
+            shared.check_loadable()
         write_json(config.run_dir / CONFIG, config.model_dump(mode="json"))
-        shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
-        runner = Runner(config.run_dir, display, several(config, shared, trust_remote_code))
-        for stage in stages(config, shared):
+        planned = list(stages(config, shared))
+        names = [stage.name for stage in planned]
+        display.say("run", f"{len(names)} stages in {config.run_dir}: {', '.join(names)}", "dim")
+        runner = Runner(config.run_dir, display, several(config, shared, trust_remote_code), names)
+        for stage in planned:
             runner.run(stage)
     return runner
 
@@ -67,10 +72,23 @@ def check_runnable(config: PipelineConfig) -> None:
             "YAML file). Single stages can be started with a launcher: "
             "`accelerate launch -m mia_cli train --pairs .. --model .. --out ..`"
         )
+    for section, rows in (("data", config.data), ("evaluate", config.evaluate)):
+        check_rows(section, rows)
     for source in (config.score.answers, config.evaluate.answers, config.evaluate.trained_answers):
         check_source(source)
     check_judged(config)
     check_environment(config.train)
+
+
+def check_rows(section: str, rows: DataSettings | EvaluateSettings) -> None:
+    """Raise DataError where there is no file of rows, or no folder of pictures, before anything heavy is imported."""
+    if rows.source is not None and not rows.source.exists():
+        raise DataError(
+            f"{rows.source}: no such file ({section}.source); expected JSON, JSONL, CSV, TSV, parquet or WebDataset tar, or a "
+            "folder of such files"
+        )
+    if rows.image_root is not None and not rows.image_root.is_dir():
+        raise DataError(f"{rows.image_root}: no such folder ({section}.image_root); expected the one with the rows' pictures")
 
 
 def check_judged(config: PipelineConfig) -> None:

@@ -7,17 +7,32 @@ finished stages took and made, for tables and the report.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mia_augment.storage import MANIFEST, Manifest, Progress, Stage, read_record, run_stage, standing, with_plan, write_json
+from mia_augment.storage import (
+    MANIFEST,
+    Manifest,
+    Progress,
+    Stage,
+    read_manifest,
+    read_record,
+    run_stage,
+    standing,
+    with_plan,
+    write_json,
+)
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from mia_cli.terminal.display import Display, counts_line, duration
+from mia_cli.layout import POSITION
+from mia_cli.terminal.counts_text import stage_counts
+from mia_cli.terminal.display import Display, duration
+from mia_cli.terminal.pace import Position
 
 STAGE_STATES = "stages.json"
+METRICS = "metrics.jsonl"
 
 
 MakeTogether = Callable[[str, Progress], None]
@@ -43,8 +58,11 @@ class _States(RootModel[dict[str, StageState]]):
 class Runner:
     """Runs stages in order within one run directory."""
 
-    def __init__(self, run_dir: Path, display: Display, together: MakeTogether | None = None) -> None:
-        """`together` makes the stages that several processes can share."""
+    def __init__(
+        self, run_dir: Path, display: Display, together: MakeTogether | None = None, order: Sequence[str] = ()
+    ) -> None:
+        """`together` makes the stages that several processes can share; `order` names all that are to be run."""
+        self._order = list(order)
         self.run_dir = run_dir
         self._together = together
         self.display = display
@@ -62,13 +80,13 @@ class Runner:
         known = self.states.get(stage.name)
         if finished is not None and not any(folder.exists() for folder in stage.scratch):
             self._keep(stage.name, finished)
-            self.display.say(stage.name, f"unchanged, skipped ({counts_line(finished.counts)})", "dim")
+            self.display.say(stage.name, f"unchanged, skipped ({stage_counts(stage.name, finished.counts)})", "dim")
             return
         if finished is None:
             lost = known is not None and not reason.startswith("redone")
-            self.display.say(stage.name, f"redone: {MANIFEST} is gone" if lost else reason)
+            self.display.say(stage.name, f"redone: {MANIFEST} is gone" if lost else reason + replacing(stage))
             self._forget(stage.name)
-        with self.display.progress(stage.name) as progress:
+        with self._watched(stage) as progress:
             if self._together is not None and stage.together and finished is None:
                 self._together(stage.name, progress)
             manifest, made = run_stage(with_plan(stage, planned), progress)
@@ -76,8 +94,23 @@ class Runner:
         self._keep(stage.name, manifest)
         if made:
             self.made.append(stage.name)
-        told = f"done in {duration(manifest.seconds)}: {counts_line(manifest.counts)} -> {_short(_place(stage))}"
+        told = f"done in {duration(manifest.seconds)}: {stage_counts(stage.name, manifest.counts)} -> {_short(_place(stage))}"
         self.display.say(stage.name, told, "green")
+
+    @contextlib.contextmanager
+    def _watched(self, stage: Stage) -> Iterator[Progress]:
+        """Show how far a stage is, and write it down for `mia status`."""
+        place = f"{self._order.index(stage.name) + 1}/{len(self._order)}" if stage.name in self._order else ""
+        file = self.run_dir / POSITION
+
+        def tell(position: Position) -> None:
+            write_json(file, position.model_dump(mode="json"))
+
+        try:
+            with self.display.progress(stage.name, place=place, log=stage.folder / METRICS, tell=tell) as progress:
+                yield progress
+        finally:
+            file.unlink(missing_ok=True)
 
     def _keep(self, name: str, manifest: Manifest) -> None:
         state = StageState(seconds=manifest.seconds or 0.0, counts=manifest.counts)
@@ -110,6 +143,14 @@ def depending_on(stage: Stage, **inputs: str) -> Stage:
         return planned.model_copy(update={"inputs": {**planned.inputs, **inputs}})
 
     return replace(stage, plan=plan)
+
+
+def replacing(stage: Stage) -> str:
+    """Which results will be written over, as the end of a sentence; "" where there are none, or they are made each time."""
+    found = read_manifest(stage.folder)
+    if found is None or stage.always or not (told := stage_counts(stage.name, found.counts)):
+        return ""
+    return f"; replaces what is there ({told})"
 
 
 def _place(stage: Stage) -> Path:

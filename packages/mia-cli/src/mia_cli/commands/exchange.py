@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mia_cli.commands.listing import RowChoice
-from mia_cli.commands.paths import READ, READ_FOLDER, WRITE, WRITE_FOLDER
+from mia_cli.commands.paths import READ, READ_FOLDER, WRITE, WRITE_FOLDER, check_free, replacement_note
 from mia_cli.commands.single_stages import done, need_stage
 
 REASONS_SHOWN = 12
@@ -38,6 +38,8 @@ def import_command(file: Path, layout: str, image_root: Path | None, drop_system
     from mia_cli.terminal.display import Display
 
     display = Display()
+    if before := replacement_note(out):
+        display.say("import", f"{out}{before}")
     with display.progress("import") as progress:
         manifest = import_folder(file, out, layout, image_root=image_root, drop_system=drop_system, progress=progress)
     done(display, "import", manifest.counts, out)
@@ -61,10 +63,12 @@ def import_command(file: Path, layout: str, image_root: Path | None, drop_system
     type=click.Choice(["absolute", "copy"]),
     help="Name the pictures where they lie, or copy them beside the file (parquet holds them anyway).",
 )
-@click.option("--out", type=WRITE, required=True)
+@click.option("--out", type=WRITE, required=True, help="File or folder to write.")
+@click.option("--overwrite", is_flag=True, help="With --merged: replace a folder that holds files, with all that is in it.")
 def export_command(
-    pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path
-) -> None:
+    pairs: Path | None, layout: str | None, model: str | None, adapter: Path | None, merged: bool, images: Any, out: Path,
+    overwrite: bool,
+) -> None:  # fmt: skip
     """Write pairs for other trainers, or a merged model."""
     from mia_cli.terminal.display import Display
 
@@ -77,6 +81,7 @@ def export_command(
 
         from mia_cli.loading.load import model_folder
 
+        check_free(out, overwrite)
         folder, weights = model_folder(model), trained_weights(adapter)
         if folder is not None:
             check_model_folder(folder, model)
@@ -87,13 +92,16 @@ def export_command(
             "export",
             f"log-prob of an answer of {made.tokens} tokens: {made.base_logp:.4f} by the model alone, {made.adapter_logp:.4f} "
             f"with the adapter beside it, {made.merged_logp:.4f} merged",
+            "dim",
         )
-        display.say("export", f"merged model -> {out}", "green")
+        display.say("export", f"merged model -> {out}")
+        display.say("export", made.verdict, "green" if made.verdict.startswith("sound") else "yellow")
         return
     if pairs is None or layout is None:
         raise click.UsageError("needs --pairs and --format, or --merged with --model and --adapter")
     from mia_select.export import export_pairs
 
     need_stage(pairs, "pairs.jsonl", "mia select")
+    before = replacement_note(out)
     file = export_pairs(pairs, layout, out, images=images)
-    display.say("export", f"{layout} -> {file}", "green")
+    display.say("export", f"{layout} -> {file}{before if file == out else ''}", "green")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE
+from mia_cli.commands.paths import READ, READ_FILE, WRITE_FILE, replacement_note
 from mia_cli.commands.single_stages import QUANTIZATION, model_options, shared_model
 
 SHELLS = ["bash", "zsh", "fish"]
@@ -17,7 +17,9 @@ SHELLS = ["bash", "zsh", "fish"]
 
 @click.command("look")
 @click.argument("pictures", type=READ_FILE, nargs=-1, required=True)
-@click.option("--question", required=True, help="The prompt calls the pictures Image1, Image2 .. in the order given.")
+@click.option(
+    "--question", required=True, help="What to ask; the prompt calls the pictures Image1, Image2 .. in the order given."
+)
 @functools.partial(model_options, default="embedded")
 @QUANTIZATION
 @click.option("--answer", help="Look at this answer instead of the model's own.")
@@ -49,11 +51,12 @@ def look_command(
         names=asked.names,
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
+    before = replacement_note(out)
     view.save(out)
     if as_json:
         print_json(view.summary())
     else:
-        click.echo(f"{view}\n-> {out}")
+        click.echo(f"{view}\n-> {out}{before}")
 
 
 def _layers(text: str) -> Any:

@@ -71,6 +71,17 @@ def unwritable(path: Path) -> str | None:
         return f"cannot be written: {folder}: {error.strerror or error}"
 
 
+def replacement_note(path: Path) -> str:
+    """Words for the end of a line that says what was written, asked before it is: empty where nothing is there yet."""
+    return ", which replaces what was there" if path.is_file() or (path.is_dir() and any(path.iterdir())) else ""
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise ConfigError where a folder that is about to be replacement_note as a whole holds files, unless that is wanted."""
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"{folder}: expected a new or empty folder, there are files in it; --overwrite replaces all of it")
+
+
 READ_FOLDER = ReadPath(file_okay=False)
 READ_FILE = ReadPath(dir_okay=False)
 READ = ReadPath()

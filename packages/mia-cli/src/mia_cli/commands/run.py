@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mia_cli.commands.given_settings import SET
 from mia_cli.commands.listing import Listing
 from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FILE, WRITE_FOLDER
+from mia_cli.commands.start import RECIPE, RECIPES_TABLE
 
-_RECIPES = "mia_cli.config.recipe_files:RECIPES"
-_RECIPE = click.option("--recipe", cls=Listing, table=_RECIPES, help="How to build pairs and learn from them: {names}.")
+if TYPE_CHECKING:
+    from mia_cli.config.schema import PipelineConfig
 
 
 @click.command("quickstart")
@@ -27,9 +29,9 @@ _RECIPE = click.option("--recipe", cls=Listing, table=_RECIPES, help="How to bui
 @click.option(
     "--per-bucket", type=click.IntRange(1), default=300, show_default=True, help="Test samples per format and number of images."
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Decides every random choice.")
 @click.option("--model", default="embedded", show_default=True, help="`embedded`, a folder, or a Hugging Face id.")
-@_RECIPE
+@RECIPE
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
     """Run everything on the embedded model.
@@ -58,9 +60,15 @@ def quickstart_command(directory: Path, as_json: bool, **options: Any) -> None:
 
 @click.command("run")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
+@SET
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would run, on how many samples, and what it would take, by one small batch in a temporary folder.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
+def run_command(file: Path, given: tuple[str, ...], dry_run: bool, trust_remote_code: bool, as_json: bool) -> None:
     """Run a pipeline.yaml, or continue it.
 
     Stages that are done and unchanged are skipped; an interrupted stage continues.
@@ -69,7 +77,10 @@ def run_command(file: Path, trust_remote_code: bool, as_json: bool) -> None:
     from mia_cli.pipeline import run_pipeline
     from mia_cli.terminal.display import Display
 
-    config = load_config(file)
+    config = load_config(file, given=given)
+    if dry_run:
+        _show_plan(config, trust_remote_code, as_json)
+        return
     runner = run_pipeline(config, Display(), trust_remote_code=trust_remote_code)
     _show_results(config.run_dir, set(runner.made), as_json)
 
@@ -89,6 +100,7 @@ def share_command(run_dir: Path, stage: str, trust_remote_code: bool) -> None:
 
 @click.command("ablate")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
+@SET
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each variant.")
 @click.option("--pairs", type=click.IntRange(1), help="Pairs of each variant.  [default: 3/4 of what the smallest gives]")
 @click.option(
@@ -100,7 +112,7 @@ def share_command(run_dir: Path, stage: str, trust_remote_code: bool) -> None:
 @click.option(
     "--recipes",
     cls=Listing,
-    table=_RECIPES,
+    table=RECIPES_TABLE,
     is_flag=False,
     flag_value="all",
     default="",
@@ -115,8 +127,9 @@ def share_command(run_dir: Path, stage: str, trust_remote_code: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def ablate_command(
-    file: Path, seeds: int, pairs: int | None, more: int | None, variants: str, recipes: str, jobs: int, as_json: bool
-) -> None:
+    file: Path, given: tuple[str, ...], seeds: int, pairs: int | None, more: int | None, variants: str, recipes: str,
+    jobs: int, as_json: bool,
+) -> None:  # fmt: skip
     """Measure which parts of the method help, or which recipe does most.
 
     Trains variants of a pipeline.yaml with equal numbers of pairs and steps, and asks each the same held-out samples. With
@@ -134,7 +147,7 @@ def ablate_command(
         raise ConfigError(
             "--variants and --recipes: expected one of them; variants change parts of the method, recipes all of it"
         )
-    config = load_config(file, bare=bool(chosen))
+    config = load_config(file, bare=bool(chosen), given=given)
     result = run_ablation(config, Display(), seeds=seeds, pairs=pairs, more=more, names=names, recipes=chosen, jobs=jobs)
     if as_json:
         print_json(result.model_dump(mode="json"))
@@ -144,11 +157,14 @@ def ablate_command(
 
 @click.command("diagnose")
 @click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
+@SET
 @click.option("--samples", type=click.IntRange(8), default=300, show_default=True, help="Number of samples to ask the model.")
 @click.option("--thorough", is_flag=True, help="Also try value-weighted attention, which takes two thirds more time.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def diagnose_command(file: Path, samples: int, thorough: bool, trust_remote_code: bool, as_json: bool) -> None:
+def diagnose_command(
+    file: Path, given: tuple[str, ...], samples: int, thorough: bool, trust_remote_code: bool, as_json: bool
+) -> None:
     """Examine a model before aligning it.
 
     Does it confuse its images? Does its attention tell wrong answers from right ones? Do the thresholds decide anything?
@@ -159,53 +175,33 @@ def diagnose_command(file: Path, samples: int, thorough: bool, trust_remote_code
     from mia_cli.terminal.diagnosis_tables import show_diagnosis
     from mia_cli.terminal.display import Display, print_json, stdout
 
-    found = run_diagnosis(load_config(file), Display(), samples=samples, thorough=thorough, trust_remote_code=trust_remote_code)
+    config = load_config(file, given=given)
+    found = run_diagnosis(config, Display(), samples=samples, thorough=thorough, trust_remote_code=trust_remote_code)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
         show_diagnosis(found, stdout())
 
 
-@click.command("init")
-@click.argument("file", type=WRITE_FILE, default=Path("pipeline.yaml"))
-@click.option("--source", help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
-@click.option("--image-root", help="Folder that the rows' pictures are relative to.")
-@_RECIPE
-@click.option("--force", is_flag=True, help="Overwrite the file.")
-def init_command(file: Path, source: str | None, image_root: str | None, recipe: str | None, force: bool) -> None:
-    """Write a pipeline.yaml to start from.
-
-    It holds every setting, its default and its meaning.
-    """
-    from mia_augment import ConfigError
-    from mia_augment.storage import atomic_write, clear_left_overs_of
-
-    from mia_cli.config.commented_yaml import commented_yaml
-    from mia_cli.config.recipe_files import KEY, check_recipe
-
-    named = {} if recipe is None else {KEY: check_recipe(recipe)}
-    if file.exists() and not force:
-        raise ConfigError(f"{file}: is there already; --force overwrites it")
-    data = {"source": source or "rows.json", **({"image_root": image_root} if image_root else {})}
-    clear_left_overs_of(file)
-    with atomic_write(file) as stream:
-        stream.write(commented_yaml({"run_dir": "run", **named, "data": data, "model": {"name": "embedded"}}))
-    click.echo(f"{file} written: set data.source, then `mia run {file}`")
-
-
 @click.command("status")
 @click.argument("run_dir", type=READ)
+@click.option("--watch", is_flag=True, help="Show it anew every second until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-def status_command(run_dir: Path, as_json: bool) -> None:
-    """Show which stages of a run are done.
+def status_command(run_dir: Path, watch: bool, as_json: bool) -> None:
+    """Show which stages of a run are done, and how far the one is that is being made.
 
     RUN_DIR may also be its pipeline.yaml.
     """
     from mia_cli.inspection.status import read_status
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import status_table
+    from mia_cli.terminal.watching import watch_run
 
-    stages = read_status(run_folder(run_dir))
+    folder = run_folder(run_dir)
+    if watch and not as_json:
+        watch_run(folder, stdout())
+        return
+    stages = read_status(folder)
     if as_json:
         print_json([stage.model_dump() for stage in stages])
     else:
@@ -252,39 +248,6 @@ def _compare(first: Path, second: Path, out: Path) -> None:
     Display().say("report", f"{size / 1e3:.0f} kB -> {out}", "green")
 
 
-@click.command("embedded")
-@click.argument("directory", type=WRITE_FOLDER)
-def embedded_command(directory: Path) -> None:
-    """Write the embedded model as a plain Hugging Face folder."""
-    import shutil
-
-    from mia_augment import ConfigError
-    from mia_augment.storage import naming
-
-    from mia_cli.config.schema import EMBEDDED_MODEL
-    from mia_cli.loading.load import model_folder
-
-    source = model_folder(EMBEDDED_MODEL)
-    if directory.exists() and any(directory.iterdir()):
-        raise ConfigError(f"{directory}: expected a new or empty folder, there are files in it")
-    if source is None:  # `embedded` always has a folder
-        raise ConfigError("the embedded model is missing")
-    temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        for file in source.iterdir():  # not copytree, which tells a full disk once for each file
-            with naming(directory / file.name):
-                shutil.copyfile(file, temporary / file.name)
-        if directory.exists():
-            directory.rmdir()
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    click.echo(f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1e6:.1f} MB, "
-               "for AutoModelForImageTextToText and AutoProcessor")  # fmt: skip
-
-
 def run_folder(path: Path) -> Path:
     """The run directory that a folder or a pipeline.yaml stands for."""
     from mia_augment import DataError
@@ -299,6 +262,18 @@ def run_folder(path: Path) -> Path:
         if (folder / STAGE_STATES).is_file() or any(folder.glob(f"*/{MANIFEST}")):  # the latter: made stage by stage
             return folder
     raise DataError(f"{path}: no run there (no {STAGE_STATES}); expected the run_dir of a `mia run`, or its pipeline.yaml")
+
+
+def _show_plan(config: PipelineConfig, trust_remote_code: bool, as_json: bool) -> None:
+    from mia_cli.experiments.dry_run import plan_run
+    from mia_cli.terminal.display import Display, print_json, stdout
+    from mia_cli.terminal.plan_table import show_plan
+
+    plan = plan_run(config, Display(), trust_remote_code=trust_remote_code)
+    if as_json:
+        print_json(plan.model_dump(mode="json"))
+    else:
+        show_plan(plan, stdout())
 
 
 def _show_results(run_dir: Path, made: set[str], as_json: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mia_cli.commands.given_settings import configured, stage_settings
 from mia_cli.commands.listing import Listing
 from mia_cli.commands.paths import READ, READ_FILE, READ_FOLDER, WRITE_FOLDER
 
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 DTYPES = ["auto", "float32", "bfloat16", "float16"]
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-
-_OUT = click.option("--out", type=WRITE_FOLDER, required=True, help="Folder of the stage.")
-
-
-def _config(stage: str) -> Callable[[FunctionT], FunctionT]:
-    return click.option("--config", type=READ_FILE, help=f"YAML with the settings of `{stage}`.")
+_OUT = click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to write; what is done there is not done again.")
 
 
 def model_options(function: Any, default: str | None = None) -> Any:
@@ -34,7 +28,13 @@ def model_options(function: Any, default: str | None = None) -> Any:
     named = {"required": True} if default is None else {"default": default, "show_default": True}
     options = [
         click.option("--model", help="`embedded`, a folder, or a Hugging Face id.", **named),
-        click.option("--dtype", default="auto", type=click.Choice(DTYPES), show_default=True),
+        click.option(
+            "--dtype",
+            default="auto",
+            type=click.Choice(DTYPES),
+            show_default=True,
+            help="Numbers that the model computes in; auto: float32 on a CPU, bfloat16 elsewhere.",
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
         click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint."),
     ]
@@ -75,14 +75,6 @@ def shared_model(model: str, dtype: str, device: str, trust_remote_code: bool, q
     return SharedModel(settings, trust_remote_code=trust_remote_code)
 
 
-def _configured(kind: Any, config: Path | None, section: str, options: dict[str, Any]) -> Any:
-    """Settings from a YAML file (all of it, or its `section`), overridden by what the command line gives."""
-    from mia_cli.config.schema import build, parse
-
-    base = parse(kind, config, section).model_dump(mode="json", exclude_unset=True) if config else None
-    return build(kind, options, base)
-
-
 @click.command("augment")
 @click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
 @click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
@@ -90,7 +82,7 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
 @click.option(
     "--formats", cls=Listing, table="mia_augment:FORMATS", help="Comma-separated: {names}.  [default: the paper's three]"
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Decides every random choice.")
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
 @click.option(
@@ -102,17 +94,17 @@ def _configured(kind: Any, config: Path | None, section: str, options: dict[str,
     default=None,
     help="Also take questions without an answer, and pictures without questions, which are asked general ones.",
 )
-@_config("augment")
+@stage_settings("augment")
 def augment_command(
     source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
-    per_bucket: int | None, unlabelled: bool | None, config: Path | None,
+    per_bucket: int | None, unlabelled: bool | None, config: Path | None, given: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Compose multi-image samples from single-image rows."""
     from mia_augment import AugmentSettings, augment_stage
 
     names = [name.strip() for name in formats.split(",")] if formats else None
     options = {"formats": names, "per_bucket": per_bucket, "unlabelled": unlabelled}
-    settings = _configured(AugmentSettings, config, "augment", options)
+    settings = configured(AugmentSettings, config, "augment", given, options)
     _make(augment_stage(source, image_root, out, settings, seed=seed, limit=limit, workers=workers))
 
 
@@ -130,10 +122,10 @@ def augment_command(
 @click.option("--confusions", is_flag=True, default=None, help="Also ask about each part alone.")
 @click.option("--own-answer", is_flag=True, default=None, help="Also ask about the target alone (for `select.chosen: own`).")
 @_answer_options
-@_config("score")
+@stage_settings("score")
 def score_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, out: Path,
-    layer: str | None, config: Path | None, **options: Any,
+    layer: str | None, config: Path | None, given: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Ask a model the samples and measure its attention."""
     from mia_attention import ScoreSettings, score_stage
@@ -141,7 +133,7 @@ def score_command(
     from mia_augment import Sample
 
     chosen = int(layer) if layer is not None and layer.isdecimal() else layer
-    settings = _configured(ScoreSettings, config, "score", {"layer": chosen, **_with_answers(options)})
+    settings = configured(ScoreSettings, config, "score", given, {"layer": chosen, **_with_answers(options)})
     check_source(settings.answers)
     shared = shared_model(model, dtype, device, trust_remote_code, quantization)
     need_stage(samples, "samples.jsonl", "mia augment", Sample, out)
@@ -152,15 +144,19 @@ def score_command(
 @click.command("select")
 @click.option("--scored", type=READ_FOLDER, required=True, help="Folder of `mia score`.")
 @_OUT
-@_config("select")
-def select_command(scored: Path, out: Path, config: Path | None) -> None:
+@click.option("--max-pairs", type=click.IntRange(1), help="At most so many pairs, drawn at random.")
+@click.option("--chosen", help="Chosen answer: ground_truth, own, own_if_right, ..  [default: ground_truth]")
+@click.option("--rejected", help="Rejected answer: own, confusion, both, built, ..  [default: own]")
+@click.option("--attention/--no-attention", default=None, help="Only answers given while looking elsewhere.  [default: yes]")
+@stage_settings("select")
+def select_command(scored: Path, out: Path, config: Path | None, given: tuple[str, ...], **options: Any) -> None:
     """Choose preference pairs from scored samples.
 
     dropped.jsonl names the rule that dropped each other sample.
     """
     from mia_select import SelectSettings, select_stage
 
-    settings = _configured(SelectSettings, config, "select", {})
+    settings = configured(SelectSettings, config, "select", given, options)
     need_stage(scored, "scored.jsonl", "mia score")
     _make(select_stage(scored, out, settings))
 
@@ -169,17 +165,29 @@ def select_command(scored: Path, out: Path, config: Path | None) -> None:
 @click.option("--pairs", type=READ_FOLDER, required=True, help="Folder of `mia select` or `mia import`.")
 @model_options
 @_OUT
-@_config("train")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the pairs.  [default: 1]")
+@click.option("--max-steps", type=click.IntRange(1), help="Stop after so many optimizer steps.")
+@click.option("--learning-rate", type=float, help="Highest learning rate.  [default: 5e-5]")
+@click.option("--beta", type=float, help="Strength of the tie to the reference model.  [default: 0.1]")
+@click.option("--loss", help="sigmoid (DPO), ipo, hinge, ..  [default: sigmoid]")
+@click.option(
+    "--batch-size", "per_device_batch_size", type=click.IntRange(1), help="Pairs in one pass of one process.  [default: 1]"
+)
+@click.option("--accumulation", type=click.IntRange(1), help="Passes per process in one optimizer step.  [default: 8]")
+@click.option("--tuning", type=click.Choice(["lora", "qlora", "full"]), help="What is trained.  [default: lora]")
+@click.option("--lora-rank", type=click.IntRange(1), help="Rank of the adapters.  [default: 128]")
+@stage_settings("train")
 def train_command(
-    pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None
-) -> None:
+    pairs: Path, model: str, dtype: str, device: str, trust_remote_code: bool, out: Path, config: Path | None,
+    given: tuple[str, ...], lora_rank: int | None, **options: Any,
+) -> None:  # fmt: skip
     """Train a PEFT adapter on the pairs with DPO."""
     from mia_augment import PreferencePair
     from mia_dpo_train import TrainSettings, check_environment, train_stage
 
     from mia_cli.runner import depending_on
 
-    settings = _configured(TrainSettings, config, "train", {})
+    settings = configured(TrainSettings, config, "train", given, {**options, "lora.r": lora_rank})
     shared = shared_model(model, dtype, device, trust_remote_code, "4bit" if settings.tuning == "qlora" else "none")
     check_environment(settings)
     need_stage(pairs, "pairs.jsonl", "mia select", PreferencePair, out)
@@ -208,10 +216,11 @@ def train_command(
     help="Mend without training: scale the tokens around each picture by this the second time; 8 is published.",
 )
 @_answer_options
+@stage_settings("evaluate")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 def evaluate_command(
     samples: Path, model: str, dtype: str, device: str, trust_remote_code: bool, quantization: str, adapter: Path | None,
-    out: Path, as_json: bool, **options: Any,
+    out: Path, as_json: bool, config: Path | None, given: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Measure a model with and without its adapter.
 
@@ -222,12 +231,12 @@ def evaluate_command(
     from mia_dpo_train import trained_weights
     from mia_select.evaluation import read_evaluation
 
-    from mia_cli.config.schema import EvaluateSettings, build
+    from mia_cli.config.schema import EvaluateSettings
     from mia_cli.evaluate import evaluate_stage
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import show_evaluation
 
-    settings = build(EvaluateSettings, _with_answers(options))
+    settings = configured(EvaluateSettings, config, "evaluate", given, _with_answers(options))
     check_source(settings.answers)
     shared = shared_model(model, dtype, device, trust_remote_code, quantization)
     weights = trained_weights(adapter) if adapter else None
@@ -255,19 +264,29 @@ def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | No
 
 
 def _make(stage: Stage) -> None:
-    """Make a stage, with the other processes that a launcher started."""
-    from mia_augment.storage import process_rank, run_stage
+    """Make a stage, with the other processes that a launcher started; say what is left alone, and what is written over."""
+    from mia_augment.storage import process_rank, run_stage, standing, with_plan
 
+    from mia_cli.runner import replacing
+    from mia_cli.terminal.counts_text import stage_counts
     from mia_cli.terminal.display import Display
 
     display = Display()
+    planned, finished, reason = standing(stage)
+    if finished is not None:
+        display.say(
+            stage.name, f"unchanged, nothing to do ({stage_counts(stage.name, finished.counts)}) -> {stage.folder}", "dim"
+        )
+    elif reason != "started":
+        display.say(stage.name, reason + replacing(stage))
     with display.progress(stage.name) as progress:
-        manifest, _ = run_stage(stage, progress, rank=process_rank())
-    done(display, stage.name, manifest.counts, stage.folder)
+        manifest, made = run_stage(with_plan(stage, planned), progress, rank=process_rank())
+    if made or finished is None:
+        done(display, stage.name, manifest.counts, stage.folder)
 
 
 def done(display: Display, name: str, counts: dict[str, int], out: Path) -> None:
     """Say what a command made."""
-    from mia_cli.terminal.display import counts_line
+    from mia_cli.terminal.counts_text import stage_counts
 
-    display.say(name, f"{counts_line(counts)} -> {out}", "green")
+    display.say(name, f"{stage_counts(name, counts)} -> {out}", "green")

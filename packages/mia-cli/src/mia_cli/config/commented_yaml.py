@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,20 @@ from mia_cli.config.recipe_files import KEY
 from mia_cli.config.schema import PipelineConfig
 
 LINE_WIDTH = 110
+BRIEF = 220
+"""Characters of a meaning in the short file."""
 HEADER = """\
 # Settings of `mia run`. Every key may be left out: what is commented out shows its default.
 # A relative path is relative to this file.
 """
+SHORT_HEADER = "# Here stands what people change. Every other setting, with its default and meaning: `mia init --all`.\n"
+CHANGED_MOST = frozenset({
+    "run_dir", "recipe", "data.source", "data.image_root", "data.limit", "model.name", "augment.formats", "score.layer",
+    "score.batch_size", "score.max_new_tokens", "select.calibrate", "select.min_perplexity", "select.max_pairs",
+    "train.beta", "train.epochs", "train.learning_rate", "train.per_device_batch_size", "train.accumulation",
+    "evaluate.source", "evaluate.holdout", "evaluate.per_bucket", "launch.processes",
+})  # fmt: skip
+"""Keys of the short file."""
 
 
 def documentation(kind: type[BaseModel]) -> dict[str, str]:
@@ -31,34 +42,52 @@ def documentation(kind: type[BaseModel]) -> dict[str, str]:
     return texts
 
 
-def commented_yaml(values: dict[str, Any]) -> str:
+def commented_yaml(values: dict[str, Any], only: Collection[str] | None = None, about: str = "") -> str:
     """A `pipeline.yaml`: `values` set, every other key commented out with its default; a recipe among the values decides these.
 
     Args:
         values: as they stand in the file, nested, e.g. ``{"data": {"source": "rows.json"}}``.
+        only: dotted keys that are shown besides those set; None: all.
+        about: what the values are about, told at the top.
     """
     texts = documentation(PipelineConfig)
     defaults = PipelineConfig.model_validate({KEY: values.get(KEY)})
-    lines = [HEADER]
+    told = "".join(f"# {line}\n" for line in textwrap.wrap(about, LINE_WIDTH))
+    lines = [HEADER, SHORT_HEADER if only is not None else "", told]
     for name, field in PipelineConfig.model_fields.items():
         default = field.get_default() if name == KEY else getattr(defaults, name)
         if isinstance(default, BaseModel):
-            lines.append(f"\n# {(inspect.getdoc(type(default)) or '').splitlines()[0]}\n{name}:\n")
-            lines += _section(default, values.get(name, {}), 1)
-        else:
-            lines += _entry(name, texts.get(name, ""), _plain(default), values.get(name, _ABSENT), 0)
+            inner = list(_section(default, values.get(name, {}), _within(only, name)))
+            head = f"\n# {(inspect.getdoc(type(default)) or '').splitlines()[0]}\n{name}:\n"
+            lines += [head, *inner] if inner else []
+        elif only is None or name in only or name in values:
+            lines += _entry(name, _brief(texts.get(name, ""), only), _plain(default), values.get(name, _ABSENT), 0)
     return "".join(lines)
 
 
 _ABSENT = object()
 
 
-def _section(settings: BaseModel, values: dict[str, Any], depth: int) -> Iterator[str]:
+def _brief(text: str, only: Collection[str] | None) -> str:
+    """The first sentence where the file is short; of a long one the beginning."""
+    if only is None:
+        return text
+    first = re.split(r"(?<=[^.]\.) (?=[A-Z`])", text)[0]
+    return first if len(first) <= BRIEF else f"{first[: first.rindex(';', 0, BRIEF)]}; .."
+
+
+def _within(only: Collection[str] | None, section: str) -> Collection[str] | None:
+    return None if only is None else {name.removeprefix(f"{section}.") for name in only if name.startswith(f"{section}.")}
+
+
+def _section(settings: BaseModel, values: dict[str, Any], only: Collection[str] | None) -> Iterator[str]:
     texts = documentation(type(settings))
     for name in type(settings).model_fields:
+        if only is not None and name not in only and name not in values:
+            continue
         default = getattr(settings, name)
         text = texts.get(name) or (_nested(default) if isinstance(default, BaseModel) else "")
-        yield from _entry(name, text, _plain(default), values.get(name, _ABSENT), depth)
+        yield from _entry(name, _brief(text, only), _plain(default), values.get(name, _ABSENT), 1)
 
 
 def _entry(name: str, text: str, default: Any, value: Any, depth: int) -> Iterator[str]:

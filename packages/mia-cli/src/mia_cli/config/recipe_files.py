@@ -56,6 +56,12 @@ def recipe_settings(name: str) -> dict[str, Any]:
     return _read(RECIPES[check_recipe(name)])[0]
 
 
+def set_by(name: str | None) -> set[str]:
+    """Keys that a recipe sets, as ``select.chosen``; none without a recipe."""
+    settings = {} if name is None else recipe_settings(name)
+    return {f"{section}.{key}" for section, values in settings.items() if isinstance(values, dict) for key in values}
+
+
 def recipe_meaning(name: str) -> str:
     """What a recipe does and from which paper it is: the first comment of its file, on one line."""
     return _read(RECIPES[check_recipe(name)])[1]

@@ -6,16 +6,18 @@ Read with `yaml.safe_load`. A relative path is relative to the YAML file. An unk
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from mia_attention import AnswerSource, ScoreSettings
 from mia_augment import AugmentSettings, ConfigError, FormatName, Settings
+from mia_augment.storage import problems
 from mia_dpo_train import TrainSettings
 from mia_select import SelectSettings
-from mia_augment.storage import problems
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from mia_cli.config.overrides import with_overrides
 from mia_cli.config.recipe_files import KEY, RECIPES, check_recipe, laid_under, recipe_settings
 from mia_cli.config.renamed_keys import with_present_names
 from mia_cli.config.yaml_errors import child, explain, told
@@ -238,19 +240,28 @@ def _is_folder(name: str, local: Path) -> bool:
     return name != EMBEDDED_MODEL and (local.is_dir() or name.startswith((".", "/", "~")))
 
 
-def load_config(path: Path, *, bare: bool = False) -> PipelineConfig:
-    """Read a `pipeline.yaml`; `bare`: without the recipe that it names.
+def load_config(path: Path, *, bare: bool = False, given: Sequence[str] = ()) -> PipelineConfig:
+    """Read a `pipeline.yaml`; `bare`: without the recipe that it names; `given`: ``KEY=VALUE`` that go before what it says.
 
     Raises:
         ConfigError: no such file, no YAML, an unknown key (with the nearest known one) or a bad value (with what was expected).
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; `mia init {path}` writes one to start from")
-    return parse(PipelineConfig, path, bare=bare).resolved(path.resolve().parent)
+    return parse(PipelineConfig, path, bare=bare, given=given).resolved(path.resolve().parent)
 
 
-def parse(kind: type[SettingsT], path: Path, section: str | None = None, *, bare: bool = False) -> SettingsT:
-    """Read settings from a YAML file: the whole of it, or its `section` where it has one; `bare`: without its recipe.
+def parse(
+    kind: type[SettingsT], path: Path, section: str | None = None, *, bare: bool = False, given: Sequence[str] = ()
+) -> SettingsT:
+    """Read settings from a YAML file: the whole of it, or its `section` where it has one.
+
+    Args:
+        kind: the settings.
+        path: the file.
+        section: of a whole file.
+        bare: without the recipe that it names.
+        given: ``KEY=VALUE``, over what the file says.
 
     Raises:
         ConfigError: as `load_config`.
@@ -261,6 +272,8 @@ def parse(kind: type[SettingsT], path: Path, section: str | None = None, *, bare
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(value).__name__}")
+    if given:
+        value, node = with_overrides(value, node, given)
     if bare:
         value = {key: inner for key, inner in value.items() if key != KEY}
     prefix: tuple[str, ...] = ()

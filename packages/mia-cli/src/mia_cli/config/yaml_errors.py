@@ -29,8 +29,7 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: KeyPath, node
     """
     lines = []
     for problem in problems(error, lambda place, what: _in_file(node, (*prefix, *place), what)):
-        where = f"{path}, line {line}" if (line := _line(node, problem.place)) else str(path)
-        lines.append(f"{where}: {told(problem, kind, len(prefix))}")
+        lines.append(f"{_where(node, problem.place, path)}: {told(problem, kind, len(prefix))}")
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -86,15 +85,17 @@ def _in_file(node: Any, place: KeyPath, problem: str) -> KeyPath:
     return tuple(found)
 
 
-def _line(node: Any, place: KeyPath) -> int | None:
-    """Line of a key in the file, from 1; of the last key on the way where the path leads nowhere."""
-    line = None
-    for key in place:
-        inner = child(node, key)
+def _where(node: Any, place: KeyPath, path: Path) -> str:
+    """File and line of a key, or of the last key on the way where the path leads nowhere; or `--set` with what it gives."""
+    key = None
+    for name in place:
+        inner = child(node, name)
         if inner is None:
             break
-        line, node = inner[0].start_mark.line + 1, inner[1]
-    return line
+        key, node = inner
+    if key is None:
+        return str(path)
+    return getattr(key, "given", None) or f"{path}, line {key.start_mark.line + 1}"
 
 
 def child(node: Any, key: Any) -> tuple[Any, Any] | None:

@@ -31,6 +31,11 @@ def read_yaml(path: Path) -> tuple[Any, Any]:
         text = read_text(path)
     except DataError as error:
         raise ConfigError(f"not valid YAML: {error}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path | str) -> tuple[Any, Any]:
+    """(value, node) of YAML text, of which errors say that it stands in `path`; raises as `read_yaml`."""
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{path}: expected settings of at most {MAX_CHARACTERS} characters, got {len(text)}")
     try:
@@ -45,7 +50,7 @@ def read_yaml(path: Path) -> tuple[Any, Any]:
         raise ConfigError(f"{path}: not valid YAML: a value cannot be read: {error}") from error
 
 
-def _check_size(text: str, path: Path) -> None:
+def _check_size(text: str, path: Path | str) -> None:
     """Count values and their depth from events, of which there are never more than characters, before anything is built."""
     sizes: dict[str, int] = {}
     around: list[tuple[str | None, int]] = []  # anchor of each value that is open, and how many values came before it
@@ -86,7 +91,7 @@ def _nodes(root: Any) -> Iterator[Any]:
             waiting += node.value
 
 
-def _check_node(node: Any, path: Path) -> None:
+def _check_node(node: Any, path: Path | str) -> None:
     if isinstance(node, yaml.ScalarNode):
         if "\0" in node.value or not _is_text(node.value):
             raise ConfigError(f"{path}, line {node.start_mark.line + 1}: a text with characters that no file can hold")

@@ -113,12 +113,12 @@ def run_ablation(
     """
     from mia_cli.report import write_report
 
+    configs, wanted = recipe_configs(config, recipes), chosen_variants(names)  # names first: they need no file
     check_runnable(config)
     check_held_out(config)
     if not config.evaluate.per_bucket:
         raise ConfigError("evaluate.per_bucket: expected held-out samples to compare on, got 0")
-    configs = recipe_configs(config, recipes)
-    variants = [] if recipes else _measurable(chosen_variants(names), config, display)
+    variants = [] if recipes else _measurable(wanted, config, display)
     out = ablation_folder(config.run_dir)
     with only_writer(config.run_dir):
         shared = SharedModel(config.model)

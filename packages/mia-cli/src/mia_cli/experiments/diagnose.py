@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mia_augment import Sample
 from mia_augment.images import picture_opener
-from mia_augment.storage import only_writer, read_jsonl, write_json
+from mia_augment.storage import only_writer, read_jsonl, read_manifest, write_json
 from mia_select.diagnosis import (
     AnsweredSample,
     Diagnosis,
@@ -41,14 +41,16 @@ def run_diagnosis(
     Raises:
         MiaError: the samples cannot be composed, or the model not be read.
     """
-    from mia_attention.scoring import every_readout
-
     check_runnable(config)
     folders, score = Folders(config.run_dir), config.score
+    shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
     with only_writer(config.run_dir):
+        if read_manifest(folders.samples) is None:
+            shared.check_loadable()
+        from mia_attention.scoring import every_readout  # needs torch, which the checks before do not
+
         Runner(config.run_dir, display).run(samples_stage(config, folders.samples))
         chosen = choose_samples(read_jsonl(folders.samples / "samples.jsonl", Sample), samples, config.seed)
-        shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
         open_image = picture_opener(folders.samples)
         with display.progress("diagnose") as progress:
             read = every_readout(chosen, *shared.get(), score, open_image=open_image, thorough=thorough, progress=progress)

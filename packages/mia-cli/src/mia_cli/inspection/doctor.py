@@ -23,6 +23,7 @@ EXTRAS = {
     "bitsandbytes": ("bitsandbytes", "train.tuning: qlora (4 bits): pip install 'mia-dpo-train[qlora]'"),
     "tensorboard": ("tensorboard", "training curves in tensorboard: pip install 'mia-dpo-train[tensorboard]'"),
     "wandb": ("wandb", "training curves in Weights & Biases: pip install 'mia-dpo-train[wandb]'"),
+    "trackio": ("trackio", "training curves in trackio: pip install trackio"),
     "deepspeed": ("deepspeed", "training with DeepSpeed's ZeRO: pip install 'mia-dpo-train[deepspeed]'"),
     "flash_attn": ("flash-attn", "train.attn_implementation: flash_attention_2"),
 }

@@ -46,6 +46,18 @@ def load(
     return load_model(str(folder or name), exact, device, four_bits=four_bits, trust_remote_code=trust_remote_code)
 
 
+def check_loads(name: str, *, trust_remote_code: bool = False) -> None:
+    """Raise ModelError where a model cannot be loaded, as far as its small files tell; the embedded one is sound."""
+    folder = model_folder(name)
+    if name == EMBEDDED_MODEL:
+        return
+    if folder is not None:
+        check_model_folder(folder, name)  # needs no torch
+    from mia_attention import check_loadable
+
+    check_loadable(str(folder or name), trust_remote_code=trust_remote_code)
+
+
 class SharedModel:
     """A model loaded when it is first needed, then shared by all stages of the process."""
 
@@ -75,6 +87,10 @@ class SharedModel:
         folder = model_folder(self.settings.name)
         if folder is not None:
             check_model_folder(folder, self.settings.name)
+
+    def check_loadable(self) -> None:
+        """Raise ModelError where the model's small files tell that it cannot be loaded, or it cannot be had; needs torch."""
+        check_loads(self.settings.name, trust_remote_code=self._trust)
 
     def get(self) -> tuple[Any, Any]:
         """(model, processor)"""

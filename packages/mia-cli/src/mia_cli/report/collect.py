@@ -19,6 +19,8 @@ from mia_cli.layout import Folders
 
 RULE_WORDS = {rule.name: rule.keeps for rule in RULES}
 """What is true of the candidates that a rule of the selection keeps."""
+DROP_WORDS = {rule.name: rule.dropped for rule in RULES}
+"""What is true of those that it drops."""
 
 
 @dataclass
@@ -72,9 +74,12 @@ def funnel(made: dict[str, Manifest], folder: Path) -> list[FunnelLine]:
     steps = []
     augmented = made.get("augment")
     if augmented is not None:
-        rows, samples = augmented.counts.get("rows", 0), augmented.counts.get("samples", 0)
-        steps.append(FunnelLine("rows read", rows))
-        steps.append(FunnelLine("samples made", samples, augmented.counts.get("skipped", 0)))
+        counts = augmented.counts
+        refused, other = counts.get("rows_skipped", 0), counts.get("other_part", 0)
+        steps.append(FunnelLine("rows read", counts.get("rows", 0)))
+        if refused or other:
+            steps.append(FunnelLine("rows used, less those held out", counts.get("rows", 0) - refused - other, refused + other))
+        steps.append(FunnelLine("samples made", counts.get("samples", 0), counts.get("skipped", 0) - refused))
     if "select" in made:
         selection = read_selection(folder)
         steps.append(FunnelLine("candidates scored", selection.candidates))

@@ -18,7 +18,7 @@ from mia_select import read_selection
 
 from mia_cli.config.schema import ReportSettings
 from mia_cli.layout import Folders
-from mia_cli.report.collect import RULE_WORDS, bucket_name, in_order
+from mia_cli.report.collect import DROP_WORDS, bucket_name, in_order
 from mia_cli.report.thumbnails import Thumbnail, Thumbnails, heat_png
 
 PAIR = "became a pair"
@@ -52,7 +52,7 @@ def examples(folders: Folders, pairs: int) -> list[Example]:
     samples = {s.id: s for s in read_jsonl(folders.scored / "scored.jsonl", ScoredSample) if s.id in wanted}
     found = [Example(sample, PAIR, pair) for pair in kept if (sample := _sample_of(pair, samples))]
     return found + [
-        Example(sample, f"dropped: not {RULE_WORDS.get(drop.rule, drop.rule)}", None)
+        Example(sample, f"dropped: {DROP_WORDS.get(drop.rule, drop.rule)}", None)
         for drop in dropped
         if (sample := _sample_of(drop, samples))
     ]

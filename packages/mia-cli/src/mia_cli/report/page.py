@@ -153,7 +153,7 @@ def _by_bucket(folders: Folders) -> dict[str, Any]:
     selection = read_selection(folders.pairs)
     rules = [rule.rule for rule in selection.rules if rule.dropped]
     buckets = {(b.format, b.parts): b for b in selection.buckets}
-    columns = ["format", "candidates", *(f"not {collect.RULE_WORDS.get(rule, rule)}" for rule in rules), "pairs"]
+    columns = ["format", "candidates", *(collect.DROP_WORDS.get(rule, rule) for rule in rules), "pairs"]
     rows = [
         [collect.bucket_name(bucket), b.entered, *(b.dropped.get(rule, 0) for rule in rules), b.kept]
         for bucket in collect.in_order(buckets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 from mia_select.diagnosis import Diagnosis, ReadoutScore
+from mia_select.selection import ENOUGH
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -42,8 +43,8 @@ def buckets_table(found: Diagnosis) -> Table:
             _number(line.mean_ratio_right),
             _number(line.mean_ratio_wrong),
             auroc,
-            _percent(line.wrong_passed),
-            _percent(line.right_passed),
+            _passed(line.wrong_passed, line.n - line.right),
+            _passed(line.right_passed, line.right),
         )
     return table
 
@@ -78,5 +79,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+def _passed(share: float | None, count: int) -> str:
+    """In percent, or as a count where there are too few answers for a percentage."""
+    if share is None:
+        return "-"
+    return f"{share:.0%}" if count >= ENOUGH else f"{round(share * count)} of {count}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from mia_augment.storage import Progress
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,8 +27,11 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-NAME_WIDTH = 12
+from mia_cli.terminal.pace import Pace, Position, latest_numbers, memory_text, memory_used, numbers_text
+
+NAME_WIDTH = 13
 LOG_EVERY_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 1.0
 PLAIN_WIDTH = 120
 
 
@@ -40,49 +44,111 @@ class Display:
 
     def say(self, name: str, text: str, style: str = "") -> None:
         """One line: the stage's name, then what happened."""
-        line = Text.assemble((f"{name:<{NAME_WIDTH - 1}} ", "bold"), (text, style))
+        line = Text.assemble((f"{name:<{NAME_WIDTH - 2}} ", "bold"), (text, style))
         self.console.print(line, soft_wrap=True)
 
     @contextlib.contextmanager
-    def progress(self, name: str) -> Iterator[Progress]:
-        """Show how far a stage is, with rate and time left, until the block ends."""
+    def progress(
+        self, name: str, *, place: str = "", log: Path | None = None, tell: Callable[[Position], None] | None = None
+    ) -> Iterator[Progress]:
+        """Show how far a stage is, with rate, time left, memory and its last numbers, until the block ends.
+
+        Args:
+            name: of the stage.
+            place: which of how many it is: ``3/8``.
+            log: a `metrics.jsonl` whose last numbers are shown.
+            tell: called with where the stage is, at most once a second.
+        """
         if not self.console.is_terminal:
-            yield _log_lines(self, name)
+            yield _watched(name, log, tell, _log_lines(self, name))
             return
         columns = (
             TextColumn(f"{{task.description:<{NAME_WIDTH}}}", style="bold"),
             SpinnerColumn(),
-            BarColumn(),
+            BarColumn(bar_width=None if self.console.width > 90 else 12),
             MofNCompleteColumn(),
             _Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with ProgressBar(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(name, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with _BarWithNumbers(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(f"{name} {place}".strip(), total=None)
+
+            def show(position: Position) -> None:
+                bar.below = ", ".join(filter(None, (memory_text(position.memory), numbers_text(position.numbers))))
+                bar.update(task, completed=position.done, total=position.total)
+
+            yield _watched(name, log, tell, show)
+
+
+class _BarWithNumbers(ProgressBar):
+    """The bar, and below it what the stage takes and last measured, which no bar leaves room for."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        if self.below:
+            yield Text(f"{'':{NAME_WIDTH}} {self.below}", "dim")
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+        return Text(rate_text(task.speed) if task.speed else "")
 
 
-def _log_lines(display: Display, name: str) -> Progress:
-    started = last = time.monotonic()
+def rate_text(rate: float) -> str:
+    """``7.1/s``, or where that is little ``40 s each``."""
+    return f"{rate:.1f}/s" if rate >= 0.1 else f"{1 / rate:.0f} s each"
+
+
+def _watched(
+    name: str, log: Path | None, tell: Callable[[Position], None] | None, show: Callable[[Position], None]
+) -> Progress:
+    """Shows every position, with memory and numbers that are looked up once a second."""
+    pace, position, last = Pace(), Position(stage=name), 0.0
 
     def report(done: int, total: int | None) -> None:
-        nonlocal last
+        nonlocal position, last
+        pace.add(done)
         now = time.monotonic()
-        if not done or now - last < LOG_EVERY_SECONDS:
-            return
-        last = now
-        rate = done / (now - started)
-        left = f", {duration((total - done) / rate)} left" if total and rate else ""
-        display.say(name, f"{done}{f' of {total}' if total else ''}, {rate:.1f}/s{left}")
+        looked = position.model_copy(update={"done": done, "total": total, "rate": pace.rate})
+        if now - last >= LOOK_EVERY_SECONDS:
+            last = now
+            numbers = latest_numbers(log) if log is not None else {}
+            told = numbers.pop("memory_mb", None)  # of the processes that train, which need not be this one
+            memory = memory_used() if told is None else told * 2**20
+            looked = looked.model_copy(update={"memory": memory, "numbers": numbers})
+            if tell is not None:
+                tell(looked)
+        position = looked
+        show(looked)
 
     return report
+
+
+def _log_lines(display: Display, name: str) -> Callable[[Position], None]:
+    last = time.monotonic()
+
+    def show(position: Position) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if position.done and now - last >= LOG_EVERY_SECONDS:
+            last = now
+            display.say(name, position_text(position))
+
+    return show
+
+
+def position_text(position: Position) -> str:
+    """``13 of 24, 1.3/s, 8.6 s left, 1.2 GB, loss 0.651, accuracy of pairs 88 %``."""
+    told = [f"{position.done} of {position.total}" if position.total else str(position.done)]
+    if position.rate:
+        told.append(rate_text(position.rate))
+    if position.left is not None:
+        told.append(f"{duration(position.left)} left")
+    return ", ".join(filter(None, [*told, memory_text(position.memory), numbers_text(position.numbers)]))
 
 
 def duration(seconds: float | None) -> str:

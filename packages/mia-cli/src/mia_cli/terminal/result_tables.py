@@ -21,9 +21,12 @@ from mia_cli.inspection.status import StageStatus
 from mia_cli.layout import REPORT, Folders
 from mia_cli.report.ablation_section import arm_note, differs, titles_of
 from mia_cli.report.accuracy_section import SPEAKING_TITLE, difference_text, direction, row_label, shown_rows, speaking_content
+from mia_cli.report.collect import DROP_WORDS
 from mia_cli.report.notes import short_notes
+from mia_cli.report.too_little import too_little
 from mia_cli.runner import read_states
-from mia_cli.terminal.display import counts_line, duration
+from mia_cli.terminal.counts_text import stage_counts
+from mia_cli.terminal.display import duration, position_text
 
 STYLES = {"up": "green", "down": "red", "": ""}
 
@@ -45,6 +48,8 @@ def show_results(run_dir: Path, made: set[str], console: Console) -> None:
     console.print(times_table(run_dir, made))
     if (folders.evaluated / EVALUATION).is_file():
         show_evaluation(read_evaluation(folders.evaluated), console)
+    for note in too_little(folders):
+        console.print(Text(note, "bold red"), soft_wrap=True)
     console.print(Text(f"report: {run_dir / REPORT}"), soft_wrap=True)
 
 
@@ -55,6 +60,7 @@ def results(run_dir: Path) -> dict[str, Any]:
     selected = (folders.pairs / "selection.json").is_file()
     return {
         "run_dir": str(run_dir),
+        "too_little": too_little(folders),
         "report": str(run_dir / REPORT),
         "stages": {name: {"seconds": s.seconds, "counts": s.counts} for name, s in read_states(run_dir).items()},
         "selection": read_selection(folders.pairs).model_dump(mode="json") if selected else None,
@@ -158,13 +164,15 @@ def _effect_text(row: VariantRow) -> Text:
 def rules_table(pairs: Path) -> Table:
     """What each rule of the selection kept and dropped."""
     selection = read_selection(pairs)
-    table = Table(title="From scored samples to pairs", title_justify="left", title_style="bold", box=box.SIMPLE)
-    table.add_column("rule")
-    for name in ("entered", "dropped", "kept"):
+    title = f"From {selection.samples} scored samples to {selection.pairs} pairs"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE)
+    table.add_column("dropped because")
+    for name in ("of", "dropped", "kept"):
         table.add_column(name, justify="right")
     for rule in selection.rules:
         if rule.dropped:
-            table.add_row(rule.rule, str(rule.entered), str(rule.dropped), str(rule.kept))
+            words = Text.assemble(DROP_WORDS.get(rule.rule, rule.rule), (f"  {rule.rule}", "dim"))
+            table.add_row(words, str(rule.entered), str(rule.dropped), str(rule.kept))
     table.add_section()
     for bucket in selection.buckets:
         table.add_row(
@@ -192,6 +200,11 @@ def times_table(run_dir: Path, made: set[str]) -> Table:
     return table
 
 
+def result_of(stage: StageStatus) -> str:
+    """What a stage made, or how far it is."""
+    return stage_counts(stage.name, stage.counts) if stage.position is None else position_text(stage.position)
+
+
 def status_table(stages: Sequence[StageStatus]) -> Table:
     """How far a run is."""
     styles = {"done": "green", "running": "cyan", "unfinished": "yellow", "not started": "dim"}
@@ -199,7 +212,7 @@ def status_table(stages: Sequence[StageStatus]) -> Table:
     for name in ("stage", "state", "time", "result"):
         table.add_column(name, justify="right" if name == "time" else "left")
     for stage in stages:
-        table.add_row(stage.name, Text(stage.state, styles[stage.state]), duration(stage.seconds), counts_line(stage.counts))
+        table.add_row(stage.name, Text(stage.state, styles[stage.state]), duration(stage.seconds), result_of(stage))
     return table
 
 
