@@ -118,7 +118,7 @@ def test_outlines_and_attention_can_be_turned_off(opened):
     expect(boxes.first).to_be_hidden()
     opened.get_by_label("opacity").fill("0.25")
     caption = opened.locator("#gallery figcaption").first.inner_text()
-    assert "without\u00a0it +0.3\u00a0nats" in caption or "without\u00a0it −3.1\u00a0nats" in caption
+    assert "without\u00a0it\u00a0+0.3\u00a0nats" in caption or "without\u00a0it\u00a0−3.1\u00a0nats" in caption
     expect(heat.first).to_have_css("opacity", "0.25")
     opened.get_by_label("attention", exact=True).uncheck()
     expect(heat.first).to_be_hidden()

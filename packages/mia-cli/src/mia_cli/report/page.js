@@ -38,7 +38,7 @@
       const line = make("span");
       const share = (name) => (pair[name] && pair[name].length ? [`${name}\u00a0${Math.round(100 * pair[name][k])}\u00a0%`] : []);
       const loss = pair.losses ? pair.losses[k] : null;
-      const lost = loss === null ? [] : [`without\u00a0it ${Math.abs(loss) < 0.05 ? "\u00b1" : loss > 0 ? "\u2212" : "+"}${Math.abs(loss).toFixed(1)}\u00a0nats`];
+      const lost = loss === null ? [] : [`without\u00a0it\u00a0${Math.abs(loss) < 0.05 ? "\u00b1" : loss > 0 ? "\u2212" : "+"}${Math.abs(loss).toFixed(1)}\u00a0nats`];
       line.append(make("b", "", region.label), ` ${[...share("attention"), ...share("alone"), ...lost].join(", ")}`);
       return line;
     };
