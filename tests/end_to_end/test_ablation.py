@@ -29,7 +29,7 @@ class Silent:
 
     def say(self, *_: object) -> None: ...
 
-    def progress(self, _: str) -> object:
+    def progress(self, *_: object, **__: object) -> object:
         import contextlib
 
         return contextlib.nullcontext(lambda done, total: None)

@@ -28,7 +28,6 @@ def evaluate_stage(
         shared: the base model, loaded once for both when an adapter was trained.
         trained: gives what was trained; None: only the base model is asked.
     """
-
     scale = settings.delimiter_scale
 
     def ask(
@@ -65,12 +64,19 @@ def evaluate_stage(
         asking = Asking(picture_opener(folder_in), settings.batch_size, settings.max_new_tokens)
         return weigh_all(samples, answers, shared.get, file, key, asking, progress=progress)
 
+    models = AskedModels(shared.id, trained, ask, weigh, steered=scale is not None)
+    return evaluation_stage(folder_in, out, _decoding(settings), models)
+
+
+def _decoding(settings: EvaluateSettings) -> dict[str, Any]:
+    """The settings that answers depend on."""
     decoding = settings.model_dump(mode="json", include={"batch_size", "max_new_tokens", "choices"})
     sources = {"answers": settings.answers, "trained_answers": settings.trained_answers}
     decoding |= {name: source.identity() for name, source in sources.items() if source is not None}
     decoding |= {"alone": True} if settings.alone else {}
-    decoding |= {} if scale is None else {"delimiter_scale": scale, "choices": "answer"}
-    return evaluation_stage(folder_in, out, decoding, AskedModels(shared.id, trained, ask, weigh, steered=scale is not None))
+    if settings.delimiter_scale is not None:
+        decoding |= {"delimiter_scale": settings.delimiter_scale, "choices": "answer"}
+    return decoding
 
 
 def _options(sample: Sample) -> Options | None:

@@ -130,12 +130,11 @@ def run_ablation(
             size = _size(list(pools.values()), pairs)
         else:
             pools, sources, size = _pools(config, shared, Runner(out, display), variants, pairs, more)
+        untrained = _untrained_arm(config, shared, display) if recipes else []
         summaries = {
-            seed: write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed) for seed in range(seeds)
+            seed: [*write_arms(pools, sources, out / f"seed-{seed}", config.select, size, seed=seed), *untrained]
+            for seed in range(seeds)
         }
-        if recipes:
-            untrained = _untrained_arm(config, shared, display)
-            summaries = {seed: [*lines, *untrained] for seed, lines in summaries.items()}
         _make_arms(config, shared, display, summaries, jobs)
         questions, result = compare_arms(summaries, lambda name, seed: _folders(config, name, seed).evaluated)
         write_jsonl(out / OUTCOMES, questions)
