@@ -7,6 +7,10 @@ rows, checking pictures, drawing companions and writing records are the product'
 Peer, one worker and two workers take turns, `--repeat` times; the medians are compared.
 
     uv run python benchmarks/bench_augment.py [--rows 600] [--repeat 3] [--sequence-rows 60000] [--memory-rows 10000,100000]
+
+What many rows cost, a row: CPU seconds of one core, bytes, memory (docs/scale.md); alone, without the comparison above:
+
+    uv run python benchmarks/bench_augment.py --scale-rows 20000
 """
 
 from __future__ import annotations
@@ -195,16 +199,86 @@ def measure_memory(scratch: Path, rows: int) -> None:
     shutil.rmtree(root)
 
 
+def tree_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def measure_scale(scratch: Path, rows: int) -> None:
+    """CPU and bytes a row of the paper's formats, each with a picture of its own of 640x480: reading, then two shards."""
+    root, out = scratch / "scale", scratch / "scale-out"
+    write_photographs(root / "coco", rows, (640, 480))
+    source = write_rows(root, rows, rows)
+    shards = max(2, rows // 1000)
+    started = time.process_time()
+    last = augment_dataset(source, root, out, shard=f"{shards}/{shards}")
+    both = time.process_time() - started
+    started = time.process_time()
+    shard = augment_dataset(source, root, out, shard=f"1/{shards}")
+    composing = time.process_time() - started
+    reading = both - composing * last.counts["samples"] / shard.counts["samples"]
+    samples = shard.counts["samples"]
+    index = tree_bytes(out / ".work" / "index")
+    text = (out / "shards" / f"00001-of-{shards:05d}" / "samples.jsonl").stat().st_size
+    made = samples + last.counts["samples"]
+    print(
+        f"of {rows} rows, a row: read and checked in {reading / rows * 1e6:.0f} CPU us, "
+        f"composed in {composing / samples * 1e3:.2f} CPU ms; index {index / rows:.0f} bytes, "
+        f"sample {text / samples:.0f} bytes of JSON, composed pictures {tree_bytes(out / 'images') / made / 1000:.1f} kB",
+        flush=True,
+    )
+    shutil.rmtree(root)
+    shutil.rmtree(out)
+
+
+def measure_index_memory(scratch: Path, rows: int) -> None:
+    """Peak memory of building an index of so many rows that share pictures, and of a worker that opens it."""
+    root = scratch / f"index{rows}"
+    write_photographs(root / "coco", 1000, (32, 24), distinct=1)
+    source = root / "rows.jsonl"
+    with source.open("w") as file:
+        for number in range(rows):
+            talk = [
+                {"from": "human", "value": f"<image>\nWhat is the color of thing number {number}?"},
+                {"from": "gpt", "value": f"It is red in picture {number}."},
+            ]
+            file.write(
+                json.dumps({"id": f"{number:012d}", "image": f"coco/{number % 1000:06d}.jpg", "conversations": talk}) + "\n"
+            )
+    code = (
+        "import sys, resource, time; from pathlib import Path; from mia_augment import AugmentSettings, augment_dataset\n"
+        "a, b, c = map(Path, sys.argv[1:4]); started = time.process_time()\n"
+        "augment_dataset(a, b, c, AugmentSettings(formats={'sequence': 1}), shard=sys.argv[4])\n"
+        "status = Path('/proc/self/status').read_text().split()\n"
+        "print(int(status[status.index('VmHWM:') + 1]) // 1024, round(time.process_time() - started, 1))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, source, root, scratch / f"i{rows}", shard], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for shard in ("1/1000", "2/1000")
+    ]
+    (built, seconds), (opened, _) = told
+    print(f"{rows} rows: {built} MB and {seconds} CPU s to read them, {opened} MB where the index is only opened", flush=True)
+    shutil.rmtree(root)
+    shutil.rmtree(scratch / f"i{rows}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sequence-rows", type=int, default=60_000)
     parser.add_argument("--memory-rows", default="10000,100000")
+    parser.add_argument("--scale-rows", type=int, default=0)
     parser.add_argument("--scratch", type=Path, default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         print(f"{os.cpu_count()} cores, Pillow {Image.__version__}")
+        if options.scale_rows:
+            measure_scale(Path(scratch), options.scale_rows)
+            for rows in (options.scale_rows * 10, options.scale_rows * 50):
+                measure_index_memory(Path(scratch), rows)
+            return
         for size in ((640, 480), (1024, 768)):
             for name in COMPOSED:
                 compare_composition(Path(scratch), options.rows, size, name, options.repeat)

@@ -119,7 +119,7 @@ def test_pictures_that_were_only_touched_or_copied_change_nothing(data, tmp_path
     assert augment_dataset(data.source, data.root, out, SETTINGS) == first
     assert [(out / name).stat().st_mtime_ns for name in ("samples.jsonl", "manifest.json")] == stamps
     assert not (out / ".work").exists()
-    monkeypatch.delattr("mia_augment.stage.build_index")  # now it is known by size and time alone
+    monkeypatch.delattr("mia_augment.making.work.build_index")  # now it is known by size and time alone
     assert augment_dataset(data.source, data.root, out, SETTINGS) == first
 
 
@@ -136,7 +136,7 @@ def test_killed_while_old_files_are_cleared_it_goes_on(data, tmp_path, tree, mon
                     raise KeyboardInterrupt
                 rmtree(*args, **options)
 
-            patch.setattr("mia_augment.stage.shutil.rmtree", killed)
+            patch.setattr("mia_augment.making.clearing.shutil.rmtree", killed)
             with pytest.raises(KeyboardInterrupt):
                 augment_dataset(data.source, data.root, out, sequences)
     augment_dataset(data.source, data.root, out, sequences)

@@ -50,5 +50,6 @@ def contents_digest(index: Path) -> str:
     """What `mia_augment.indexing.build.build_index` found in the pictures: the same wherever they are the same."""
     digest = hashlib.sha256()
     for name in ("key.npy", "row_hash.npy", SKIPPED):
-        digest.update(hashlib.sha256((index / name).read_bytes()).digest())
+        with (index / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

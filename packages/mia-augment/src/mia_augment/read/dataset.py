@@ -9,6 +9,7 @@ from typing import IO, Any
 from mia_augment.errors import DataError
 from mia_augment.images.picture_values import StorePicture
 from mia_augment.read.csv_rows import csv_values
+from mia_augment.read.hub_rows import hub_values, on_hub
 from mia_augment.read.json_values import Damaged, json_values
 from mia_augment.read.tar_rows import tar_values
 from mia_augment.read.text_files import open_text, open_unpacked
@@ -35,7 +36,7 @@ def read_rows(
 
     Args:
         source: a file of JSON, CSV or TSV, parquet, or a WebDataset tar, as it is or packed with gzip, bzip2 or xz (CSV
-            apart, by content, not by name); or a folder with such files, in the order of names.
+            apart, by content, not by name); or a folder with such files, in the order of names; or hf://OWNER/NAME.
         store: keeps pictures that come inside the rows, as in parquet files (see `EmbeddedPictures`); None: such rows cannot be
             used.
         unlabelled: rows without an answer are taken, too, their answer empty.
@@ -98,6 +99,14 @@ def data_files(source: Path) -> list[Path]:
     return files
 
 
+def picture_folder(source: Path, out: Path) -> Path:
+    """The folder that pictures are relative to where none is named: the rows'; that of the samples for rows of the hub, which
+    bring their pictures along."""
+    if on_hub(source):
+        return out
+    return source if source.is_dir() else source.parent
+
+
 def _holds_data(path: Path) -> bool:
     packed = path.suffix.lower() in _PACKED
     suffix = Path(path.stem).suffix if packed and path.suffix.lower() != ".tgz" else path.suffix
@@ -111,6 +120,9 @@ def read_values(source: Path) -> Iterator[Any]:
     Raises:
         DataError: no such file, a kind of file that is not known, or one that is damaged as a whole.
     """
+    if on_hub(source):
+        yield from hub_values(source)
+        return
     for path in data_files(source):
         yield from _values(path)
 

@@ -124,6 +124,11 @@ class Manifest(BaseModel):
         mine, theirs = (m.model_dump(include={"stage", "version", "settings", "inputs"}) for m in (self, other))
         return mine == theirs
 
+    @property
+    def work_key(self) -> str:
+        """Hash of what decides the files, for notes about unfinished work."""
+        return hashlib.sha256(self.model_dump_json(include={"stage", "version", "settings", "inputs"}).encode()).hexdigest()
+
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a stage's folder; None where there is none (the stage was never finished)."""

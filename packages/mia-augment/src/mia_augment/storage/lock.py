@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def only_writer(
-    folder: Path, patience: float = LOCK_PATIENCE, *, part: int = 0, also: tuple[str, ...] = ()
+    folder: Path, patience: float = LOCK_PATIENCE, *, part: int = 0, also: tuple[str, ...] = (), wait: bool = False
 ) -> Iterator[int | None]:
     """Hold the lock of a folder, and clear away what a killed writer left half written there.
 
@@ -50,6 +51,7 @@ def only_writer(
         patience: seconds to wait for the lock; a holder that is known to live is not waited for.
         part: several processes that share one run hold a part each, counted from 0; only 0 clears away.
         also: folders below it to be cleared too.
+        wait: wait for the lock however long a living holder keeps it.
 
     Yields:
         The lock's file descriptor, which child processes are to inherit; None on Windows and file systems without locks, where
@@ -66,8 +68,8 @@ def only_writer(
         clear_left_overs(folder, *also)
         yield None
         return
-    path = folder / (f"{LOCK}-{part}" if part else LOCK)
-    descriptor = _acquired(path, folder, time.monotonic() + patience)
+    path = _file_of(folder, part)
+    descriptor = _acquired(path, folder, math.inf if wait else time.monotonic() + patience)
     try:
         if part == 0:
             clear_left_overs(folder, *also)
@@ -87,12 +89,12 @@ def held_descriptor(folder: Path) -> int | None:
     return _held.get(folder.resolve())
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process works in a folder (see `only_writer`)."""
+def is_held(folder: Path, part: int = 0) -> bool:
+    """Whether a process works in a folder, or on a part of it (see `only_writer`)."""
     if sys.platform == "win32":
         return False
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(_file_of(folder, part), os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -104,6 +106,16 @@ def is_held(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def held_parts(folder: Path) -> list[int]:
+    """The parts of a folder, counted from 1, on which processes work."""
+    found = sorted(int(path.name.removeprefix(f"{LOCK}-")) for path in folder.glob(f"{LOCK}-*"))
+    return [part for part in found if is_held(folder, part)]
+
+
+def _file_of(folder: Path, part: int) -> Path:
+    return folder / (f"{LOCK}-{part}" if part else LOCK)
 
 
 def clear_left_overs(folder: Path, *also: str) -> None:
@@ -124,6 +136,7 @@ def clear_left_overs_of(file: Path) -> None:
 
 def _acquired(path: Path, folder: Path, deadline: float) -> int | None:
     """The descriptor of the locked file, with a note in it of who holds it."""
+    told = False
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -134,7 +147,11 @@ def _acquired(path: Path, folder: Path, deadline: float) -> int | None:
         except BlockingIOError:
             holder = _holder(descriptor)
             os.close(descriptor)
-            if holder.get("alive") or time.monotonic() > deadline:
+            if deadline == math.inf:
+                if not told:
+                    logger.warning("%s: waiting for %s", folder, _named(holder))
+                told = True
+            elif holder.get("alive") or time.monotonic() > deadline:
                 raise ConfigError(
                     f"{folder}: another process is writing here ({_named(holder)}); wait until it has ended or choose another "
                     "folder; what lies there must not be deleted meanwhile"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +51,8 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._own = uuid.uuid4().hex
+        """Tells its unfinished files from those of others: processes of several machines may have one number."""
         (job.scratch / "chunks").mkdir(exist_ok=True)
         pictures = PictureFolder(job.image_root, job.settings.pictures, job.out)
         self._index = Index(job.scratch / "index")
@@ -97,7 +99,7 @@ class Worker:
             raise MiaError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def _temporary(self, what: str) -> Path:
-        return self._job.scratch / f"{what}.{os.getpid()}.tmp"
+        return self._job.scratch / f"{what}.{self._own}.tmp"
 
 
 class _Counts(BaseModel):

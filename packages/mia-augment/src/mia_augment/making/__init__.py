@@ -1,0 +1,1 @@
+"""From rows to a folder of samples: what is planned, cleared, made, shared among shards, and put together."""
