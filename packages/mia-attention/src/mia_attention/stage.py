@@ -137,19 +137,20 @@ def _make(work: _Work, load: Callable[[], tuple[Any, Any]], progress: Progress) 
     check_unique((sample.id for sample in samples), str(folder_in / SAMPLES))
     if not settings.ask:
         return _make_unasked(work, samples, progress)
+    from mia_attention.answering.batches import numbered_batches
     from mia_attention.given import check_same_model, opened
     from mia_attention.measure.layer_profile import with_layer
     from mia_attention.scoring.scorer import Scorer
 
     ranks = Ranks.from_environment()
-    journal = Journal[list[Line]](out / JOURNAL, _work_key(planned), list[Line], ranks.rank)
-    batches = _plan(samples, settings.batch_size)
+    journal = Journal[list[Line]](out / JOURNAL, planned.work_key, list[Line], ranks.rank)
+    batches = numbered_batches(samples, settings.batch_size)
     open_image = picture_opener(folder_in)
     model, processor = load()
     fixed = settings
     if readout_kind(settings.layer).from_samples:
         note = out / JOURNAL / LAYER
-        fixed = with_layer(samples, model, processor, settings, open_image=open_image, note=note, work=_work_key(planned))
+        fixed = with_layer(samples, model, processor, settings, open_image=open_image, note=note, work=planned.work_key)
     when = readout_kind(readout_of(model, fixed)).when if settings.answers is None else GIVEN
     logger.info("attention is read %s", when)
     if journal.count() < len(batches):
@@ -263,18 +264,3 @@ def _planned(folder_in: Path, out: Path, settings: ScoreSettings, model_id: str)
         },
         image_folders=relative_folders(image_folders(folder_in), out),
     )
-
-
-def _work_key(manifest: Manifest) -> str:
-    return hashlib.sha256(manifest.model_dump_json(include={"stage", "version", "settings", "inputs"}).encode()).hexdigest()
-
-
-def _plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
-    """Batches as indices into `samples`, numbered the same on every run and rank."""
-    from mia_attention.answering.batches import plan, windows
-
-    batches, start = [], 0
-    for window in windows(samples, batch_size):
-        batches.extend([[start + index for index in batch] for batch in plan(window, batch_size)])
-        start += len(window)
-    return batches

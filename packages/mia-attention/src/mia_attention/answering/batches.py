@@ -52,6 +52,15 @@ def plan(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def numbered_batches(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
+    """Batches as indices into `prompts`, window by window, numbered the same in every call and process."""
+    batches, start = [], 0
+    for window in windows(prompts, batch_size):
+        batches.extend([[start + index for index in batch] for batch in plan(window, batch_size)])
+        start += len(window)
+    return batches
+
+
 def run_in_order(
     items: Iterable[ItemT],
     batch_size: int,

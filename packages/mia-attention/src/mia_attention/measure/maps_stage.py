@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,25 @@ from mia_augment.images import picture_opener
 from mia_augment.statistics import shares
 from mia_augment.storage import (
     MANIFEST,
+    Journal,
     Manifest,
     Progress,
     Stage,
     content_hash,
     image_folders,
     relative_folders,
+    standing,
+    with_plan,
     write_jsonl,
 )
 
 from mia_attention.measure.attention_maps import MAPS, AttentionMap, relative_maps
 from mia_attention.readouts import readout_kind
+from mia_attention.scoring.ranks import Ranks
 from mia_attention.settings import ScoreSettings
+from mia_attention.stage import JOURNAL, SCORED
 
 logger = logging.getLogger(__name__)
-
-SCORED = "scored.jsonl"
 
 
 def maps_stage(
@@ -73,50 +76,77 @@ def maps_stage(
         )
 
     def make(planned: Manifest, progress: Progress) -> Manifest:
+        ranks = Ranks.from_environment()
         chosen = choose()
+        found = _shared_out(chosen, planned, ranks, work, progress)
+        if ranks.rank != 0:
+            ranks.wait_until(lambda: standing(with_plan(stage, planned)).finished is not None, f"rank 0 to write {out}")
+            return planned
         (out / MANIFEST).unlink(missing_ok=True)
-        count = write_jsonl(out / MAPS, _maps(chosen, folder_in, load, settings, progress, _Besides(knockouts, alone)))
+        count = write_jsonl(out / MAPS, (found[sample.id] for sample in chosen if sample.id in found))
         pictures_digest(folder_in, SCORED, out, keep=True)
         return planned.model_copy(update={"counts": {"maps": count, "without": len(chosen) - count}})
 
-    return Stage("attention", out, plan, make)
+    work = _Work(folder_in, out, settings, load, knockouts, alone)
+    stage = Stage("attention", out, plan, make, scratch=(out / JOURNAL,), together=True)
+    return stage
 
 
 @dataclass(frozen=True)
-class _Besides:
-    """What is measured beside the maps."""
+class _Work:
+    """What is mapped how."""
 
+    folder_in: Path
+    out: Path
+    settings: ScoreSettings
+    load: Callable[[], tuple[Any, Any]]
     knockouts: bool
     alone: bool
 
 
-def _maps(
-    chosen: Sequence[ScoredSample],
-    folder_in: Path,
-    load: Callable[[], tuple[Any, Any]],
-    settings: ScoreSettings,
-    progress: Progress,
-    besides: _Besides,
-) -> Iterator[AttentionMap]:
+def _shared_out(
+    chosen: Sequence[ScoredSample], planned: Manifest, ranks: Ranks, work: _Work, progress: Progress
+) -> dict[str, AttentionMap]:
+    """By sample id the maps that all processes made; rank 0 waits for them, the others give none."""
+    from mia_attention.answering.batches import numbered_batches
+
+    batches = numbered_batches(chosen, work.settings.batch_size)
+    journal = Journal[list[AttentionMap]](work.out / JOURNAL, planned.work_key, list[AttentionMap], ranks.rank)
+    known = journal.batches()
+    mine = [number for number in range(len(batches)) if number not in known and ranks.owns(number)]
+    done = sum(len(batches[number]) for number in known)
+    model, processor = work.load() if mine else (None, None)
+    with journal.writing() as note:
+        for number in mine:
+            note(number, _maps([chosen[index] for index in batches[number]], model, processor, work))
+            done += len(batches[number])
+            progress(done, len(chosen))
+    if ranks.rank != 0:  # rank 0 removes the journals as soon as it has read them
+        return {}
+    ranks.wait_until(lambda: journal.count() >= len(batches), f"all maps of {work.out}")
+    return {found.id: found for results in journal.results().values() for found in results}
+
+
+def _maps(chosen: Sequence[ScoredSample], model: Any, processor: Any, work: _Work) -> list[AttentionMap]:
+    """The maps of one batch; none for a sample of which there is none."""
     from mia_attention.measure.maps import Look, look_at_all
     from mia_attention.models.box_coverage import BoxCoverage
 
-    if not chosen:
-        return
-    model, processor = load()
     if not BoxCoverage(model, processor).known:
-        return
+        return []
     readout = chosen[0].attention.layer
     layer = "middle" if readout_kind(readout).measure is not None else readout  # it looks at no positions: nothing to map
-    as_scored = settings.model_copy(update={"layer": layer, "confusions": False, "own_answer": False, "blocked_answer": False})
-    losses = _losses(chosen, folder_in, model, processor, as_scored) if besides.knockouts else {}
-    alone = _alone(chosen, folder_in, model, processor, settings.batch_size) if besides.alone else {}
-    found = look_at_all(chosen, model, processor, as_scored, open_image=picture_opener(folder_in))
-    for done, result in enumerate(found, 1):
-        if isinstance(result, Look):
-            name = result.scored.id
-            yield AttentionMap(id=name, maps=relative_maps(result.maps), losses=losses.get(name), alone=alone.get(name))
-        progress(done, len(chosen))
+    as_scored = work.settings.model_copy(
+        update={"layer": layer, "confusions": False, "own_answer": False, "blocked_answer": False}
+    )
+    losses = _losses(chosen, work.folder_in, model, processor, as_scored) if work.knockouts else {}
+    alone = _alone(chosen, work.folder_in, model, processor, work.settings.batch_size) if work.alone else {}
+    found = look_at_all(chosen, model, processor, as_scored, open_image=picture_opener(work.folder_in))
+    looks = [(look.scored.id, look) for look in found if isinstance(look, Look)]
+    return [
+        AttentionMap(id=name, maps=relative_maps(look.maps), losses=losses.get(name), alone=alone.get(name))
+        for name, look in looks
+    ]
 
 
 def _losses(
