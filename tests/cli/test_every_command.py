@@ -20,9 +20,10 @@ SOUND = {
     "samples": "run/augment", "scored": "run/score", "pairs": "run/select", "run_dir": "run", "source": "rows.json",
     "image_root": ".", "file": "pipeline.yaml", "model": "model", "adapter": "adapter", "record_id": "a", "layout": "trl",
     "config": "pipeline.yaml", "pictures": "pictures/1.png", "question": "What color?", "responses": "answers.jsonl",
+    "kind": "jsonl",
 }  # fmt: skip
 """Name of a parameter -> what it gets while another one is bad; the model is one that would be refused after all paths."""
-WORDS = {"record_id", "layout", "question"}
+WORDS = {"record_id", "layout", "question", "kind"}
 """Parameters of `SOUND` that are no paths."""
 SOUND_OF = {("import", "file"): "found.jsonl"}
 """The same where a command means something else by a name."""

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from mia_cli.config.schema import PipelineConfig
-from mia_cli.launch import processes_of
+from mia_augment.storage import run_stage
+from mia_cli.config.schema import PipelineConfig, load_config
+from mia_cli.launch import launch_stage
+from mia_cli.loading.load import SharedModel
+from mia_cli.machines import processes_of
 from mia_cli.main import main
+from mia_cli.pipeline import stages
 from safetensors.numpy import load_file
 from small_pipeline import write_pipeline
 
-SMALL = {"evaluate": {"holdout": 0.3, "per_bucket": 5, "batch_size": 1, "max_new_tokens": 6}, "report": {"attention": 0}}
+SMALL = {
+    "score": {"batch_size": 2},
+    "evaluate": {"holdout": 0.3, "per_bucket": 5, "batch_size": 1, "max_new_tokens": 6},
+    "report": {"attention": 4},
+}
 ONE = {**SMALL, "train": {"max_steps": 2, "accumulation": 2, "gradient_checkpointing": False}}
 TWO = {**SMALL, "train": {"max_steps": 2, "accumulation": 1, "gradient_checkpointing": False}, "launch": {"processes": 2}}
 
@@ -40,7 +48,9 @@ def together(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Pa
     return folder / "run"
 
 
-@pytest.mark.parametrize("name", ["augment/samples.jsonl", "score/scored.jsonl", "select/pairs.jsonl", "evaluate/base.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["augment/samples.jsonl", "score/scored.jsonl", "select/pairs.jsonl", "attention/maps.jsonl", "evaluate/base.jsonl"]
+)
 def test_two_processes_leave_the_bytes_of_one(alone: Path, together: Path, name: str) -> None:
     assert (together / name).read_bytes() == (alone / name).read_bytes()
 
@@ -87,6 +97,45 @@ def test_a_process_that_dies_takes_the_others_down_and_the_next_call_goes_on(
     shutil.rmtree(killer)
     assert run(tmp_path, random_model, **{**TWO, "launch": {"processes": 1}}).exit_code == 0  # with whatever number
     assert (tmp_path / "run/score/scored.jsonl").read_bytes() == (alone / "score/scored.jsonl").read_bytes()
+
+
+KILLED_AT_WORK = """
+import glob, os, signal, threading, time
+
+def watch():
+    while True:
+        for path in glob.glob(os.environ["WATCHED"]):
+            with open(path, "rb") as file:
+                if file.read().count(b"\\n") > 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.002)
+
+if os.environ.get("RANK") == "2":
+    threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+def test_one_of_three_killed_at_its_work_and_the_next_three_go_on(
+    alone: Path, tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its finished batch is not asked again, and the files are those of one process."""
+    three = {**ONE, "launch": {"processes": 3}}
+    (tmp_path / "sitecustomize.py").write_text(KILLED_AT_WORK)
+    journal = tmp_path / "run/score/.journal/2.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(tmp_path))
+        patched.setenv("WATCHED", str(journal))
+        result = run(tmp_path, random_model, **three)
+    assert result.exit_code == 2
+    assert "a process of 3 died in score; it was killed from outside" in result.stderr
+    kept = journal.read_bytes()
+    config = load_config(tmp_path / "pipeline.yaml")
+    [made] = [stage for stage in stages(config, SharedModel(config.model)) if stage.name == "score"]
+    launch_stage(config, "score", 3, lambda done, total: None, trust_remote_code=False)
+    assert not run_stage(made).made  # the three have made it
+    assert kept.count(b"\n") > 1
+    for name in ("augment/samples.jsonl", "score/scored.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (alone / name).read_bytes()
 
 
 @pytest.mark.parametrize(("settings", "wanted"), [({}, 1), ({"launch": {"processes": 3}}, 3)])

@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
+import uuid
 from pathlib import Path
 
 from mia_augment import ModelError
@@ -15,59 +15,39 @@ from mia_augment.storage import Progress, process_rank, read_json, run_stage, wr
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import LAUNCHED
+from mia_cli.machines import TOKEN, TOKEN_VARIABLE, TOLD, check_device, launcher_command, on_cpu
 
 LOOK_EVERY = 0.2
 """Seconds between two looks at how far they are."""
 LAST_LINES = 12
 """Of the log, shown where a process died without a word."""
-
-
-def processes_of(config: PipelineConfig) -> int:
-    """How many processes share a stage: as set, or one for each GPU that the model may use."""
-    wanted = config.launch.processes
-    if isinstance(wanted, int):
-        return wanted
-    if config.model.device not in ("auto", "cuda"):
-        return 1
-    import torch
-
-    return max(1, torch.cuda.device_count())
-
-
-def launcher_command(config: PipelineConfig, processes: int) -> list[str]:
-    """What starts the processes: Accelerate's launcher, or on CPUs, of which it starts several only through MPI, torchrun."""
-    settings = config.launch
-    if settings.config is None and _on_cpu(config):
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    if settings.config is not None:
-        command += ["--config_file", str(settings.config)]
-    if settings.config is None or isinstance(settings.processes, int):
-        command += ["--num_processes", str(processes), "--main_process_port", "0"]
-    return [*command, *(["--multi_gpu"] if settings.config is None else [])]
-
-
-def _on_cpu(config: PipelineConfig) -> bool:
-    import torch
-
-    return config.model.device == "cpu" or not torch.accelerator.is_available()
+_PORT = "a port is taken by another program: leave out launch.port, and main_process_port in launch.config"
+SIGNS = {
+    "EADDRINUSE": _PORT,
+    "Address already in use": _PORT,
+    "another process is utilizing it": _PORT,
+    "exitcode  : -9": "it was killed from outside, mostly because memory ran out: fewer processes or smaller batches need less",
+}
+"""What stands in the log -> what it means."""
 
 
 def launch_stage(config: PipelineConfig, name: str, processes: int, progress: Progress, *, trust_remote_code: bool) -> None:
-    """Make a stage of a run directory with several processes; returns when all have ended well.
+    """Make a stage of a run directory with several processes, so many on each machine; returns when all have ended well.
 
     Raises:
+        ConfigError: a port is taken, or there are no other machines.
         MiaError: one of them stopped; the launcher has ended the others.
     """
     folder = config.run_dir / LAUNCHED
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     code = ["-m", "mia_cli", "share", str(config.run_dir), name, *(["--trust-remote-code"] if trust_remote_code else [])]
-    log = folder / f"{name}.log"
-    environment = {**os.environ, **({"ACCELERATE_USE_CPU": "true"} if _on_cpu(config) else {})}
+    log, token = folder / f"{name}.log", uuid.uuid4().hex
+    (folder / TOKEN).write_text(token, encoding="utf-8")
+    environment = {**os.environ, TOKEN_VARIABLE: token, **({"ACCELERATE_USE_CPU": "true"} if on_cpu(config) else {})}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     with log.open("wb") as out:
-        command = [*launcher_command(config, processes), *code]
+        command = launcher_command(config, processes, code)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
         try:
             while process.poll() is None:
@@ -77,7 +57,7 @@ def launch_stage(config: PipelineConfig, name: str, processes: int, progress: Pr
             process.terminate()
             process.wait()
     if process.returncode:
-        raise ModelError(_what_stopped(folder, log, name, processes))
+        raise ModelError(_what_stopped(folder, log, name, processes * config.launch.nodes))
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -93,6 +73,7 @@ def share_stage(config: PipelineConfig, name: str, *, trust_remote_code: bool) -
     folder, rank = config.run_dir / LAUNCHED, process_rank()
     shared = SharedModel(config.model, trust_remote_code=trust_remote_code)
     try:
+        check_device()
         stage = next(stage for stage in stages(config, shared) if stage.name == name)
         run_stage(stage, _told(folder) if rank == 0 else None, rank=rank)
     except Exception as error:  # of whatever kind: the process that launched this one tells it
@@ -127,5 +108,9 @@ def _what_stopped(folder: Path, log: Path, name: str, processes: int) -> str:
         first, rank = min(told, key=lambda one: one[0]["time"])
         return f"process {rank} of {processes} stopped in {name}: {first['text']}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = next((line.split(TOLD, 1)[1] for line in lines if TOLD in line), None)
+    if said is not None:
+        return f"a process of {processes} stopped in {name}: {said}"
+    hint = next((f"{what}\n" for sign, what in SIGNS.items() if any(sign in line for line in lines)), "")
     end = "\n".join(lines[-LAST_LINES:])
-    return f"a process of {processes} died in {name}; the end of {log}:\n{end}\nthe same command goes on where it stopped"
+    return f"a process of {processes} died in {name}; {hint}the end of {log}:\n{end}\nthe same command goes on where it stopped"

@@ -11,15 +11,17 @@ from pathlib import Path
 from mia_attention import maps_stage, score_stage
 from mia_attention.given import check_source
 from mia_augment import SINGLE, AugmentSettings, ConfigError, DataError, FormatName, ScoredSample, augment_stage
+from mia_augment.read import picture_folder
 from mia_augment.storage import Progress, Stage, content_hash, only_writer, read_manifest, write_json
 from mia_dpo_train import check_environment, train_stage, trained_weights
 from mia_select import select_stage
 
 from mia_cli.config.schema import DataSettings, EvaluateSettings, PipelineConfig
 from mia_cli.evaluate import evaluate_stage
-from mia_cli.launch import launch_stage, processes_of
+from mia_cli.launch import launch_stage
 from mia_cli.layout import CONFIG, Folders
 from mia_cli.loading.load import SharedModel
+from mia_cli.machines import processes_of
 from mia_cli.report.gallery import example_files, examples
 from mia_cli.report.stage import report_stage
 from mia_cli.runner import MakeTogether, Runner, depending_on
@@ -52,7 +54,7 @@ def several(config: PipelineConfig, shared: SharedModel, trust_remote_code: bool
     """Makes stages with several processes, where there are to be several."""
 
     def make(name: str, progress: Progress) -> None:
-        if (processes := processes_of(config)) > 1:
+        if (processes := processes_of(config)) * config.launch.nodes > 1:
             shared.release()  # its memory is wanted
             launch_stage(config, name, processes, progress, trust_remote_code=trust_remote_code)
 
@@ -146,7 +148,7 @@ def samples_stage(config: PipelineConfig, out: Path) -> Stage:
     data, evaluate = config.data, config.evaluate
     holdout = evaluate.holdout if evaluate.per_bucket and evaluate.source is None else 0.0
     return augment_stage(
-        *_rows(data),
+        *_rows(data, out),
         out,
         config.augment,
         seed=config.seed,
@@ -162,7 +164,7 @@ def held_out_stage(config: PipelineConfig, out: Path) -> Stage:
     data, evaluate = config.data, config.evaluate
     own = evaluate.source is not None
     stage = augment_stage(
-        *_rows(evaluate if own else data),
+        *_rows(evaluate if own else data, out),
         out,
         held_out_settings(config),
         seed=config.seed,
@@ -174,12 +176,12 @@ def held_out_stage(config: PipelineConfig, out: Path) -> Stage:
     return replace(stage, name="held_out")
 
 
-def _rows(settings: DataSettings | EvaluateSettings) -> tuple[Path, Path]:
+def _rows(settings: DataSettings | EvaluateSettings, out: Path) -> tuple[Path, Path]:
     """(rows, folder that their pictures are relative to)"""
     source = settings.source
     if source is None:  # run_pipeline checked it
         raise ConfigError("data.source is not set")
-    return source, settings.image_root or (source if source.is_dir() else source.parent)
+    return source, settings.image_root or picture_folder(source, out)
 
 
 def held_out_settings(config: PipelineConfig) -> AugmentSettings:

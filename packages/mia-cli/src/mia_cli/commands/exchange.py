@@ -50,6 +50,27 @@ def import_command(file: Path, layout: str, image_root: Path | None, drop_system
         display.say("import", f"which and why: {out / 'skipped.jsonl'}")
 
 
+@click.command("pack")
+@click.option("--samples", type=READ_FOLDER, required=True, help="Folder of `mia augment`, or of one of its shards.")
+@click.option("--format", "kind", type=RowChoice("mia_augment.packed:PACKED_KINDS"), required=True, help="Kind of files.")
+@click.option("--per-file", type=click.IntRange(1), default=1000, show_default=True, help="Samples in one file.")
+@click.option("--out", type=WRITE_FOLDER, required=True, help="Folder for the files; all shards may share it.")
+def pack_command(samples: Path, kind: str, per_file: int, out: Path) -> None:
+    """Write samples with their pictures into files of many.
+
+    WebDataset tar and parquet hold the pictures, jsonl names them. Killed, it goes on with the files that are missing.
+    """
+    from mia_augment.packed import pack_samples
+
+    from mia_cli.terminal.display import Display
+
+    need_stage(samples, "samples.jsonl", "mia augment")
+    display = Display()
+    with display.progress("pack") as progress:
+        files = pack_samples(samples, kind, out, per_file=per_file, progress=progress)
+    display.say("pack", f"{len(files)} files -> {out}", "green")
+
+
 @click.command("export")
 @click.option("--pairs", type=READ_FOLDER, help="Folder of `mia select` or `mia import`.")
 @click.option("--format", "layout", type=RowChoice("mia_select:EXPORTED"), help="Format to write.")

@@ -95,15 +95,20 @@ def inspect_command(run_dir: Path, record_id: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @click.pass_context
 def doctor_command(context: click.Context, directory: Path, as_json: bool) -> None:
-    """Check packages, devices and disk.
+    """Check packages, devices and disk, and say what `mia run` would use.
 
-    The exit code is 1 if something needed is missing.
+    DIRECTORY is where results would go, or a pipeline.yaml; one that lies in the directory is taken. The exit code is 1 if
+    something needed is missing.
     """
+    from mia_cli.config.schema import PipelineConfig, load_config
     from mia_cli.inspection.doctor import examine
+    from mia_cli.inspection.planned_run import planned_run
     from mia_cli.terminal.display import print_json, stdout
     from mia_cli.terminal.result_tables import checks_table
 
-    checks = examine(directory)
+    file = directory if directory.is_file() else directory / "pipeline.yaml"
+    config = load_config(file) if file.is_file() else PipelineConfig()
+    checks = [*examine(directory.parent if directory.is_file() else directory), *planned_run(config)]
     if as_json:
         print_json([check.model_dump() for check in checks])
     else:

@@ -93,9 +93,30 @@ def share_command(run_dir: Path, stage: str, trust_remote_code: bool) -> None:
     """One of several processes that make a stage of a run; `mia run` starts them."""
     from mia_cli.config.schema import PipelineConfig
     from mia_cli.launch import share_stage
-    from mia_cli.layout import saved_settings
+    from mia_cli.layout import LAUNCHED, saved_settings
+    from mia_cli.machines import check_shared
 
+    check_shared(run_dir / LAUNCHED)
     share_stage(PipelineConfig.model_validate(saved_settings(run_dir)), stage, trust_remote_code=trust_remote_code)
+
+
+@click.command("slurm")
+@click.argument("file", type=READ_FILE, default=Path("pipeline.yaml"))
+@click.option("--out", type=WRITE_FILE, help="Script to write.  [default: beside FILE, as NAME.sbatch]")
+@click.option("--gpus-per-node", type=click.IntRange(0), help="GPUs of each machine.  [default: launch.processes, or 8]")
+@click.option("--cpus-per-node", type=click.IntRange(1), help="CPU cores of each machine.  [default: what Slurm gives]")
+@click.option("--time", "hours", default="24:00:00", show_default=True, help="Longest run, as Slurm writes times.")
+@click.option("--partition", help="Slurm's partition.")
+@click.option("--account", help="Slurm's account.")
+def slurm_command(file: Path, out: Path | None, **options: Any) -> None:
+    """Write a Slurm script that runs a pipeline.yaml.
+
+    `launch.nodes` in the file says on how many machines; `sbatch SCRIPT` submits it, again to continue.
+    """
+    from mia_cli.slurm import write_script
+
+    script = write_script(file, out or file.with_suffix(".sbatch"), **options)
+    click.echo(f"{script} written: look at it, then `sbatch {script}`")
 
 
 @click.command("ablate")

@@ -76,15 +76,19 @@ def shared_model(model: str, dtype: str, device: str, trust_remote_code: bool, q
 
 
 @click.command("augment")
-@click.option("--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, or a folder of these.")
-@click.option("--image-root", type=READ_FOLDER, required=True, help="Folder that the rows' pictures are relative to.")
+@click.option(
+    "--source", type=READ, required=True, help="Rows: JSON, JSONL, CSV, parquet or tar, a folder of these, or hf://OWNER/NAME."
+)
+@click.option("--image-root", type=READ_FOLDER, help="Folder that the rows' pictures are relative to.  [default: the rows']")
 @_OUT
 @click.option(
     "--formats", cls=Listing, table="mia_augment:FORMATS", help="Comma-separated: {names}.  [default: the paper's three]"
 )
 @click.option("--seed", default=0, show_default=True, help="Decides every random choice.")
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that compose pictures.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that compose.  [default: 1; with ray one for each CPU]")
+@click.option("--shard", help="Make only this part, i/n with i from 1; called without it when all are made, it joins them.")
+@click.option("--engine", type=click.Choice(["processes", "ray"]), default="processes", show_default=True, help="Who composes.")
 @click.option(
     "--per-bucket", type=click.IntRange(1), help="Compose exactly this many samples for each format and number of images."
 )
@@ -96,16 +100,20 @@ def shared_model(model: str, dtype: str, device: str, trust_remote_code: bool, q
 )
 @stage_settings("augment")
 def augment_command(
-    source: Path, image_root: Path, out: Path, formats: str | None, seed: int, limit: int | None, workers: int,
-    per_bucket: int | None, unlabelled: bool | None, config: Path | None, given: tuple[str, ...],
+    source: Path, image_root: Path | None, out: Path, formats: str | None, seed: int, limit: int | None,
+    workers: int | None, shard: str | None, engine: Any, per_bucket: int | None, unlabelled: bool | None, config: Path | None,
+    given: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Compose multi-image samples from single-image rows."""
     from mia_augment import AugmentSettings, augment_stage
+    from mia_augment.read import picture_folder
 
     names = [name.strip() for name in formats.split(",")] if formats else None
     options = {"formats": names, "per_bucket": per_bucket, "unlabelled": unlabelled}
     settings = configured(AugmentSettings, config, "augment", given, options)
-    _make(augment_stage(source, image_root, out, settings, seed=seed, limit=limit, workers=workers))
+    made_by = {"workers": workers, "shard": shard, "engine": engine}
+    pictures = image_root or picture_folder(source, out)
+    _make(augment_stage(source, pictures, out, settings, seed=seed, limit=limit, **made_by))
 
 
 @click.command("score")
@@ -255,7 +263,8 @@ def need_stage(folder: Path, file: str, command: str, kind: type[BaseModel] | No
     from mia_augment.storage import read_jsonl, read_manifest
 
     if not (folder / file).is_file():
-        raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote")
+        shards = "; its shards are to be joined: the same `mia augment` without --shard" if (folder / "shards").is_dir() else ""
+        raise DataError(f"{folder}: no {file} there; expected the folder that `{command}` wrote{shards}")
     for place in (folder, out):
         if place is not None:
             read_manifest(place)

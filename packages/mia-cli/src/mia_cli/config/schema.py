@@ -33,7 +33,8 @@ class DataSettings(Settings):
     """Your single-image rows."""
 
     source: Path | None = None
-    """Rows: JSON, JSONL, CSV, TSV, parquet or WebDataset tar, packed or not, or a folder of such files."""
+    """Rows: JSON, JSONL, CSV, TSV, parquet or WebDataset tar, packed or not, or a folder of such files; or a data set of the
+    Hugging Face hub, `hf://OWNER/NAME` with `@REVISION`, `/CONFIGURATION`, `:SPLIT` behind it (extra `hub`)."""
     image_root: Path | None = None
     """Folder that the rows' pictures are relative to; by default the folder of `source`, or `source` itself if it is one."""
     limit: int | None = Field(default=None, ge=1)
@@ -102,10 +103,14 @@ class EvaluateSettings(Settings):
 
 
 class LaunchSettings(Settings):
-    """How many processes share scoring, training and evaluation."""
+    """How many processes share scoring, attention maps, training and evaluation."""
 
     processes: int | Literal["auto"] = "auto"
-    """One for each device: `auto` takes all GPUs, or one process where there is none."""
+    """On each machine, one for each device: `auto` takes all GPUs, or one process where there is none."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines. More than one are those of a Slurm job, whose script `mia slurm` writes; all of them see the run directory."""
+    port: int | None = Field(default=None, ge=1024, le=65_535)
+    """Port of the first machine through which the processes find each other; null: one that is free."""
     config: Path | None = None
     """A file of `accelerate config` (FSDP, DeepSpeed, ..) that says how they are started."""
 
@@ -201,7 +206,7 @@ def _absolute(settings: SettingsT, folder: Path) -> SettingsT:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, Path):
-            changed[name] = real_path(folder / home(value))
+            changed[name] = value if value.parts[:1] == ("hf:",) else real_path(folder / home(value))
         elif isinstance(value, Settings):
             changed[name] = _absolute(value, folder)
     return settings.model_copy(update=changed)

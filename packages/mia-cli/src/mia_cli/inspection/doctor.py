@@ -18,6 +18,8 @@ NEEDED = (
 )  # fmt: skip
 EXTRAS = {
     "pyarrow": ("pyarrow", "parquet in and out: pip install 'mia-augment[parquet]'"),
+    "ray": ("ray", "mia augment --engine ray: pip install 'mia-augment[ray]'"),
+    "datasets": ("datasets", "rows of the hub, hf://OWNER/NAME: pip install 'mia-augment[hub]'"),
     "openai": ("openai", "answers from a server: pip install 'mia-cli[server]'"),
     "matplotlib": ("matplotlib", "attention plots: pip install 'mia-attention[plot]'"),
     "bitsandbytes": ("bitsandbytes", "train.tuning: qlora (4 bits): pip install 'mia-dpo-train[qlora]'"),
