@@ -15,7 +15,7 @@ from mia_augment.storage import Progress, process_rank, read_json, run_stage, wr
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.layout import LAUNCHED
-from mia_cli.machines import TOKEN, TOKEN_VARIABLE, TOLD, check_device, launcher_command, on_cpu
+from mia_cli.machines import SAID_IN_LOG, TOKEN, TOKEN_VARIABLE, check_device, launcher_command, on_cpu
 
 LOOK_EVERY = 0.2
 """Seconds between two looks at how far they are."""
@@ -108,7 +108,7 @@ def _what_stopped(folder: Path, log: Path, name: str, processes: int) -> str:
         first, rank = min(told, key=lambda one: one[0]["time"])
         return f"process {rank} of {processes} stopped in {name}: {first['text']}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = next((line.split(TOLD, 1)[1] for line in lines if TOLD in line), None)
+    said = next((line.split(SAID_IN_LOG, 1)[1] for line in lines if SAID_IN_LOG in line), None)
     if said is not None:
         return f"a process of {processes} stopped in {name}: {said}"
     hint = next((f"{what}\n" for sign, what in SIGNS.items() if any(sign in line for line in lines)), "")

@@ -16,7 +16,7 @@ from mia_cli.config.schema import PipelineConfig
 
 TOKEN, TOKEN_VARIABLE = "token", "MIA_LAUNCH_TOKEN"
 """File of the run directory, and variable: where both tell the same, a process sees the folder of the one that launched it."""
-TOLD = "mia cannot share this stage: "
+SAID_IN_LOG = "mia cannot share this stage: "
 """Begins a line of the log with what a process has to say that cannot write into the run directory."""
 
 
@@ -120,7 +120,7 @@ def check_shared(folder: Path) -> None:
         f"process {process_rank()} on {socket.gethostname()} does not see the run directory of the first machine ({file}: "
         f"{found}); all machines need run_dir under the same path on a file system that they share (NFS, Lustre, ..)"
     )
-    print(TOLD + said, file=sys.stderr, flush=True)
+    print(SAID_IN_LOG + said, file=sys.stderr, flush=True)
     raise ConfigError(said)
 
 

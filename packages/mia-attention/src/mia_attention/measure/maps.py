@@ -62,13 +62,18 @@ def look_at_all(
     *,
     open_image: OpenImage,
     cells: int = CELLS,
+    scorer: Scorer | None = None,
 ) -> Iterator[Look | Skipped]:
     """Answer samples and map their attention, in input order; or say why one has no map.
+
+    Args:
+        samples, model, processor, settings, open_image, cells: as for `look_at`.
+        scorer: of these settings, from an earlier call: it remembers where the tokens of pictures lie.
 
     Raises:
         ModelError: the model family's tokens cannot be mapped, or as `mia_attention.score`.
     """
-    scorer = Scorer(model, processor, settings, open_image)
+    scorer = scorer or Scorer(model, processor, settings, open_image)
     run = partial(_looks, scorer, cells)
     yield from run_in_order(samples, settings.batch_size, scorer.prepare, run, lambda sample: sample)
 

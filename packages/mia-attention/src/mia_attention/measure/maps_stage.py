@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mia_augment import FORMATS, ModelError, ScoredSample, Skipped
 from mia_augment.contents import pictures_digest
@@ -33,6 +33,9 @@ from mia_attention.readouts import readout_kind
 from mia_attention.scoring.ranks import Ranks
 from mia_attention.settings import ScoreSettings
 from mia_attention.stage import JOURNAL, SCORED
+
+if TYPE_CHECKING:
+    from mia_attention.scoring.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ def maps_stage(
     def make(planned: Manifest, progress: Progress) -> Manifest:
         ranks = Ranks.from_environment()
         chosen = choose()
-        found = _shared_out(chosen, planned, ranks, work, progress)
+        found = _shared_out(chosen, planned, ranks, _Work(folder_in, out, settings, load, knockouts, alone), progress)
         if ranks.rank != 0:
             ranks.wait_until(lambda: standing(with_plan(stage, planned)).finished is not None, f"rank 0 to write {out}")
             return planned
@@ -87,7 +90,6 @@ def maps_stage(
         pictures_digest(folder_in, SCORED, out, keep=True)
         return planned.model_copy(update={"counts": {"maps": count, "without": len(chosen) - count}})
 
-    work = _Work(folder_in, out, settings, load, knockouts, alone)
     stage = Stage("attention", out, plan, make, scratch=(out / JOURNAL,), together=True)
     return stage
 
@@ -115,33 +117,41 @@ def _shared_out(
     known = journal.batches()
     mine = [number for number in range(len(batches)) if number not in known and ranks.owns(number)]
     done = sum(len(batches[number]) for number in known)
-    model, processor = work.load() if mine else (None, None)
-    with journal.writing() as note:
-        for number in mine:
-            note(number, _maps([chosen[index] for index in batches[number]], model, processor, work))
-            done += len(batches[number])
-            progress(done, len(chosen))
+    if mine:
+        from mia_attention.scoring.scorer import Scorer
+
+        model, processor = work.load()
+        settings = _as_scored(chosen, work.settings)
+        scorer = Scorer(model, processor, settings, picture_opener(work.folder_in))
+        with journal.writing() as note:
+            for number in mine:
+                batch = [chosen[index] for index in batches[number]] if scorer.coverage.known else []
+                note(number, _maps(batch, model, processor, settings, scorer, work) if batch else [])
+                done += len(batches[number])
+                progress(done, len(chosen))
     if ranks.rank != 0:  # rank 0 removes the journals as soon as it has read them
         return {}
     ranks.wait_until(lambda: journal.count() >= len(batches), f"all maps of {work.out}")
     return {found.id: found for results in journal.results().values() for found in results}
 
 
-def _maps(chosen: Sequence[ScoredSample], model: Any, processor: Any, work: _Work) -> list[AttentionMap]:
-    """The maps of one batch; none for a sample of which there is none."""
-    from mia_attention.measure.maps import Look, look_at_all
-    from mia_attention.models.box_coverage import BoxCoverage
-
-    if not BoxCoverage(model, processor).known:
-        return []
+def _as_scored(chosen: Sequence[ScoredSample], settings: ScoreSettings) -> ScoreSettings:
+    """The settings that give the same answers again, read where something is to be mapped."""
     readout = chosen[0].attention.layer
     layer = "middle" if readout_kind(readout).measure is not None else readout  # it looks at no positions: nothing to map
-    as_scored = work.settings.model_copy(
-        update={"layer": layer, "confusions": False, "own_answer": False, "blocked_answer": False}
-    )
-    losses = _losses(chosen, work.folder_in, model, processor, as_scored) if work.knockouts else {}
-    alone = _alone(chosen, work.folder_in, model, processor, work.settings.batch_size) if work.alone else {}
-    found = look_at_all(chosen, model, processor, as_scored, open_image=picture_opener(work.folder_in))
+    return settings.model_copy(update={"layer": layer, "confusions": False, "own_answer": False, "blocked_answer": False})
+
+
+def _maps(
+    chosen: Sequence[ScoredSample], model: Any, processor: Any, settings: ScoreSettings, scorer: Scorer, work: _Work
+) -> list[AttentionMap]:
+    """The maps of one batch; none for a sample of which there is none."""
+    from mia_attention.measure.maps import Look, look_at_all
+
+    open_image = picture_opener(work.folder_in)
+    losses = _losses(chosen, work.folder_in, model, processor, settings) if work.knockouts else {}
+    alone = _alone(chosen, work.folder_in, model, processor, settings.batch_size) if work.alone else {}
+    found = look_at_all(chosen, model, processor, settings, open_image=open_image, scorer=scorer)
     looks = [(look.scored.id, look) for look in found if isinstance(look, Look)]
     return [
         AttentionMap(id=name, maps=relative_maps(look.maps), losses=losses.get(name), alone=alone.get(name))
