@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from mia_cli.config.schema import PipelineConfig
 from mia_cli.experiments.probe import ProbeCosts, probe_costs
-from mia_cli.launch import processes_of
 from mia_cli.layout import Folders
 from mia_cli.loading.load import SharedModel
+from mia_cli.machines import processes_of
 from mia_cli.pipeline import check_held_out, check_runnable, held_out_settings, stages
 from mia_cli.terminal.counts_text import stage_counts
 from mia_cli.terminal.display import Display
@@ -70,7 +70,7 @@ def plan_run(config: PipelineConfig, display: Display, *, trust_remote_code: boo
     samples = Folders(config.run_dir).samples if planned[0].state == "done" else None
     with display.progress("dry run") as progress, tempfile.TemporaryDirectory(prefix="mia-dry-run-") as folder:
         found = probe_costs(config, shared, Path(folder), samples, progress)
-    processes = processes_of(config)
+    processes = processes_of(config) * config.launch.nodes
     _estimate(config, planned, found, samples, processes)
     return RunPlan(run_dir=str(config.run_dir), processes=processes, stages=planned, notes=_notes(found, processes))
 
