@@ -199,16 +199,26 @@ def test_a_sliding_layer_is_warned_about(tiny: SimpleNamespace, caplog: pytest.L
     ]
 
 
-def test_attention_sinks_in_the_softmax_are_refused() -> None:
+def test_what_a_sink_in_the_softmax_takes_is_missing_from_the_row() -> None:
     config = hf.GptOssConfig(
         **TINY, head_dim=8, num_local_experts=2, num_experts_per_tok=1, layer_types=["full_attention"] * 4, pad_token_id=0
     )
-    with pytest.raises(ModelError, match="s_aux"), capture_attention(hf.GptOssForCausalLM(config), [1]):
-        pass
+    torch.manual_seed(0)
+    model = hf.GptOssForCausalLM(config).eval()
+    model.set_attn_implementation("eager")
+    torch.nn.init.normal_(model.model.layers[1].self_attn.sinks)
+    ids = torch.randint(5, 60, (2, 7))
+    with capture_attention(model, [1], rows="all") as captured, torch.no_grad():
+        model(ids)
+    with capture_attention(model, [1], rows="all", heads=True) as of_heads, torch.no_grad():
+        expected = model(ids, output_attentions=True).attentions[1]
+    torch.testing.assert_close(captured.attention(1), expected.mean(1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(of_heads.heads(1), expected.transpose(1, 2), atol=1e-6, rtol=0)
+    assert (expected.sum(-1) < 0.99).any()
 
 
 def test_images_outside_self_attention_are_refused() -> None:
-    model = SimpleNamespace(config=SimpleNamespace(model_type="mllama"))
+    model = SimpleNamespace(config=SimpleNamespace(model_type="mllama", cross_attention_layers=[3]))
     with pytest.raises(ModelError, match=r"mllama: .*cross-attention"):
         decoder_layers(model)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mia_attention import BoxCoverage
 from mia_attention.models import families
-from mia_attention.models.painting import changed_tokens
+from mia_attention.models.painting import changed_tokens, own_cells
 from mia_attention.models.pixel_orders import crops, own_size, placed
 
 SIZE, BOX = (420, 260), (200, 90, 330, 200)
@@ -47,6 +47,19 @@ def test_a_model_whose_tokens_see_the_whole_picture_has_no_boxes_and_says_why(
         assert coverage.order.reason == "each of its visual tokens sees the whole picture"
     finally:
         hook.remove()
+
+
+@pytest.mark.parametrize(("size", "step", "padding"), [(3, 1, 1), (3, 2, 1), (7, 4, 3), (4, 4, 0), (5, 2, 2), (3, 1, "same")])
+def test_a_convolution_that_overlaps_shows_its_own_cell_alone(size: int, step: int, padding: Any) -> None:
+    conv = torch.nn.Conv2d(1, 1, size, step, padding, bias=False)
+    torch.nn.init.ones_(conv.weight)
+    whole = conv.weight.data.clone()
+    with torch.no_grad(), own_cells([conv]):
+        for row, column in ((0, 0), (5, 6), (9, 3)):
+            picture = torch.zeros(1, 1, 12, 12)
+            picture[0, 0, row, column] = 1.0
+            assert conv(picture)[0, 0].nonzero().tolist() == [[row // step, column // step]]
+    assert torch.equal(conv.weight.data, whole)
 
 
 def test_a_wrong_order_of_tokens_is_not_taken(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

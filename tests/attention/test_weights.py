@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from mia_attention.capture.extra_logits import biased
 from mia_attention.capture.weights import attention_rows, visible
+from mia_attention.models.layer_call import Call
 
 
 def test_two_heads_and_three_keys_by_hand() -> None:
@@ -23,6 +25,16 @@ def test_masked_keys_get_nothing_whether_bool_or_additive() -> None:
     added = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
     for mask in (allowed, added):
         assert attention_rows(query, key, mask, 1.0).tolist() == [[[0.5, 0.0, 0.5, 0.0]]]
+
+
+def test_a_sink_takes_its_share_and_belongs_to_no_key() -> None:
+    query, key = torch.zeros(1, 2, 3, 2), torch.zeros(1, 1, 4, 2)
+    sink = torch.tensor([0.0, math.log(4)]).view(1, 2, 1, 1)  # of four equal keys: 4/5 and 1/2 are left
+    expected = torch.full((1, 3, 4), (1 / 5 + 1 / 8) / 2)
+    torch.testing.assert_close(attention_rows(query, key, None, 1.0, sink=sink), expected)
+    each = torch.tensor([0.0, math.log(4), math.log(16)]).view(1, 1, 3, 1).expand(1, 2, 3, 1)
+    found = attention_rows(query, key, None, 1.0, sink=each, row_chunk=2)
+    torch.testing.assert_close(found[0, :, 0], torch.tensor([1 / 5, 1 / 8, 1 / 20]))
 
 
 def test_chunks_of_rows_and_grouped_heads_equal_the_plain_formula() -> None:
@@ -80,3 +92,13 @@ def test_four_dimensional_mask_is_cut_to_the_keys_and_rows() -> None:
     cut = visible(mask, ROWS, 3, 4, causal=True, flash=False)
     assert cut is not None
     assert cut.tolist() == [[[[0, 1, 2, 3], [12, 13, 14, 15]]]]
+
+
+@pytest.mark.parametrize("given", ["causal", "bool", "added"])
+def test_a_bias_is_added_to_the_logits_of_the_keys_that_are_seen(given: str) -> None:
+    bias = torch.tensor([[0.0, 9.0], [math.log(3), 0.0]]).expand(1, 2, 2, 2)
+    seen = torch.tensor([[True, False], [True, True]])[None, None]
+    mask = {"causal": None, "bool": seen, "added": torch.where(seen, 0.0, torch.finfo(torch.float32).min)}[given]
+    call = biased(Call(torch.zeros(1, 2, 2, 4), torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), mask, 1.0), bias)
+    found = attention_rows(call.query, call.key, call.mask, call.scaling)
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.75, 0.25]]]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mia_augment import image_token_id, logits_at
+from mia_augment import barred_tokens, image_token_id, logits_at
 from mia_augment.errors import ModelError
 from mia_augment.prompting import per_token, process
 from PIL import Image
@@ -32,13 +32,21 @@ def test_outputs_of_the_shape_of_the_ids_belong_to_tokens_whatever_their_name() 
         "weights": tensor(2, 7, dtype=float),
         "image_grid_thw": tensor(2, 7),
         "image_sizes": tensor(3, 2),
+        "image_attention_mask": tensor(2, 7, 3),
+        "cross_attention_mask": tensor(2, 7, 3, 4),
+        "image_embeds_position_mask": tensor(2, 7),
+        "pixel_attention_mask": tensor(2, 3, 7, 7),
+        "aspect_ratio_mask": tensor(2, 7, 4),
     }
-    assert sorted(per_token(outputs)) == ["attention_mask", "input_ids", "moe_mm_token_type_ids"]
+    of_pictures = ["cross_attention_mask", "image_attention_mask", "image_embeds_position_mask"]
+    assert sorted(per_token(outputs)) == sorted(["attention_mask", "input_ids", "moe_mm_token_type_ids", *of_pictures])
 
 
 class Processor:
     model_input_names = ("input_ids", "mm_token_type_ids")
     tokenizer = SimpleNamespace(bos_token="<s>")
+
+    image_token = "<image>"
 
     def __init__(self, *, nested: bool) -> None:
         self.nested, self.calls = nested, []  # type: ignore[var-annotated]
@@ -55,11 +63,19 @@ PICTURE = Image.new("RGB", (8, 8))
 
 def test_token_types_are_asked_for_bos_is_not_doubled_and_labels_are_left_out() -> None:
     processor = Processor(nested=True)
-    assert process(processor, ["<s> a"], [[PICTURE]]) == {"input_ids": 1}
+    assert process(processor, ["<s> a <image>"], [[PICTURE]]) == {"input_ids": 1}
     assert processor.calls[0]["return_mm_token_type_ids"]
     assert processor.calls[0]["add_special_tokens"] is False
-    process(processor, ["a"], [[PICTURE]])
+    process(processor, ["a <image>"], [[PICTURE]])
     assert "add_special_tokens" not in processor.calls[1]
+
+
+def test_a_processor_that_places_the_picture_itself_is_first_given_a_plain_list() -> None:
+    processor = Processor(nested=True)
+    assert process(processor, ["a"], [[PICTURE]]) == {"input_ids": 1}
+    assert len(processor.calls) == 2
+    process(processor, ["a <image>"], [[PICTURE]])
+    assert len(processor.calls) == 3
 
 
 def test_a_processor_of_one_picture_a_prompt_gets_a_plain_list() -> None:
@@ -82,6 +98,38 @@ class Model:
 @pytest.mark.parametrize("keeps", [True, False])
 def test_logits_are_those_at_the_positions_whether_or_not_the_model_keeps_others(keeps: bool) -> None:
     assert logits_at(Model(keeps=keeps), [1, 3], {"input_ids": 0}).tolist() == [[[4, 5, 6, 7], [12, 13, 14, 15]]]
+
+
+def test_positions_count_from_the_end_where_pictures_stand_before_the_text() -> None:
+    class Before(Model):
+        config = SimpleNamespace()
+
+        def forward(self, input_ids: Any, pixel_values: Any = None, logits_to_keep: Any = None) -> Any:
+            return super().forward(input_ids, logits_to_keep)
+
+        __call__ = forward
+
+    for keeps in (True, False):
+        found = logits_at(Before(keeps=keeps), np.array([1, 2]), {"input_ids": np.zeros((1, 3))})
+        assert found.tolist() == [[[12, 13, 14, 15], [16, 17, 18, 19]]]
+
+
+def test_no_token_is_barred_where_none_stands_for_a_picture() -> None:
+    class Reads:
+        config = SimpleNamespace()
+
+        def forward(self, input_ids: Any, pixel_values: Any = None) -> None: ...
+
+    class Text:
+        config = SimpleNamespace()
+
+        def forward(self, input_ids: Any) -> None: ...
+
+    assert barred_tokens(Reads()) == []
+    Reads.config = SimpleNamespace(image_token_id=7)
+    assert barred_tokens(Reads()) == [7]
+    with pytest.raises(ModelError, match="no model that takes pictures"):
+        barred_tokens(Text())
 
 
 def test_the_token_of_a_picture_stands_under_one_of_three_names() -> None:

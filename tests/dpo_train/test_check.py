@@ -42,10 +42,27 @@ def test_packed_in_bf16(choose):
     assert choose(dtype=torch.bfloat16)[0].route == "packed"
 
 
-def test_linear_attention_falls_back_to_plain(choose):
-    choice, logps = choose("qwen3_5")
-    assert choice.route == logps.route == "plain"
-    assert "linear-attention layers" in choice.reason
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_answers_go_on_from_the_state_that_linear_attention_carries(choose, batch_size):
+    settings = TrainSettings(gradient_checkpointing=False, per_device_batch_size=batch_size)
+    choice, logps = choose("qwen3_5", settings)
+    assert choice.route == logps.route == "kv"
+    assert ("linear-attention layers" in choice.reason) == (batch_size == 2)
+
+
+def test_gradients_through_the_state_of_linear_attention_are_those_of_plain(build, pairs, open_picture):
+    model, processor = build("qwen3_5")
+    batch = collate([PairEncoder(processor, open_picture)(pair) for pair in pairs[1:3]])
+    found = []
+    for route in ("kv", "plain"):
+        model.zero_grad()
+        logps = PairLogps(model, model_facts(model), route).compute(batch)
+        (logps[0] - logps[1]).sum().backward()
+        found.append({name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None})
+    kv, plain = found
+    assert kv.keys() == plain.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(kv[name], gradient, atol=1e-4 * gradient.abs().max().item() + 1e-7, rtol=0)
 
 
 def test_linear_attention_would_be_caught_by_measuring_too(choose, monkeypatch):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from mia_augment.errors import DataError, ModelError
-from mia_dpo_train.data.encode import EncodedPair, PairEncoder, collate, concatenate, pad_rows
+from mia_dpo_train.data.encode import EncodedPair, PairEncoder, collate, concatenate, joined_vision, pad_rows
 
 
 def test_an_answer_is_its_own_tokens_and_the_end(build, make_pair, open_picture):
@@ -74,6 +76,26 @@ def test_rows_are_padded_on_either_side():
     rows = [torch.tensor([1]), torch.tensor([2, 3])]
     assert pad_rows(rows, 9)[0].tolist() == [[1, 9], [2, 3]]
     assert pad_rows(rows, 9, left=True)[0].tolist() == [[9, 1], [2, 3]]
+
+
+def test_what_tokens_see_is_padded_in_every_axis():
+    rows = [torch.ones(1, 2), torch.ones(2, 1)]
+    assert pad_rows(rows, 0, left=True)[0].tolist() == [[[0, 0], [1, 1]], [[1, 0], [1, 0]]]
+
+
+def test_lists_of_pictures_are_joined_and_outputs_of_some_pictures_alone_too():
+    first, second = (
+        dataclasses.replace(encoded([5], [1], [2]), vision=vision)
+        for vision in (
+            {"pixel_values": torch.ones(1, 2), "num_local_patches": [0]},
+            {"pixel_values": torch.ones(2, 2), "num_local_patches": [3, 1], "pixel_values_local": torch.ones(4, 2)},
+        )
+    )
+    joined = joined_vision([first, second])
+    assert joined["num_local_patches"] == [0, 3, 1]
+    assert (joined["pixel_values"].shape, joined["pixel_values_local"].shape) == ((3, 2), (4, 2))
+    assert first.digest != dataclasses.replace(first, vision={**first.vision, "num_local_patches": [1]}).digest
+    assert collate([first, second]).to(torch.device("cpu")).vision["num_local_patches"] == [0, 3, 1]
 
 
 def test_images_of_other_sizes_are_filled_with_zeros():

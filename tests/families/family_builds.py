@@ -34,6 +34,7 @@ TEXT: dict[str, Any] = {
     "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 512, "query_pre_attn_scalar": 16, "ffn_dim": 96, "word_embed_proj_dim": 64,
     "block_ff_dim": 96, "block_multiple_of": 8, "mamba_num_heads": 4, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2, "mamba_n_heads": 4,
     "num_layers": 4, "num_heads": 4, "index_topk": 4096, "index_head_dim": 16, "index_n_heads": 2, "num_kv_shared_layers": 0, "moe_latent_size": None,
+    "linear_head_dim": 16, "linear_num_heads": 4, "shared_experts_intermediate_size": 32,
 }  # fmt: skip
 VISION: dict[str, Any] = {
     "hidden_size": 32, "embed_dim": 32, "intermediate_size": 48, "num_hidden_layers": 2, "depth": 2, "num_attention_heads": 2,
@@ -47,6 +48,8 @@ VISION: dict[str, Any] = {
 }  # fmt: skip
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 KEPT = ("patch_size", "spatial_merge_size", "vision_use_head", "temporal_patch_size", "norm_type")
+ZERO_AT_FIRST = ("weight", "gate", "alpha_cross_attn", "alpha_dense")
+"""Parameters of one dimension that must not stay zero: some shut pictures out until they are trained."""
 STANDARD = {"bos_token", "eos_token", "pad_token", "unk_token"}
 
 
@@ -90,7 +93,7 @@ def _randomise(model: Any, scale: float) -> None:
     for key, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             parameter.data.normal_(0, scale, generator=generator)
-        elif not torch.isfinite(parameter).all() or (key.endswith("weight") and not parameter.any()):
+        elif not torch.isfinite(parameter).all() or (key.endswith(ZERO_AT_FIRST) and not parameter.any()):
             parameter.data.fill_(1.0)
 
 
@@ -133,7 +136,8 @@ def small(config: Any, numbers: dict[str, Any], special: dict[str, Any]) -> Any:
     values |= {k: v for k, v in numbers.items() if k in known or k in aliases}
     for part in getattr(kind, "sub_configs", {}):
         if isinstance(getattr(config, part, None), hf.PretrainedConfig):
-            values[part] = small(getattr(config, part), numbers, special.get(part, {}))
+            own = VISION if part == "vision_config" else numbers
+            values[part] = small(getattr(config, part), own, special.get(part, {}))
     if known.get("num_attention_heads") is not None and known.get("num_attention_heads") == known.get("num_key_value_heads"):
         values["num_key_value_heads"] = values.get("num_attention_heads", 4)
     if "sam" in kind.__name__.lower():
@@ -147,7 +151,16 @@ def small(config: Any, numbers: dict[str, Any], special: dict[str, Any]) -> Any:
             "mrope_section": [2, 3, 3],
             **{k: v for k, v in rope.items() if k == "mrope_interleaved"},
         }
-    return kind(**{**values, **special})
+    return kind(
+        **{
+            **values,
+            **{
+                key: value
+                for key, value in special.items()
+                if key not in values or not isinstance(values[key], hf.PretrainedConfig)
+            },
+        }
+    )
 
 
 def _source(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from family_builds import build
 from mia_attention import BoxCoverage, ScoreSettings, capture_attention, score
 from mia_attention.answering.model_view import encode_prompts
-from mia_attention.models.decoder import decoder_layers
+from mia_attention.models.decoder import decoder_layers, why_unread
 from mia_attention.models.inputs import Encoded
 from mia_attention.models.painting import changed_tokens
 from mia_augment import PreferencePair, Region, Sample, Scores, Source
@@ -44,6 +45,8 @@ class Line:
     training: str = ""
     boxes: str = ""
     route: str = ""
+    readout: str = ""
+    """By which answers are measured, where attention cannot be read."""
     largest: tuple[float, float] = (0.0, 0.0)
     """Differences found: of attention, and of log-probs in nats."""
 
@@ -63,10 +66,11 @@ def measured(name: str) -> Line:
         return Line(name, *[" ".join(reason.split())] * 4)
     rows: list[float] = []
     said: list[Any] = []
+    readout: list[str] = []
     several = not single(name)
     tries: dict[str, Callable[[], Any]] = {
         "attention": lambda: rows.append(check_attention(made, several=several)),
-        "score": lambda: check_score(made, several=several),
+        "score": lambda: readout.append(check_score(made, several=several)),
         "training": lambda: said.append(check_training(made, several=several)),
         "boxes": lambda: check_boxes(made, several=several),
     }
@@ -75,7 +79,8 @@ def measured(name: str) -> Line:
         with torch.random.fork_rng():
             found[column] = _problem(run)
     route, difference = said[0] if said else ("", 0.0)
-    return Line(name, **found, route=route, largest=(rows[0] if rows else 0.0, difference))
+    by = readout[0] if readout else ""
+    return Line(name, **found, route=route, readout=by, largest=(rows[0] if rows else 0.0, difference))
 
 
 def single(name: str) -> bool:
@@ -143,11 +148,16 @@ def embeddings(made: Build, rows: list[list[Image.Image]]) -> tuple[torch.Tensor
     with torch.no_grad(), seen_by_decoder(made.model) as seen:
         made.model(**encoded.inputs)
     hook.remove()
-    return (seen or layer)[0], encoded
+    places = [(row, place) for row, each in enumerate(encoded.image_tokens) for place in each]
+    blank = seen and not any(seen[0][row, place].any() for row, place in places)
+    # where they are, pictures are added to what the layers get (Granite 4 Vision)
+    return (layer if blank or not seen else seen)[0], encoded
 
 
 def check_attention(made: Build, *, several: bool = True) -> float:
     """Spans by perturbation, rows against eager attention; the largest difference of rows."""
+    if (reason := why_unread(made.model)) is not None:
+        raise Wrong(reason)
     check_spans(made, several=several)
     encoded = _encoded(made, [[picture("a.png")], [picture("b.png"), picture("c.png")] if several else [picture("b.png")]])
     layers = list(decoder_layers(made.model))
@@ -207,15 +217,51 @@ def check_spans(made: Build, *, several: bool = True) -> None:
             raise Wrong("places move with what a picture shows")
 
 
-def check_score(made: Build, *, several: bool = True) -> None:
-    """Samples of one and two pictures are answered and measured."""
+def check_score(made: Build, *, several: bool = True) -> str:
+    """Samples of one and two pictures are answered and measured; by which readout, where attention cannot be read."""
     samples = [_sample("one", ["a.png"])]
     samples.append(_sample("two", ["b.png", "c.png"]) if several else _sample("other", ["b.png"]))
+    if why_unread(made.model) is not None:
+        check_alone(made, [*samples[: 1 + several], _grid()])
+        return "alone"
     scored = list(score(samples, made.model, made.processor, ScoreSettings(max_new_tokens=3, batch_size=2), open_image=picture))
     for found in scored:
         masses = found.attention.image_mass
         if found.response_tokens > 1 and not (masses and 0 < sum(masses) < 1 + 1e-4):
             raise Wrong(f"attention on pictures: {masses} ({found.attention.reason})")
+    return ""
+
+
+def check_alone(made: Build, samples: list[Sample]) -> None:
+    """Samples are answered, and the answer's likelihood under each part alone is that of a batch of one."""
+    settings = ScoreSettings(max_new_tokens=3, batch_size=2, layer="alone")
+    for found in score(samples, made.model, made.processor, settings, open_image=picture):
+        if found.parts == 1:
+            continue
+        logps = found.attention.logp_alone
+        if found.attention.ratio is None or logps is None or not found.response_ids:
+            raise Wrong(f"no likelihood under each picture alone: {found.attention.reason}")
+        answer = torch.tensor(found.response_ids)
+        for path, logp in zip(found.source.paths, logps.summed, strict=True):
+            pair = PairEncoder(made.processor, picture)(_pair("part", [path], "red", "blue"))
+            worst = abs(_logp(made, pair, answer).item() - (logp or 0.0))
+            if not worst <= LOGPS:
+                raise Wrong(f"the likelihood under {path} alone differs from that of a batch of one by {worst:.1e} nats")
+
+
+def _grid() -> Sample:
+    """Two pictures within one."""
+    boxes = [(0, 0, 70, 90), (80, 0, 150, 90)]
+    return Sample(
+        id="grid",
+        format="grid",
+        images=["d.png"],
+        regions=[Region(image=0, box=box, label=f"part {index}") for index, box in enumerate(boxes)],
+        target=1,
+        prompt="<image>\nwhat is in image ?",
+        answer="red",
+        source=Source(ids=["a", "b"], paths=["a.png", "b.png"], question="what is in image ?"),
+    )
 
 
 def _sample(name: str, images: list[str]) -> Sample:
@@ -245,7 +291,8 @@ def check_training(made: Build, *, several: bool = True) -> tuple[str, float]:
     batch, alone = chosen.batch([0, 1], 0), [chosen.batch([index], 0) for index in range(2)]
     problem = batch_problem(logps, batch, alone, logps.compute)
     used = batch if problem is None else alone[0]
-    route = choose_route(logps, used, TrainSettings(per_device_batch_size=2 if problem is None else 1), logps.compute).route
+    settings = TrainSettings(per_device_batch_size=2 if problem is None else 1, gradient_checkpointing=False)
+    route = choose_route(logps, used, settings, logps.compute).route
     logps.route = route
     with as_in_training(logps, used, logps.compute):
         found = torch.cat([logps.compute(each) for each in ([batch] if problem is None else alone)], dim=1)
@@ -278,17 +325,41 @@ def _pair(name: str, images: list[str], chosen: str, rejected: str) -> Preferenc
 
 def _alone(made: Build, pair: Any) -> torch.Tensor:
     """Log-probs of chosen and rejected answer, each with its prompt as a batch of one: (2,)."""
-    out = []
-    for answer in (pair.chosen, pair.rejected):
-        ids = torch.cat([pair.prompt, answer])[None]
-        inputs: dict[str, Any] = {**pair.vision, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        for name, values in pair.types.items():
-            fill = 1 if made.model.config.model_type.startswith("paligemma") else 0
-            inputs[name] = torch.cat([values, torch.full_like(answer, fill)])[None]
-        with torch.no_grad():
-            logits = made.model(**inputs).logits.float()[0, -len(answer) - 1 : -1]
-        out.append(logits.log_softmax(-1)[range(len(answer)), answer].sum())
-    return torch.stack(out)
+    return torch.stack([_logp(made, pair, answer) for answer in (pair.chosen, pair.rejected)])
+
+
+def _logp(made: Build, pair: Any, answer: torch.Tensor) -> torch.Tensor:
+    """Log-prob of an answer to a pair's prompt."""
+    if made.model.config.is_encoder_decoder:
+        return _decoded_logp(made, pair, answer)
+    ids = torch.cat([pair.prompt, answer])[None]
+    inputs: dict[str, Any] = {**pair.vision, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for name, values in pair.types.items():
+        fill = 1 if made.model.config.model_type.startswith("paligemma") else 0
+        further = (
+            torch.full_like(answer, fill) if values.dim() == 1 else values[-1:].repeat(len(answer), *[1] * (values.dim() - 1))
+        )
+        inputs[name] = torch.cat([values, further])[None]
+    with torch.no_grad():
+        logits = made.model(**inputs).logits.float()[0, -len(answer) - 1 : -1]
+    return logits.log_softmax(-1)[range(len(answer)), answer].sum()
+
+
+def _decoded_logp(made: Build, pair: Any, answer: torch.Tensor) -> torch.Tensor:
+    """Likewise, token by token in the decoder, whose first token is the one that `generate` begins with."""
+    names = inspect.signature(made.model.forward).parameters
+    prompt = pair.prompt[None]
+    inputs = {**pair.vision, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
+    inputs |= {name: values[None] for name, values in pair.types.items()}
+    inputs = {name: value for name, value in inputs.items() if name in names}
+    with torch.no_grad():
+        said = made.model.generate(**inputs, max_new_tokens=1, do_sample=False)[:, :1]
+        total = torch.zeros(())
+        for token in answer:
+            logits = made.model(**inputs, decoder_input_ids=said).logits[0, -1].float()
+            total = total + logits.log_softmax(-1)[token]
+            said = torch.cat([said, token.view(1, 1)], 1)
+    return total
 
 
 def check_boxes(made: Build, *, several: bool = True) -> None:

@@ -13,6 +13,10 @@ CHAMELEON = ["<image>", "<racm3:break>", "<eoss>", *(f"IMGIMG{a}{b}Z" for a in "
 EMU = ["<image>", "<|extra_200|>", *(f"<|visual token {index:06d}|>" for index in range(16))]
 
 
+PICTURELESS = "{% for m in messages %}{{ m['role'] }} : {% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endfor %} assistant :"
+"""A chat template for processors that place the picture themselves."""
+
+
 def numbered(words: list[str]) -> dict[str, int]:
     """Ids of special tokens that come first, behind the four of every tokenizer."""
     return {word: 4 + index for index, word in enumerate(words)}
@@ -21,30 +25,17 @@ def numbered(words: list[str]) -> dict[str, int]:
 REFUSED: dict[str, str] = {
     "diffusion_gemma": "it writes by diffusion: there is no next token",
     "evolla": "it takes proteins, no pictures",
-    "fast_vlm": "not measured: its vision tower comes from timm, which the tests do without",
-    "florence2": "it is an encoder and a decoder: pictures stand in the encoder, no visual token in the prompt",
-    "idefics": "it reads images by cross-attention",
-    "kosmos-2": "its configuration names no visual token: pictures are placed by a mask of positions",
     "instructblipvideo": "it takes videos, no pictures",
     "mistral4": "its type in the table is the language model alone",
     "pi0": "it drives robots: it writes actions, no text",
-    "pix2struct": "it is an encoder and a decoder: pictures stand in the encoder, no visual token in the prompt",
-    "pp_formulanet": "it is an encoder and a decoder: pictures stand in the encoder, no visual token in the prompt",
-    "kosmos-2.5": "its configuration names no visual token: pictures are placed by a mask of positions",
-    "t5gemma2": "it is an encoder and a decoder: pictures stand in the encoder, no visual token in the prompt",
-    "udop": "it is an encoder and a decoder: pictures stand in the encoder, no visual token in the prompt",
-    "vision-encoder-decoder": "it is an encoder and a decoder: pictures stand in the encoder, no visual token in the prompt",
-    "blip": "its text decoder reads the picture by cross-attention",
-    "git": "its pictures stand before the text as embeddings: there are no visual tokens in the prompt",
+    "pix2struct": "it is an encoder and a decoder, and its processor draws the prompt into the picture: it has no tokens",
+    "pp_formulanet": "it is an encoder and a decoder that takes a picture and no prompt",
+    "kosmos-2.5": "its processor marks the places of pictures as if prompts were never padded on the left, as batches are",
+    "udop": "it is an encoder and a decoder, and its prompt is words with their boxes, which no chat template writes",
+    "vision-encoder-decoder": "it is an encoder and a decoder that takes a picture and no prompt",
+    "blip": "its text decoder reads the picture by cross-attention, and its own generate cuts the prompt's last token",
     "shieldgemma2": "it judges one picture by fixed policies, which its processor writes itself",
-    "pp_chart2table": "its processor puts no visual tokens into the prompt",
-    "mllama": "it reads images by cross-attention",
-    "fuyu": "it has no chat template, and its processor places the picture before the text itself",
-    "deepseek_ocr2": "not measured: its tiny build takes too long",
-    "dots3_note": "not measured: it has no tiny build yet",
-    "glm5_next": "not measured: its tiny build takes too long",
-    "gemma3n": "not measured: its vision tower comes from timm, which the tests do without",
-    "perception_lm": "not measured: its vision tower comes from timm, which the tests do without",
+    "fuyu": "not measured: its processor cuts off the token that its own tokenizer alone writes in front of pictures",
 }
 """Types that are not built, and why."""
 
@@ -55,7 +46,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "processor": {"size_conversion": {490: 4, 980: 4}},
     },
     "blip-2": {
-        "template": "{% for m in messages %}{{ m['role'] }} : {% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endfor %} assistant :",
+        "template": PICTURELESS,
         "named": {"image_token": None},
         "specials": ["<image>"],
         "vision_config": {"image_size": 56},
@@ -66,7 +57,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config": {"num_attention_heads": 4, "hidden_size": 64},
     },
     "instructblip": {
-        "template": "{% for m in messages %}{{ m['role'] }} : {% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endfor %} assistant :",
+        "template": PICTURELESS,
         "named": {"image_token": None},
         "specials": ["<image>"],
         "vision_config": {"image_size": 56},
@@ -130,7 +121,11 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     },
     "deepseek_ocr2": {
         "text_config": {"mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], "topk_group": 1, "n_group": 1},
-        "vision_config": {"sam_config": {"downsample_channels": [32, 32]}},
+        "vision_config": {
+            "sam_config": {"image_size": 128, "patch_size": 2, "downsample_channels": [32, 32], "global_attn_indexes": []}
+        },
+        "images": {"size": {"height": 128, "width": 128}, "tile_size": 96, "max_patches": 2},
+        "processor": {"patch_size": 2},
     },
     "ernie4_5_vl_moe": {
         "tag": "<image_start_token><image_token><image_end_token>",
@@ -144,7 +139,12 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "named": {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
         "ids": {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"},
         "specials": ["<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"],
-        "vision_config": {"num_hidden_layers": 42, "adapter_in_dim": 32},
+        "vision_config": {
+            "mlp_layer_types": ["dense", "sparse"],
+            "adapter_in_dim": 32,
+            "adapter_out_dim": 64,
+            "num_local_experts": 4,
+        },
         "text_config": {
             "num_key_value_heads": 4,
             "swa_num_attention_heads": 4,
@@ -155,6 +155,8 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
             "swa_qk_nope_head_dim": 8,
             "swa_v_head_dim": 16,
         },
+        "images": {"temporal_patch_size": 1},
+        "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 64},
     },
     "deepseek_vl": {"vision_config": {"patch_size": 14}},
     "janus": {"vision_config": {"patch_size": 14}},
@@ -466,8 +468,129 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "images": {"size": {"height": 40, "width": 40}, "patch_size": 40},
     },
     "inkling2": {"images": {"size": {"height": 40, "width": 40}, "patch_size": 40}},
-    "minicpmv4_6": {"vision_config": {"insert_layer_id": 0}},
-    "minicpmv4_7": {"vision_config": {"insert_layer_id": 0}},
+    "minicpmv4_6": {"config": {"insert_layer_id": 0}},
+    "minicpmv4_7": {"config": {"insert_layer_id": 0}},
+    "fast_vlm": {
+        "processor_class": "LlavaProcessor",
+        "image_processor": "CLIPImageProcessor",
+        "kinds": {"vision_config": "timm_wrapper"},
+        "vision_config": {
+            "architecture": "fastvit_mci3",
+            "hidden_size": 64,
+            "model_args": {"inference_mode": True, "layers": [1] * 5, "embed_dims": [8, 8, 16, 32, 32]},
+        },
+        "images": {"size": {"shortest_edge": 256}, "crop_size": {"height": 256, "width": 256}},
+        "processor": {"patch_size": 64, "num_additional_image_tokens": 0, "vision_feature_select_strategy": "full"},
+    },
+    "perception_lm": {
+        "vision_config": {
+            "architecture": "vit_pe_lang_large_patch14_448",
+            "model_args": {
+                "embed_dim": 32,
+                "depth": 2,
+                "num_heads": 2,
+                "img_size": [56, 56],
+                "ref_feat_shape": [4, 4],
+                "global_pool": "",
+            },
+        },
+        "config": {"projector_pooling_ratio": 2},
+        "images": {"tile_size": 56, "size": {"height": 56, "width": 56}, "max_num_tiles": 4},
+        "processor": {"patch_size": 14, "pooling_ratio": 2},
+    },
+    "mllama": {
+        "tag": "<|image|>",
+        "specials": ["<|image|>", "<|python_tag|>"],
+        "text_config": {"cross_attention_layers": [1, 3]},
+        "vision_config": {
+            "attention_heads": 2,
+            "num_global_layers": 1,
+            "intermediate_layers_indices": [0],
+            "vision_output_dim": 64,
+            "patch_size": 14,
+        },
+    },
+    "idefics": {
+        "template": PICTURELESS,
+        "tag": "",
+        "single": True,
+        "specials": ["<image>", "<fake_token_around_image>", "<end_of_utterance>"],
+        "config": {"vocab_size": 512, "additional_vocab_size": 0},
+        "vision_config": {"patch_size": 14},
+        "images": {"image_size": 56},
+    },
+    "git": {
+        "template": PICTURELESS,
+        "tag": "",
+        "single": True,
+        "image_processor": "CLIPImageProcessor",
+        "vision_config": {"patch_size": 14},
+    },
+    "pp_chart2table": {
+        "tag": "<img>" + "<imgpad>" * 256 + "</img>",
+        "specials": ["<img>", "</img>", "<imgpad>"],
+        "named": {"image_token": "<imgpad>"},
+        "single": True,
+        "vision_config": {"image_size": 256, "patch_size": 4, "window_size": 8, "global_attn_indexes": []},
+        "images": {"size": {"height": 256, "width": 256}},
+    },
+    "kosmos-2": {
+        "processor_class": "Kosmos2Processor",
+        "template": PICTURELESS,
+        "tag": "",
+        "single": True,
+        "image_processor": "CLIPImageProcessor",
+        "text_config": {"embed_dim": 64, "layers": 4, "ffn_dim": 96, "attention_heads": 4},
+        "vision_config": {"patch_size": 14},
+        "config": {"latent_query_num": 4},
+        "processor": {"num_patch_index_tokens": 4},
+        "after": {"num_image_tokens": 4},
+    },
+    "florence2": {
+        "template": PICTURELESS,
+        "tag": "",
+        "single": True,
+        "named": {"image_token": "<image>"},
+        "image_processor": "CLIPImageProcessor",
+        "text_config": {
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_ffn_dim": 96,
+            "decoder_ffn_dim": 96,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+        },
+        "vision_config": {
+            "depths": [1, 1],
+            "patch_size": [7, 3],
+            "patch_stride": [4, 2],
+            "patch_padding": [3, 1],
+            "patch_prenorm": [False, True],
+            "embed_dim": [16, 32],
+            "num_heads": [2, 2],
+            "num_groups": [2, 2],
+            "window_size": 4,
+        },
+        "images": {"image_seq_length": 50},
+    },
+    "t5gemma2": {
+        "tag": "<start_of_image>",
+        "processor_class": "Gemma3Processor",
+        "image_processor": "Gemma3ImageProcessor",
+        "named": {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
+        "encoder": {"mm_tokens_per_image": 4, "vision_config": {"patch_size": 14}},
+        "ids": {
+            "encoder.image_token_index": "<image_soft_token>",
+            "encoder.boi_token_index": "<start_of_image>",
+            "encoder.eoi_token_index": "<end_of_image>",
+        },
+        "images": {"size": {"height": 56, "width": 56}},
+    },
+    "gemma3n": {
+        "vision_config": {"hidden_size": 2048, "model_args": {"channel_multiplier": 0.02, "msfa_output_resolution": 2}},
+        "config": {"vision_soft_tokens_per_image": 4},
+        "images": {"size": {"height": 64, "width": 64}},
+    },
 }
 
 EXCEPTIONS["glm46v"] = EXCEPTIONS["glm4v"]

@@ -45,3 +45,14 @@ def test_a_line_without_a_problem_is_marked_and_one_with_a_problem_says_it(tmp_p
         "other": dict.fromkeys(COLUMNS, False),
     }
     assert "no \\| pictures" in page.read_text("utf-8")
+
+
+def test_some_rows_are_made_anew_and_the_others_stand(tmp_path: Path) -> None:
+    from write_families import read_rows, written
+
+    page = tmp_path / "families.md"
+    page.write_text(written([Line("a", *["none"] * 4), Line("c", boxes="x | y")]), "utf-8")
+    again = written([Line("a", attention="none", readout="alone"), Line("b")], read_rows(page))
+    assert again.count("\n| `") == 3
+    assert "| `a` | no: none | `alone` | yes | yes |\n| `b` | yes | yes | yes | yes |\n| `c` | yes | yes | yes | no: x" in again
+    assert "Of 3 types: attention 2, score 3, training 3, boxes 2." in again

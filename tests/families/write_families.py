@@ -1,7 +1,7 @@
 """Write docs/families.md: `uv run python tests/families/write_families.py` (ten minutes on one core).
 
 Each type of transformers' image-text-to-text table is built tiny, in a process of its own, and everything is tried with it.
-With names of types behind it, it only prints what it finds of them.
+With names of types behind it, only their rows are made anew; with --print among them, none is written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import multiprocessing
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -26,8 +26,9 @@ HEAD = """# Model families
 
 What works with each type of transformers' image-text-to-text table ({version}), measured on a tiny random model with its
 real processor: *attention*: the tokens of each picture are found (another picture changes them and no others) and captured
-rows equal eager attention; *score*: samples are answered and measured; *training*: a batch's log-probs equal those of each
-answer alone, by the cheapest exact route, which is named; *boxes*: the tokens that a painted box changes are those that are
+rows equal eager attention; *score*: samples are answered and measured, by attention or, where it cannot be read, by the readout
+that is named, which needs none; *training*: a batch's log-probs equal those of each answer alone, by the cheapest exact route,
+which is named; *boxes*: the tokens that a painted box changes are those that are
 said to see it, so that grids, strips and pic-in-pics can be measured. Made by `tests/families/write_families.py`; the tests
 hold what stands here.
 
@@ -42,14 +43,19 @@ in [a function](extend.md#a-model-family). "Single" formats and sequences need n
 YES = "yes"
 
 
-def written(lines: Sequence[Line]) -> str:
-    """The page."""
+def written(lines: Sequence[Line], kept: Mapping[str, str] | None = None) -> str:
+    """The page.
+
+    Args:
+        kept: rows of other types as they stand, by type.
+    """
     import transformers
 
-    working = Counter(column for line in lines for column in COLUMNS if not getattr(line, column))
-    counts = f"Of {len(lines)} types: " + ", ".join(f"{column} {working[column]}" for column in COLUMNS) + "."
-    head = HEAD.format(version=transformers.__version__, counts=counts)
-    return head + "".join(f"| `{line.name}` | {' | '.join(_cells(line))} |\n" for line in lines)
+    rows = {**(kept or {}), **{line.name: f"| `{line.name}` | {' | '.join(_cells(line))} |\n" for line in lines}}
+    rows = {name: rows[name] for name in sorted(rows)}
+    working = Counter(column for row in rows.values() for column, works in _marks(row).items() if works)
+    counts = f"Of {len(rows)} types: " + ", ".join(f"{column} {working[column]}" for column in COLUMNS) + "."
+    return HEAD.format(version=transformers.__version__, counts=counts) + "".join(rows.values())
 
 
 def _cells(line: Line) -> list[str]:
@@ -57,7 +63,7 @@ def _cells(line: Line) -> list[str]:
     reasons = [getattr(line, column) for column in COLUMNS]
     if len(set(reasons)) == 1 and reasons[0]:
         return [_harmless(reasons[0]), "no", "no", "no"]
-    yes = {"training": line.route or YES}
+    yes = {"training": line.route or YES, "score": f"`{line.readout}`" if line.readout else YES}
     return [_harmless(reason) if reason else yes.get(column, YES) for column, reason in zip(COLUMNS, reasons, strict=True)]
 
 
@@ -68,13 +74,18 @@ def _harmless(reason: str) -> str:
 
 def read_marks(page: Path) -> dict[str, dict[str, bool]]:
     """By type and column, whether a page says that it works."""
-    found = {}
-    for name, cells in re.findall(
-        r"^\| `([^`]+)` \| (.*) \|$", page.read_text("utf-8") if page.is_file() else "", re.MULTILINE
-    ):
-        split = re.split(r"(?<!\\) \| ", cells)
-        found[name] = {column: not cell.startswith("no") for column, cell in zip(COLUMNS, split, strict=True)}
-    return found
+    return {name: _marks(row) for name, row in read_rows(page).items()}
+
+
+def read_rows(page: Path) -> dict[str, str]:
+    """The rows of a page, by type."""
+    text = page.read_text("utf-8") if page.is_file() else ""
+    return {name: row for row, name in re.findall(r"^(\| `([^`]+)` \| .* \|\n)", text, re.MULTILINE)}
+
+
+def _marks(row: str) -> dict[str, bool]:
+    cells = re.split(r"(?<!\\) \| ", row.strip().removeprefix("| ").removesuffix(" |"))[1:]
+    return {column: not cell.startswith("no") for column, cell in zip(COLUMNS, cells, strict=True)}
 
 
 def in_own_process(name: str) -> Line:
@@ -93,13 +104,14 @@ def in_own_process(name: str) -> Line:
 
 
 def main(names: Sequence[str]) -> None:
-    """Write the page; with names, only print what is found of these types."""
+    """Write the page; with names, only the rows of these types."""
     lines = []
-    for name in names or TYPES:
+    asked = [name for name in names if name != "--print"]
+    for name in asked or TYPES:
         lines.append(in_own_process(name))
         print(name, *(f"{column}: {getattr(lines[-1], column) or 'yes'};" for column in COLUMNS), lines[-1].route, flush=True)
-    if not names:
-        PAGE.write_text(written(lines), "utf-8")
+    if "--print" not in names:
+        PAGE.write_text(written(lines, read_rows(PAGE) if asked else None), "utf-8")
 
 
 if __name__ == "__main__":

@@ -26,10 +26,13 @@ from .formats import FormatName as FormatName
 from .formats import per_format as per_format
 from .images.decode import open_picture as open_picture
 from .images.geometry import Box as Box
+from .models import barred_tokens as barred_tokens
+from .models import behind_start as behind_start
 from .models import check_model_folder as check_model_folder
 from .models import image_token_id as image_token_id
 from .models import logits_at as logits_at
 from .models import model_fingerprint as model_fingerprint
+from .models import takes_pictures as takes_pictures
 from .models import text_config as text_config
 from .read.dataset import read_rows as read_rows
 from .records import Attention as Attention

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from mia_augment.storage.reading import read_json
 WHOLE_FILE_BYTES = 16 * 2**20
 """Larger files, such as weights, are told apart by their size, first and last megabyte."""
 _PART = 2**20
+_PICTURES = ("pixel_values", "image_patches", "flattened_patches")
+"""How the inputs of models that take pictures begin."""
 
 
 def model_fingerprint(model: str | Path) -> str:
@@ -47,18 +49,48 @@ def image_token_id(model: Any) -> int:
     Raises:
         ModelError: the configuration names none.
     """
-    config = model.config
+    found = _named_token(model.config)
+    if found is not None:
+        return found
+    raise ModelError(
+        f"{type(model.config).__name__}: expected a vision-language model with an image token id in its configuration, "
+        "found none; "
+        "this is no model that takes pictures, or it needs an adapter (see the README of mia-attention)"
+    )
+
+
+def _named_token(config: Any) -> int | None:
     for name in ("image_token_id", "image_token_index"):
         value = getattr(config, name, None)
         if isinstance(value, int):
             return value
-    vocabulary = getattr(config, "vocabulary_map", None) or {}
-    if isinstance(vocabulary.get("<image>"), int):
-        return int(vocabulary["<image>"])
-    raise ModelError(
-        f"{type(config).__name__}: expected a vision-language model with an image token id in its configuration, found none; "
-        "this is no model that takes pictures, or it needs an adapter (see the README of mia-attention)"
-    )
+    value = (getattr(config, "vocabulary_map", None) or {}).get("<image>")
+    return int(value) if isinstance(value, int) else None
+
+
+def barred_tokens(model: Any) -> list[int]:
+    """Ids of the tokens that stand for visual features, which no answer may hold.
+
+    There is none in models that read pictures otherwise: by cross-attention, in an encoder of their own, before the text.
+
+    Raises:
+        ModelError: the model takes no pictures.
+    """
+    found = _named_token(model.config)
+    if found is None and not takes_pictures(model):
+        return [image_token_id(model)]  # raises
+    return [] if found is None else [found]
+
+
+def takes_pictures(model: Any) -> bool:
+    """Whether a model has an input for pictures."""
+    return any(name.startswith(_PICTURES) for name in _parameters(model))
+
+
+def _parameters(model: Any) -> Collection[str]:
+    """Names of what a model takes, whatever wraps it."""
+    forward = getattr(getattr(model, "get_base_model", lambda: model)(), "forward", None)
+    return () if forward is None else inspect.signature(forward).parameters
 
 
 def logits_at(model: Any, positions: Any, inputs: Mapping[str, Any], **keywords: Any) -> Any:
@@ -70,11 +102,33 @@ def logits_at(model: Any, positions: Any, inputs: Mapping[str, Any], **keywords:
         model: called with `inputs` and `keywords`; whatever wraps a transformers model passes its call on.
         positions: a tensor of integers.
     """
-    known = "logits_to_keep" in inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
+    if takes_pictures(model) and _named_token(model.config) is None:
+        positions = positions - inputs["input_ids"].shape[1]  # pictures may stand before the text: counted from the end
+    known = "logits_to_keep" in _parameters(model)
     if known:
         keywords["logits_to_keep"] = positions
     logits = model(**inputs, **keywords).logits
     return logits if known and logits.shape[1] == len(positions) else logits[:, positions]
+
+
+def behind_start(model: Any, answers: Any) -> Any:
+    """What the decoder of an encoder-decoder model is given to predict answers: its first token, and all of them but the last.
+
+    Args:
+        answers: token ids, (batch, tokens).
+
+    Raises:
+        ModelError: the model names no first token.
+    """
+    owners = (model.config, getattr(model, "generation_config", None), text_config(model))
+    names = ("decoder_start_token_id", "bos_token_id")
+    found = (getattr(owner, name, None) for name in names for owner in owners)
+    start = next((token for token in found if isinstance(token, int)), None)
+    if start is None:
+        raise ModelError(f"{type(model).__name__}: expected the token that its decoder begins with, found none")
+    shifted = answers.roll(1, 1)
+    shifted[:, 0] = start
+    return shifted
 
 
 def check_model_folder(folder: Path, name: str) -> None:

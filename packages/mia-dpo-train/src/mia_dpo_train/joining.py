@@ -10,7 +10,7 @@ import torch
 from mia_augment.prompting import refusal
 from torch import Tensor
 
-from mia_dpo_train.data.encode import joined_vision
+from mia_dpo_train.data.encode import Pictures, joined_vision
 from mia_dpo_train.data.pair_set import PairSet
 
 TRIED = 4
@@ -49,7 +49,9 @@ def joining_problem(pairs: PairSet) -> str | None:
     return ", ".join(different) or None
 
 
-def _same(joined: Tensor, together: object) -> bool:
+def _same(joined: Pictures, together: object) -> bool:
+    if isinstance(joined, list):
+        return joined == together
     if not isinstance(together, Tensor) or joined.shape != together.shape:
         return False
     if not joined.is_floating_point():

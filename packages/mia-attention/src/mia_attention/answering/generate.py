@@ -91,11 +91,18 @@ def generate(
     )
     with torch.inference_mode(), _own_settings_put_away(model), _heard(model, recorder):
         out = model.generate(**encoded.inputs, generation_config=config, logits_processor=[recorder])
-    tokens = out[:, encoded.prompt_length :] if "input_ids" in encoded.inputs else out
+    tokens = out[:, _given(model, encoded) :]
     lengths = answer_lengths(tokens, ends)
     logps = torch.stack(recorder.logps, dim=1)[:, : tokens.shape[1]]
     inside = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
     return Answers(tokens, lengths, torch.where(inside, logps, 0.0), tuple(ends))
+
+
+def _given(model: Any, encoded: Encoded) -> int:
+    """How many tokens come before the new ones in what `generate` returns."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return 1  # the one that the decoder begins with
+    return encoded.prompt_length if "input_ids" in encoded.inputs else 0
 
 
 @contextlib.contextmanager

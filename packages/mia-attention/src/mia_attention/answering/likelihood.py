@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mia_augment import DataError, ModelError, Skipped, image_token_id, logits_at
+from mia_augment import DataError, ModelError, Skipped, barred_tokens, behind_start, logits_at
 from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, stop_ids
 from torch import Tensor
@@ -108,7 +108,7 @@ def _prepare(model: Any, processor: Any, open_image: OpenImage, batch: Sequence[
 
 def _ids(prompt: Prompt, answer: GivenAnswer, model: Any, processor: Any) -> list[int]:
     ids = said_ids(prompt, answer, model, processor, end=False)
-    if not ids or (adapter_of(model) is None and image_token_id(model) in ids):
+    if not ids or (adapter_of(model) is None and set(barred_tokens(model)) & set(ids)):
         raise DataError(f"expected an answer of at least one token and without pictures, got {answer!r}")
     return ids
 
@@ -173,6 +173,8 @@ def _on_cache(
 
 def in_one_pass(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
     """One given answer behind each prompt, all in one pass; logits at the answers' positions alone."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return _decoded(model, inputs, tails)
     whole, lengths = append_answers(inputs, tails)
     before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
     kept = sorted({position for places in before for position in places})
@@ -180,6 +182,16 @@ def in_one_pass(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[
     logits: Tensor = logits_at(model, keep, whole, use_cache=False)
     column = {position: index for index, position in enumerate(kept)}
     return _sums(logits, [[column[place] for place in places] for places in before], tails)
+
+
+def _decoded(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """Likewise, with the prompts in an encoder and the answers in a decoder."""
+    rows = [torch.tensor(list(tail), dtype=torch.long, device=model.device) for tail in tails]
+    answers = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    if not answers.shape[1]:
+        return [Likelihood(0.0, 0) for _ in tails]
+    logits: Tensor = model(**inputs, decoder_input_ids=behind_start(model, answers), use_cache=False).logits
+    return _sums(logits, [range(len(tail)) for tail in tails], tails)
 
 
 def _sums(logits: Tensor, places: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Likelihood]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mia_augment import ModelError, image_token_id, text_config
+from mia_augment import ModelError, barred_tokens, text_config
 from mia_augment.prompting import per_token
 from torch import Tensor
 from transformers import Cache, DynamicCache
@@ -35,7 +35,11 @@ def append_answers(inputs: Mapping[str, Any], answers: Sequence[Sequence[int]]) 
 
 
 def _filled(name: str, answer: Sequence[int], like: Tensor) -> Tensor:
-    """An answer's part of an input: its ids, ones for the mask, zeros (text) for token types."""
+    """An answer's part of an input: its ids, ones for the mask, zeros (text) for token types; which pictures it sees as the
+    prompt's last token does.
+    """
+    if like.dim() > 1:
+        return like[-1:].expand(len(answer), *like.shape[1:])
     values = {"input_ids": list(answer), "attention_mask": [1] * len(answer)}.get(name, [0] * len(answer))
     return torch.tensor(values, dtype=like.dtype, device=like.device)
 
@@ -44,7 +48,10 @@ def why_not_shared(model: Any, inputs: Mapping[str, Any], start: int) -> str | N
     """Why answers cannot be run on a cache of their prompts' first `start` positions; None if they can."""
     if adapter_of(model) is not None or not _only_attention(model):
         return "a cache can be read on only in models all of whose layers are transformers' attention"
-    if bool((inputs["input_ids"][:, start:] == image_token_id(model)).any()):
+    barred = barred_tokens(model)
+    if not barred:
+        return "a cache can be read on only in models whose pictures are tokens of the prompt"
+    if bool((inputs["input_ids"][:, start:] == barred[0]).any()):
         return "a prompt ends with its picture, whose last token is to be read"
     return None
 

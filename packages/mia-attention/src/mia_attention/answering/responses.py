@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from mia_augment import ConfigError, DataError, Skipped, image_token_id
+from mia_augment import ConfigError, DataError, Skipped, barred_tokens
 from mia_augment.images import OpenImage
 from mia_augment.prompting import end_tokens
 from transformers import LogitsProcessor
@@ -115,7 +115,7 @@ def answer(
         model,
         encoded,
         max_new_tokens=max_new_tokens,
-        barred=[] if adapter_of(model) else [image_token_id(model)],
+        barred=[] if adapter_of(model) else barred_tokens(model),
         ends=end_tokens(model, processor),
         pad_token_id=processor.tokenizer.pad_token_id,
         noise=noise,

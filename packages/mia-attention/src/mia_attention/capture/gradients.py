@@ -126,7 +126,8 @@ def _told(call: Call, gradient: Tensor, own: Tensor) -> Iterator[tuple[Tensor, T
     for start in range(0, len(used), ROW_CHUNK):
         rows = used[start : start + ROW_CHUNK].to(call.query.device)
         mask = visible(call.mask, rows, length, length, causal=call.causal, flash=call.flash, window=call.window)
-        weights = head_rows(call.query[:, :, rows], call.key, mask, call.scaling, softcap=call.softcap)
+        one = call.of_rows(rows)
+        weights = head_rows(one.query, call.key, mask, call.scaling, softcap=call.softcap, sink=one.sink)
         change = torch.matmul(gradient[:, rows].transpose(1, 2).float(), value.transpose(-1, -2))
         yield rows, (weights * change).clamp_min(0).sum(1)
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from mia_attention.capture.extra_logits import BIAS, biased, sink_of
 from mia_attention.models.adapters import Adapter
 from mia_attention.models.layer_call import Call, Edit, Observer
 
@@ -65,8 +66,10 @@ def probe_forward(
     _check_thread(state)
     base = state.base
     if state.edits:
-        given = _Given(module, query, key, value, attention_mask, kwargs)
-        attention_mask, base = _edited(state, _call(state, given))
+        call = _call(state, _Given(module, query, key, value, attention_mask, kwargs))
+        mask, base = _edited(state, call)
+        if mask is not call.mask:  # the edited mask holds the bias already
+            attention_mask, kwargs = mask, {name: value for name, value in kwargs.items() if name != BIAS}
     out = _base_function(module, base)(module, query, key, value, attention_mask, **kwargs)
     for edit in state.edits:
         out = (edit.output(out[0]), *out[1:])
@@ -85,7 +88,7 @@ def _edited(state: _State, call: Call) -> tuple[Tensor | None, str]:
     mask = call.mask
     if mask is given or mask is None:
         return given, state.base
-    if state.base != "eager" and call.softcap is None:
+    if state.base != "eager" and call.softcap is None and call.sink is None:
         return mask, "sdpa"
     if mask.dtype == torch.bool:  # eager attention adds its mask
         mask = torch.zeros_like(mask, dtype=call.query.dtype).masked_fill(~mask, torch.finfo(call.query.dtype).min)
@@ -113,16 +116,13 @@ class _Given(NamedTuple):
 
 def _call(state: _State, given: _Given, output: Tensor | None = None) -> Call:
     module, query, key, value, mask, kwargs = given
-    for name in ("s_aux", "position_bias"):
-        if kwargs.get(name) is not None:
-            raise ModelError(f"{type(module).__name__}: attention with {name} changes the softmax and is not supported")
     if mask is not None and not torch.is_tensor(mask):
         raise ModelError(
             f"attention mask of type {type(mask).__name__} cannot be read; load the model with sdpa, flash or eager attention; "
             "see docs/errors.md#attention-that-cannot-be-read"
         )
     scaling, causal = kwargs.get("scaling"), kwargs.get("is_causal")
-    return Call(
+    call = Call(
         query=query.detach(),
         key=key.detach(),
         value=value.detach(),
@@ -132,8 +132,11 @@ def _call(state: _State, given: _Given, output: Tensor | None = None) -> Call:
         flash="flash" in state.base,
         softcap=kwargs.get("softcap"),
         window=kwargs.get("sliding_window"),
+        sink=sink_of(kwargs),
         output=output,
     )
+    bias = kwargs.get(BIAS)
+    return call if bias is None else biased(call, bias)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -49,7 +49,7 @@ class LayerRows:
             key, value, k_len = key[:, :, : self._seen], value[:, :, : self._seen], self._seen
         mask = visible(call.mask, rows, q_len, k_len, causal=call.causal, flash=call.flash, window=call.window)
         skipped = self._seen - k_len  # keys that a sliding cache has dropped
-        chosen = replace(call, query=call.query[:, :, first:last], key=key, value=value, mask=mask)
+        chosen = replace(call.of_rows(slice(first, last)), key=key, value=value, mask=mask)
         self._parts.append((self.weights(chosen, skipped), skipped))
 
     def weights(self, call: Call, skipped: int) -> Tensor:
@@ -65,6 +65,7 @@ class LayerRows:
             call.scaling,
             softcap=call.softcap,
             value=call.value if self.value_weighted else None,
+            sink=call.sink,
         )
 
     def result(self) -> Tensor:
@@ -108,7 +109,8 @@ class HeadRows(LayerRows):
         for start in range(0, call.query.shape[2], ROW_CHUNK):
             part = slice(start, start + ROW_CHUNK)
             mask = None if call.mask is None else call.mask[:, :, part]
-            each = head_rows(call.query[:, :, part], call.key, mask, call.scaling, softcap=call.softcap)
+            one = call.of_rows(part)
+            each = head_rows(one.query, call.key, mask, call.scaling, softcap=call.softcap, sink=one.sink)
             if self.value_weighted:
                 lengths = torch.linalg.vector_norm(call.value.float(), dim=-1)
                 each = each * lengths.repeat_interleave(each.shape[1] // lengths.shape[1], dim=1)[:, :, None]
@@ -122,7 +124,8 @@ def _of_heads(call: Call, heads: list[int]) -> Call:
     groups = call.query.shape[1] // call.key.shape[1]
     own = [head // groups for head in heads]
     mask = call.mask[:, heads] if call.mask is not None and call.mask.dim() == 4 and call.mask.shape[1] > 1 else call.mask
-    return replace(call, query=call.query[:, heads], key=call.key[:, own], value=call.value[:, own], mask=mask)
+    sink = None if call.sink is None else call.sink[:, heads]
+    return replace(call, query=call.query[:, heads], key=call.key[:, own], value=call.value[:, own], mask=mask, sink=sink)
 
 
 class Captured:

@@ -103,13 +103,15 @@ class LayerTrace:
         key, value = source.key[:, :, :limit], source.value[:, :, :limit]
         rows = torch.arange(offset, offset + size, device=call.query.device)
         q_len = call.query.shape[2]
+        chosen = call.of_rows(slice(offset, offset + size))
         return attention_rows(
-            call.query[:, :, offset : offset + size],
+            chosen.query,
             key,
             visible(call.mask, rows, q_len, limit, causal=call.causal, flash=call.flash, window=call.window),
             call.scaling,
             softcap=call.softcap,
             value=value if self._value_weighted else None,
+            sink=chosen.sink,
         )
 
 

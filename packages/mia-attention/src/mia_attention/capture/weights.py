@@ -17,6 +17,7 @@ def attention_rows(
     *,
     softcap: float | None = None,
     value: Tensor | None = None,
+    sink: Tensor | None = None,
     row_chunk: int = ROW_CHUNK,
 ) -> Tensor:
     """softmax(scaling * q k^T + mask), mean over heads, for chosen query rows.
@@ -29,10 +30,11 @@ def attention_rows(
         softcap: c of c * tanh(x / c), applied before the mask.
         value: (batch, key_heads, keys, dim); if given, each head's weights are multiplied by the length of the value vector
             they fetch, and rows sum to 1 again after the mean over heads.
+        sink: a further logit of each row that belongs to no key, (batch | 1, heads, rows | 1, 1).
         row_chunk: rows worked on at once, which bounds memory.
 
     Returns:
-        (batch, rows, keys), float32, each row sums to 1.
+        (batch, rows, keys), float32, each row sums to 1, less what the sink takes.
     """
     batch, heads, rows, _ = query.shape
     groups, keys = heads // key.shape[1], key.shape[2]
@@ -41,18 +43,27 @@ def attention_rows(
     for start in range(0, rows, row_chunk):
         part = slice(start, min(start + row_chunk, rows))
         rows_mask = None if mask is None else mask[:, :, part]
-        weights = head_rows(query[:, :, part], key, rows_mask, scaling, softcap=softcap)
+        rows_sink = sink if sink is None or sink.shape[2] == 1 else sink[:, :, part]
+        weights = head_rows(query[:, :, part], key, rows_mask, scaling, softcap=softcap, sink=rows_sink)
         if lengths is not None:
             weights = weights * lengths.repeat_interleave(groups, dim=1)[:, :, None]
         out[:, part] = weights.mean(1)
     return out if lengths is None else out / out.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def head_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, *, softcap: float | None = None) -> Tensor:
+def head_rows(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    *,
+    softcap: float | None = None,
+    sink: Tensor | None = None,
+) -> Tensor:
     """softmax(scaling * q k^T + mask) of each head; arguments as in `attention_rows`.
 
     Returns:
-        (batch, heads, rows, keys), float32, each row sums to 1.
+        (batch, heads, rows, keys), float32, each row sums to 1, less what the sink takes.
     """
     batch, heads, rows, dim = query.shape
     key_heads, keys = key.shape[1], key.shape[2]
@@ -64,7 +75,10 @@ def head_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, *
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     elif mask is not None:
         logits = logits + mask
-    return torch.softmax(logits, dim=-1, dtype=torch.float32)
+    if sink is None:
+        return torch.softmax(logits, dim=-1, dtype=torch.float32)
+    logits = torch.cat([logits, sink.to(logits.dtype).expand(batch, heads, rows, 1)], dim=-1)
+    return torch.softmax(logits, dim=-1, dtype=torch.float32)[..., :-1]
 
 
 def visible(

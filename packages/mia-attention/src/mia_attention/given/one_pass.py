@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mia_augment import DataError, ModelError, Rows, Skipped, image_token_id
+from mia_augment import DataError, ModelError, Rows, Skipped, barred_tokens
 from mia_augment.prompting import end_tokens
 from torch import Tensor
 
@@ -39,7 +39,7 @@ def turn(prompt: Prompt, said: Said, model: Any, processor: Any) -> GivenTurn:
     size = model.get_input_embeddings().num_embeddings
     if (top := max(ids)) >= size:
         raise DataError(f"the answer holds the token id {top}, of {size} that the model has: is it another model's answer?")
-    if adapter_of(model) is None and image_token_id(model) in ids:
+    if adapter_of(model) is None and set(barred_tokens(model)) & set(ids):
         raise DataError("the answer holds the token that stands for pictures; expected text only")
     return GivenTurn(prompt.id, said.text or processor.tokenizer.decode(ids, skip_special_tokens=True).strip(), ids)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mia_augment import DataError, ModelError, image_token_id
+from mia_augment import DataError, ModelError, barred_tokens
 from mia_augment.prompting import end_tokens
 from numpy.typing import NDArray
 from PIL import Image
@@ -93,7 +93,7 @@ def given(model: Any, processor: Any, encoded: Encoded, layers: Sequence[int], p
         ModelError: the model takes no input ids.
     """
     ids = said_ids(PartPrompt("answer", [], prompt), text, model, processor, end=True)
-    if adapter_of(model) is None and image_token_id(model) in ids:
+    if adapter_of(model) is None and set(barred_tokens(model)) & set(ids):
         raise DataError("answer: it holds the token that stands for pictures; expected text only")
     if "input_ids" not in encoded.inputs:
         raise ModelError(

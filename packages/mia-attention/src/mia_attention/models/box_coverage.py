@@ -15,6 +15,7 @@ from mia_augment import Box, DataError, ModelError
 from PIL import Image
 from torch import Tensor
 
+from mia_attention.models.decoder import why_unread
 from mia_attention.models.families import family_of
 from mia_attention.models.painting import PixelOrder, coverage_of, find_order
 
@@ -44,8 +45,8 @@ class BoxCoverage:
     @functools.cached_property
     def order(self) -> PixelOrder:
         """In which order the visual tokens of a family without a row in the table see pixels, found by painting."""
-        if self._family.refused is not None:
-            return PixelOrder(None, self._family.refused)
+        if (reason := why_unread(self._model)) is not None:
+            return PixelOrder(None, reason)
         return find_order(self._model, self._original, self._processor)
 
     def __call__(self, size: tuple[int, int], box: Box, *, tokens: int, several: bool) -> Tensor:

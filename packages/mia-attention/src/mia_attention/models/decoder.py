@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mia_augment import ModelError, text_config
+from mia_augment import ModelError, barred_tokens, takes_pictures, text_config
 from torch import nn
 
 from mia_attention.models.families import family_of
+from mia_attention.models.inputs import PLACES
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +30,11 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
     family = family_of(model)
     if family.adapter is not None:
         return dict(sorted(family.adapter.layers(model).items()))
-    if family.refused is not None:
+    if (refused := why_unread(model)) is not None:
         raise ModelError(
-            f"{model.config.model_type}: attention on images cannot be read, because {family.refused}; "
-            "expected a model whose image tokens stand in the prompt (LLaVA, Qwen-VL, InternVL, ...); "
-            "see docs/errors.md#attention-that-cannot-be-read"
+            f"{model.config.model_type}: attention on images cannot be read, because {refused}; "
+            "expected a model whose image tokens stand in the prompt (LLaVA, Qwen-VL, InternVL, ...). "
+            "Its answers can be measured without attention: layer alone; see docs/errors.md#attention-that-cannot-be-read"
         )
     text = text_config(model)
     found: dict[int, nn.Module] = {}
@@ -48,6 +50,22 @@ def decoder_layers(model: Any) -> dict[int, nn.Module]:
             "describe the model with mia_attention.register_adapter; see docs/errors.md#attention-that-cannot-be-read"
         )
     return dict(sorted(found.items()))
+
+
+def why_unread(model: Any) -> str | None:
+    """Why attention on a model's pictures cannot be read: they are no tokens of its decoder's prompt; None: they are."""
+    family, text = family_of(model), text_config(model)
+    if family.adapter is not None or family.refused is not None:
+        return family.refused
+    if getattr(model.config, "is_encoder_decoder", False):
+        return "it is an encoder and a decoder: pictures stand in the encoder"
+    if getattr(text, "cross_attention_layers", None):
+        return "it reads images by cross-attention"
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not takes_pictures(inner) or barred_tokens(inner):
+        return None
+    placed = any(name.endswith(PLACES) for name in inspect.signature(inner.forward).parameters)
+    return None if placed else "no token of the prompt stands for a picture"
 
 
 def _same_config(config: Any, text: Any) -> bool:
@@ -102,11 +120,6 @@ def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[
             raise ModelError(
                 f"layer {layer}: expected one of the attention layers {_ranges(list(available))}; "
                 "see docs/errors.md#no-such-layer"
-            )
-        if any(getattr(available[layer], name, None) is not None for name in ("sinks", "s_aux")):
-            raise ModelError(
-                f"layer {layer}: its softmax has a sink (s_aux), so rows do not sum to 1 over the keys; "
-                "not supported; see docs/errors.md#attention-that-cannot-be-read"
             )
         if warn and window(available[layer]) is not None:
             logger.warning(

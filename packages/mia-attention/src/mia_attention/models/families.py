@@ -110,7 +110,6 @@ FAMILIES: dict[str, Family] = {
     "smolvlm": Family(idefics3),
     "gemma3": Family(gemma3),
     "mistral3": Family(pixtral),
-    "mllama": Family(refused="it reads images by cross-attention"),
 }
 
 UNKNOWN = Family()

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mia_augment import ModelError, image_token_id
-from mia_augment.prompting import IMAGE_TYPES, WrongTokens, image_placeholder, process
+from mia_augment import ModelError, barred_tokens, image_token_id
+from mia_augment.prompting import IMAGE_TYPES, WrongTokens, image_placeholder, per_token, process
 from PIL import Image
 from torch import Tensor
+
+PLACES = "position_mask"
+"""How the input ends that marks the visual tokens of a prompt where no token of their own does (Kosmos-2)."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,10 @@ def encode(
     )
     replacements = features.pop("text_replacement_offsets", None)
     offsets = features.pop("offset_mapping", None)
-    token_id = image_token_id(model)
-    if replacements is None:
-        counts = [_counted_alone(processor, text, row, token_id) for text, row in zip(texts, images, strict=True)]
-        places = None
-    else:
-        token = processor.tokenizer.convert_ids_to_tokens(token_id)
-        places = [[r for r in row if r["type"] == "image"] for row in replacements]
-        counts = [[place["replacement"].count(token) for place in row] for row in places]
+    places = None if replacements is None else [[r for r in row if r["type"] == "image"] for row in replacements]
+    if places is not None and [len(row) for row in places] != [len(row) for row in images]:
+        places = None  # the chat template wrote the visual tokens itself (PP-Chart2Table)
+    image_tokens = _image_tokens(model, processor, features, texts, images, places)
     question = None
     if tails is not None:
         if places is None:
@@ -76,7 +75,44 @@ def encode(
         question = [_question(offsets[i], places[i][-1]["new_span"][1], len(tail)) for i, tail in enumerate(tails)]
     if IMAGE_TYPES in features and IMAGE_TYPES not in inspect.signature(_inner(model).forward).parameters:
         features.pop(IMAGE_TYPES)
-    return Encoded(_to_model(features, model), split_images(features["input_ids"], token_id, counts), question)
+    return Encoded(_to_model(features, model), image_tokens, question)
+
+
+def _image_tokens(
+    model: Any,
+    processor: Any,
+    features: Any,
+    texts: Sequence[str],
+    images: Sequence[Sequence[Image.Image]],
+    places: list[list[Any]] | None,
+) -> list[list[Tensor]]:
+    """Positions of each image's visual tokens per sample; none in models whose pictures are no tokens of the prompt.
+
+    Args:
+        places: what the processor put for each picture, if it says so.
+    """
+    masks = [value for name, value in per_token(features).items() if name.endswith(PLACES)]
+    if masks:
+        return [_runs(mask, len(row)) for mask, row in zip(masks[0], images, strict=True)]
+    if not barred_tokens(model):
+        return [[] for _ in texts]
+    token_id = image_token_id(model)
+    if places is None:
+        counts = [_counted_alone(processor, text, row, token_id) for text, row in zip(texts, images, strict=True)]
+    else:
+        token = processor.tokenizer.convert_ids_to_tokens(token_id)
+        counts = [[place["replacement"].count(token) for place in row] for row in places]
+    return split_images(features["input_ids"], token_id, counts)
+
+
+def _runs(mask: Tensor, images: int) -> list[Tensor]:
+    """Positions of each run of a mask over a prompt, (length,): one for each of its images."""
+    positions = mask.nonzero()[:, 0]
+    cuts = (positions.diff() > 1).nonzero()[:, 0] + 1
+    runs = list(positions.tensor_split(cuts)) if len(positions) else []
+    if len(runs) != images:
+        raise WrongTokens(f"expected {images} runs of visual tokens for {images} images in the prompt, got {len(runs)}")
+    return runs
 
 
 def _inner(model: Any) -> Any:

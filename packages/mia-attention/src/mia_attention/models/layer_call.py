@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -21,6 +21,7 @@ class Call:
         scaling: of the dot products.
         causal: whether the implementation masks the future by itself where there is no 4D mask.
         flash: whether the implementation is a flash-attention kernel.
+        sink: a further logit of each query that belongs to no key, (1 | batch, heads, q_len | 1, 1); None: there is none.
         softcap, window: of the logits and of the keys, None: no such limit.
         output: what the implementation returned, (batch, q_len, heads, dim), within the graph that autograd keeps; None: not
             known (models with an adapter).
@@ -35,7 +36,13 @@ class Call:
     flash: bool = False
     softcap: float | None = None
     window: int | None = None
+    sink: Tensor | None = None
     output: Tensor | None = None
+
+    def of_rows(self, rows: Tensor | slice) -> Call:
+        """The call with some of its queries alone; its mask stays as it is."""
+        sink = self.sink if self.sink is None or self.sink.shape[2] == 1 else self.sink[:, :, rows]
+        return replace(self, query=self.query[:, :, rows], sink=sink)
 
 
 class Observer(Protocol):

@@ -1,8 +1,8 @@
 """Which of a model's visual tokens a painted box changes, and which guess of their order says the same.
 
 The box is painted on a black picture; both pictures run through the model up to its language model, with the vision tower's
-attention put out, so that a token shows its own pixels alone. A guess that names the tokens that change, for pictures of two
-shapes and behind another picture, is the model's order of pixels.
+attention put out and its overlapping convolutions cut to their own cells, so that a token shows its own pixels alone. A guess
+that names the tokens that change, for pictures of two shapes and behind another picture, is the model's order of pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from mia_augment import IMAGE, Box
-from mia_augment.prompting import process, render_prompt
+from mia_augment.prompting import process, refusal, render_prompt
 from PIL import Image
 from torch import Tensor, nn
 
@@ -55,7 +55,12 @@ def find_order(model: Any, processor: Any, unnormalised: Any) -> PixelOrder:
     try:
         for size, before in ((SHAPES[0], 0), (SHAPES[1], 0), (SHAPES[0], 1)):
             box = _box_in(size)
-            changed = changed_tokens(model, processor, size, box, before)
+            try:
+                changed = changed_tokens(model, processor, size, box, before)
+            except Exception as error:
+                if before and refusal(error) is not None:
+                    break  # a processor that takes one picture a prompt
+                raise
             if not 0 < int((changed > CHANGED).sum()) < len(changed):
                 return PixelOrder(None, _mixing(changed))
             seen = dict(fitting(model, processor, _features(unnormalised, size, None), len(changed)))
@@ -163,7 +168,9 @@ def _visual(model: Any, processor: Any, pictures: Sequence[Image.Image]) -> tupl
 
 @contextlib.contextmanager
 def unmixed(model: Any) -> Iterator[None]:
-    """The model with the attention outside of its language decoder giving zeros, so that nothing passes between patches."""
+    """The model with nothing passing between patches outside of its language decoder: attention gives zeros, and convolutions
+    that overlap see their own cell alone.
+    """
     decoder = {id(part) for layer in decoder_layers(model).values() for part in layer.modules()}
     hooks = [
         module.register_forward_hook(lambda _, __, output: _zeros(output))
@@ -171,10 +178,49 @@ def unmixed(model: Any) -> Iterator[None]:
         if _attends(module) and id(module) not in decoder and not any(map(_attends, list(module.modules())[1:]))
     ]
     try:
-        yield
+        with own_cells([module for module in model.modules() if id(module) not in decoder]):
+            yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextlib.contextmanager
+def own_cells(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Those of some modules that are convolutions and overlap without their weights on what lies in the cells of others."""
+    kept = [(module, module.weight.data) for module in modules if isinstance(module, nn.Conv2d) and _overlaps(module)]
+    try:
+        for module, _ in kept:
+            module.weight.data = _own_cell(module)
+        yield
+    finally:
+        for module, weight in kept:
+            module.weight.data = weight
+
+
+def _overlaps(module: nn.Conv2d) -> bool:
+    return any(size > step for size, step in zip(module.kernel_size, module.stride, strict=True))
+
+
+def _own_cell(module: nn.Conv2d) -> Tensor:
+    """A convolution's weights without those on pixels of other outputs: of each axis, as many as a step, behind the padding.
+
+    Output i of an axis sees inputs i * step - padding to i * step - padding + size - 1, its own cell begins at i * step.
+    """
+    weight = module.weight.data
+    axes = zip(module.kernel_size, module.stride, _padding(module), strict=True)
+    starts = [(max(min(padding, size - step), 0), step) for size, step, padding in axes]
+    own = (..., *(slice(start, start + step) for start, step in starts))
+    cut = torch.zeros_like(weight)
+    cut[own] = weight[own]
+    return cut
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, ...]:
+    """In front of each axis."""
+    if isinstance(module.padding, str):
+        return tuple((size - 1) // 2 if module.padding == "same" else 0 for size in module.kernel_size)
+    return module.padding
 
 
 def _attends(module: nn.Module) -> bool:

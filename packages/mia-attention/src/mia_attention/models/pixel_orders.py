@@ -128,6 +128,26 @@ def placed(model: Any, processor: Any, features: Mapping[str, Any], tokens: int)
     return torch.zeros(tokens).index_add_(0, token.clamp_max(tokens - 1), means) / merge**2
 
 
+def one_patch_each(model: Any, processor: Any, features: Mapping[str, Any], tokens: int) -> Tensor | None:
+    """As many patches as tokens (Inkling)."""
+    pixels = _pixels(features)
+    return None if pixels is None or len(pixels) != tokens else pixels.float().flatten(1).mean(-1)
+
+
+def parts_and_whole(model: Any, processor: Any, features: Mapping[str, Any], tokens: int) -> Tensor | None:
+    """Parts of the picture one after another, then the whole, in cells of as many pixels (Step 3.7)."""
+    whole, parts = features.get("pixel_values"), features.get("pixel_values_local")
+    if not (torch.is_tensor(whole) and torch.is_tensor(parts)) or whole.dim() != 4 or parts.dim() != 4:
+        return None
+    sides = [*whole.shape[-2:], *parts.shape[-2:]]
+    for cell in range(4, min(sides) + 1):
+        if not any(side % cell for side in sides):
+            seen = torch.cat([patch_means(pictures, cell).flatten() for pictures in (parts, whole[:1])])
+            if len(seen) == tokens:
+                return seen
+    return None
+
+
 def _crops(features: Mapping[str, Any]) -> Tensor | None:
     """The pictures that the processor made of one: (crops, channels, height, width)."""
     pixels = _pixels(features)
@@ -205,6 +225,8 @@ GUESSES: dict[str, Guess] = {
     "patches row by row, merged, a token after each row": merged_lines,
     "patches of all parts in one strip": strips,
     "patches with their places": placed,
+    "a patch for each token": one_patch_each,
+    "parts, then the whole picture": parts_and_whole,
     "the picture at its own size": own_size,
     "the picture at its own size, a token after each row": partial(own_size, newline=True),
     "tiles packed by the model": packed_tiles,

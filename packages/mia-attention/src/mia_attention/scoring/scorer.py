@@ -108,9 +108,10 @@ class Scorer:
         self._open_image = open_image
         self._given = given
         self._respond = partial(responses_from, given, model=model, processor=processor) if given and given.asks else None
-        self.coverage = BoxCoverage(model, processor)
-        _ = self.coverage.known  # settled before batches are prepared in a thread beside the running model
         self._readouts = readouts or [readout_of(model, settings)]
+        self.coverage = BoxCoverage(model, processor)
+        self._looks = any(readout_kind(readout).measure is None for readout in self._readouts)
+        _ = self._looks and self.coverage.known  # settled before batches are prepared in a thread beside the running model
         self._massive: list[int] = []
         if settings.sink_rule == "massive" and settings.sinks:
             self._massive = sorted({layer for each in self._readouts for layer in layers_of(each)})
@@ -139,6 +140,7 @@ class Scorer:
         columns = [
             columns_of(sample, places, [picture.size for picture in view], encoded.prompt_length, self.coverage)
             for sample, places, view in zip(samples, encoded.image_tokens, views, strict=True)
+            if self._looks
         ]
         return encoded, columns, views, said
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from mia_augment import Attention, DataError, Sample, image_token_id
+from mia_augment import Attention, DataError, Sample, barred_tokens
 from mia_augment.images import OpenImage
 
 from mia_attention.answering.likelihood import said_ids
@@ -83,6 +83,6 @@ def _ids(sample: Sample, response: str | Sequence[int], model: Any, processor: A
         ids = said_ids(sample, response, model, processor, end=True)
     except DataError as error:
         raise DataError(f"sample {sample.id}: {error}") from error
-    if adapter_of(model) is None and image_token_id(model) in ids:
+    if adapter_of(model) is None and set(barred_tokens(model)) & set(ids):
         raise DataError(f"sample {sample.id}: the answer holds the token that stands for pictures; expected text only")
     return ids

@@ -20,6 +20,9 @@ from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, emitted_ids, per_token, process, refusal, render_prompt, render_turn
 from torch import Tensor
 
+Pictures = Tensor | list[Any]
+"""An output of a processor that tells of pictures: numbers, or an entry for each picture (Unlimited-OCR)."""
+
 
 @dataclass(frozen=True)
 class EncodedPair:
@@ -29,12 +32,13 @@ class EncodedPair:
     prompt: Tensor
     """Token ids with the image tokens in place: (prompt,)."""
     types: dict[str, Tensor]
-    """What else the processor says of every prompt token, as which stand for images, by its names: (prompt,) each."""
+    """What else the processor says of every prompt token, as which stand for images, by its names: (prompt,) each, or
+    (prompt, pictures, ..) for which of them it sees."""
     chosen: Tensor
     """Token ids with those that end the turn: (chosen,)."""
     rejected: Tensor
     """Likewise: (rejected,). Empty where the pair contrasts pictures alone."""
-    vision: dict[str, Tensor]
+    vision: dict[str, Pictures]
     """All other outputs of the processor, e.g. pixel_values."""
     more: tuple[Tensor, ...] = ()
     """Further rejected answers."""
@@ -56,13 +60,12 @@ class EncodedPair:
     def digest(self) -> str:
         """Hash of all that the log-probs of this pair depend on, besides the model."""
         digest = hashlib.sha256()
-        for name, tensor in [
-            ("prompt", self.prompt),
-            ("chosen", self.chosen),
-            ("rejected", self.rejected),
-            *(("more", answer) for answer in self.more),
-            *self.vision.items(),
-        ]:
+        answers = [("chosen", self.chosen), ("rejected", self.rejected), *(("more", answer) for answer in self.more)]
+        parts: list[tuple[str, Pictures]] = [("prompt", self.prompt), *answers, *self.vision.items()]
+        for name, tensor in parts:
+            if isinstance(tensor, list):
+                digest.update(f"{name}{tensor}".encode())
+                continue
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         if self.other:
@@ -71,7 +74,8 @@ class EncodedPair:
 
     @property
     def vision_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.vision.values()) + (self.other.vision_bytes if self.other else 0)
+        own = sum(value.nbytes for value in self.vision.values() if isinstance(value, Tensor))
+        return own + (self.other.vision_bytes if self.other else 0)
 
 
 class PairEncoder:
@@ -122,21 +126,25 @@ class PairEncoder:
             more=tuple(rejected[1:]),
         )
 
-    def vision(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
+    def vision(self, pairs: Sequence[PreferencePair]) -> dict[str, Pictures]:
         """What the processor makes of the pictures of several pairs in one call, as the model's own batches are made."""
         pairs = [*pairs, *(other for pair in pairs if (other := pair.under_rejected_images()) is not None)]
         texts = [render_prompt(self.processor, pair.prompt) for pair in pairs]
         images = [[self.open_image(name) for name in pair.images] for pair in pairs]
         return self._vision(process(self.processor, texts, images))
 
-    def _vision(self, outputs: Any) -> dict[str, Tensor]:
+    def _vision(self, outputs: Any) -> dict[str, Pictures]:
         """What a processor's outputs tell of pictures, numbers in 32 bits (some processors give them in 16)."""
         known = per_token(outputs)
         vision = {name: value for name, value in outputs.items() if name not in known}
         for name, value in vision.items():
-            if not isinstance(value, Tensor):
-                raise ModelError(f"{type(self.processor).__name__} gives {name} as {type(value).__name__}, expected a tensor")
-        return {name: value.float() if value.is_floating_point() else value for name, value in vision.items()}
+            if not isinstance(value, Tensor | list):
+                told = f"{type(self.processor).__name__} gives {name} as {type(value).__name__}"
+                raise ModelError(f"{told}, expected a tensor, or a list with an entry for each picture")
+        return {
+            name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+            for name, value in vision.items()
+        }
 
     def _response(self, pair: PreferencePair, name: str, text: str, emitted: Sequence[int] | None) -> Tensor:
         ids = emitted_ids(self.processor, emitted, text)
@@ -181,7 +189,7 @@ class PairBatch:
     rejected: Tensor
     """(rows, rejected)"""
     rejected_mask: Tensor
-    vision: dict[str, Tensor] = field(default_factory=dict)
+    vision: dict[str, Pictures] = field(default_factory=dict)
     """Images of all rows, in order."""
     digests: list[str] = field(default_factory=list)
     """Of the pairs, by which what is stored about them is found."""
@@ -229,7 +237,7 @@ class PairBatch:
         return int(self.prompt_mask.sum() + sum(mask.sum() for _, mask in self.answers))
 
 
-def collate(pairs: Sequence[EncodedPair], pad: int = 0, vision: dict[str, Tensor] | None = None) -> PairBatch:
+def collate(pairs: Sequence[EncodedPair], pad: int = 0, vision: dict[str, Pictures] | None = None) -> PairBatch:
     """Put encoded pairs side by side; `vision`: what stands for their pictures, if it is not to be joined here."""
     rows, nothing = pair_rows(pairs), torch.zeros(0, dtype=torch.long)
     prompt, prompt_mask = pad_rows([row.prompt for row in rows], pad, left=True)
@@ -258,20 +266,29 @@ def pair_rows(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
     return [*pairs, *(pair.other for pair in pairs if pair.other)]
 
 
-def joined_vision(pairs: Sequence[EncodedPair]) -> dict[str, Tensor]:
-    """The pictures of several pairs, each output of the processor concatenated."""
+def joined_vision(pairs: Sequence[EncodedPair]) -> dict[str, Pictures]:
+    """The pictures of several pairs, each output of the processor concatenated; some it gives of some pictures only."""
     rows = pair_rows(pairs)
-    return {name: concatenate([row.vision[name] for row in rows]) for name in rows[0].vision}
+    names = dict.fromkeys(name for row in rows for name in row.vision)
+    return {name: _joined([row.vision[name] for row in rows if name in row.vision]) for name in names}
+
+
+def _joined(parts: Sequence[Pictures]) -> Pictures:
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if len(tensors) == len(parts):
+        return concatenate(tensors)
+    return [entry for part in parts for entry in part]
 
 
 def pad_rows(rows: Sequence[Tensor], value: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as (rows, longest), and where they are real."""
+    """Rows of different lengths as (rows, longest, ..), further axes as long as the longest, and where rows are real."""
     width = max(1, *(len(row) for row in rows))
-    padded = torch.full((len(rows), width), value, dtype=rows[0].dtype)
+    further = [max(sizes) for sizes in zip(*(row.shape[1:] for row in rows), strict=True)]
+    padded = torch.full((len(rows), width, *further), value, dtype=rows[0].dtype)
     mask = torch.zeros((len(rows), width), dtype=torch.bool)
     for index, row in enumerate(rows):
         columns = slice(width - len(row), width) if left else slice(0, len(row))
-        padded[index, columns] = row
+        padded[(index, columns, *(slice(0, size) for size in row.shape[1:]))] = row
         mask[index, columns] = True
     return padded, mask
 

@@ -112,7 +112,9 @@ def _praise(route: Route) -> str:
 
 def _static_problem(logps: PairLogps, route: Route, settings: TrainSettings) -> str | None:
     attention = text_config(logps.model)._attn_implementation
-    if logps.facts.linear_layers:
+    if logps.facts.encodes:
+        return "the prompt goes through an encoder of its own, and answers do not stand behind it"
+    if route == "packed" and logps.facts.linear_layers:
         return "the model has linear-attention layers, whose state would run from one answer into the other"
     if route == "packed" and attention not in ("sdpa", "eager"):
         return f"{attention} takes no custom mask"

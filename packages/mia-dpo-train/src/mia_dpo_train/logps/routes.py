@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mia_augment import logits_at, text_config
+from mia_augment import behind_start, logits_at, text_config
 from torch import Tensor, nn
 
 from mia_dpo_train.data.encode import PairBatch
+from mia_dpo_train.logps.caches import repeat_cache
 from mia_dpo_train.logps.packing import answer_positions, packed_masks, packed_positions, prompt_positions
 from mia_dpo_train.models.facts import ModelFacts, base_model
 from mia_dpo_train.settings import Route
@@ -96,7 +97,7 @@ def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
     cache = outputs.past_key_values
     if cache is None or cache.get_seq_length() == 0:
         raise RuntimeError("the model kept no cache (gradient checkpointing drops it)")
-    cache.batch_repeat_interleave(count)
+    repeat_cache(cache, count)
     answers, masks = (part.transpose(0, 1).flatten(0, 1) for part in _stacked(batch))
     later = answer_positions(following.repeat_interleave(count), answers.shape[1], positions.shape[0])
     continued = model(
@@ -127,7 +128,8 @@ def plain_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor
     One pass for the chosen answers and one for each rejected one: a processor's outputs for a batch cannot always be put side
     by side with themselves (`mia_dpo_train.joining`).
     """
-    return torch.stack([_plain_side(model, facts, batch, answers, real) for answers, real in batch.answers])
+    side = _decoded_side if facts.encodes else _plain_side
+    return torch.stack([side(model, facts, batch, answers, real) for answers, real in batch.answers])
 
 
 def _plain_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers: Tensor, real: Tensor) -> Tensor:
@@ -141,13 +143,31 @@ def _plain_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers: 
     tokens, mask, is_answer = (part.gather(1, order)[:, :width] for part in (tokens, mask, is_answer))
     keywords: dict[str, Any] = dict(batch.vision)
     for name, types in token_inputs(facts, batch).items():
-        whole = F.pad(types, (0, answers.shape[1]), value=facts.response_type)
-        keywords[name] = whole.gather(1, order)[:, :width]
+        whole = _lengthened(types, answers.shape[1], facts.response_type)
+        keywords[name] = whole.gather(1, order.view(*order.shape, *[1] * (whole.dim() - 2)).expand_as(whole))[:, :width]
     start = int(batch.prompt_mask.sum(1).min())
     predicting = torch.arange(start - 1, width - 1, device=tokens.device)
     keywords |= {"input_ids": tokens, "attention_mask": mask.long()}
     logits = logits_at(model, predicting, keywords, use_cache=False)
     return summed_logps(logits, tokens[:, start:], is_answer[:, start:])
+
+
+def _lengthened(types: Tensor, width: int, value: int) -> Tensor:
+    """What is said of every prompt token, (rows, prompt, ..), and behind it of an answer's: a number, or that it sees the
+    pictures that the prompt's last token sees.
+    """
+    if types.dim() == 2:
+        return F.pad(types, (0, width), value=value)
+    return torch.cat([types, types[:, -1:].expand(-1, width, *types.shape[2:])], dim=1)
+
+
+def _decoded_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers: Tensor, real: Tensor) -> Tensor:
+    """Log-probs of one answer a row by the decoder, with the prompt in the encoder, (rows,)."""
+    keywords: dict[str, Any] = {**batch.vision, **token_inputs(facts, batch)}
+    if "input_ids" in facts.takes:
+        keywords |= {"input_ids": batch.prompt, "attention_mask": batch.prompt_mask.long()}
+    logits = model(**keywords, decoder_input_ids=behind_start(base_model(model), answers), use_cache=False).logits
+    return summed_logps(logits, answers, real)
 
 
 def summed_logps(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from mia_augment import ModelError, image_token_id, text_config
+from mia_augment import ModelError, barred_tokens, text_config
 from torch import nn
 
 Blocks = Literal["none", "images", "prompt"]
@@ -42,6 +42,8 @@ class ModelFacts:
     """Name under which the model takes the types of its tokens (image or text), where it does."""
     takes: frozenset[str]
     """Names of its inputs."""
+    encodes: bool
+    """The prompt goes through an encoder, and answers through a decoder that begins with a token of its own."""
     max_positions: int | None
     """Length the language model was built for."""
 
@@ -55,17 +57,12 @@ def model_facts(model: nn.Module) -> ModelFacts:
     """Read the facts.
 
     Raises:
-        ModelError: no vision-language model, or one that keeps its images out of self-attention.
+        ModelError: no vision-language model.
     """
     base = base_model(model)
     config = base.config
-    image_token_id(base)
+    barred_tokens(base)
     text = text_config(base)
-    if getattr(text, "cross_attention_layers", None):
-        raise ModelError(
-            f"{config.model_type} feeds images through cross-attention; only models that place image tokens in the prompt "
-            "can be trained (LLaVA, Qwen-VL, InternVL, Gemma 3, Idefics3, Mistral 3 and their like)"
-        )
     layer_types = getattr(text, "layer_types", None) or []
     window = getattr(text, "sliding_window", None)
     sliding = "sliding_attention" in layer_types or (not layer_types and window is not None)
@@ -74,20 +71,22 @@ def model_facts(model: nn.Module) -> ModelFacts:
     return ModelFacts(
         model_type=config.model_type,
         mrope=hasattr(getattr(base, "model", None), "get_rope_index"),
-        blocks=_blocks(config.model_type),
+        blocks=_blocks(config.model_type, text),
         window=window if sliding else None,
         mask_per_layer_type=sliding and bool(layer_types),
         linear_layers=any(kind in names for kind in _LINEAR_LAYERS),
         types=type_name(takes),
         takes=takes,
+        encodes=bool(getattr(config, "is_encoder_decoder", False)),
         max_positions=getattr(text, "max_position_embeddings", None),
     )
 
 
-def _blocks(model_type: str) -> Blocks:
+def _blocks(model_type: str, text: Any) -> Blocks:
     if model_type.startswith("paligemma"):
         return "prompt"
-    return "images" if model_type.startswith("gemma3") else "none"
+    told = getattr(text, "use_bidirectional_attention", None) == "vision"  # Gemma 4
+    return "images" if told or (model_type.startswith("gemma3") and not model_type.startswith("gemma3n")) else "none"
 
 
 def type_name(names: Any) -> str | None:
