@@ -112,7 +112,7 @@ def check_readable(model: Any, layers: list[int], *, warn: bool = True) -> dict[
     """The modules of the chosen layers.
 
     Raises:
-        ModelError: a layer does not exist, or its softmax has a sink logit that no key receives.
+        ModelError: a layer does not exist.
     """
     available = decoder_layers(model)
     for layer in layers:
