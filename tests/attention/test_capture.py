@@ -207,7 +207,7 @@ def test_what_a_sink_in_the_softmax_takes_is_missing_from_the_row() -> None:
     model = hf.GptOssForCausalLM(config).eval()
     model.set_attn_implementation("eager")
     torch.nn.init.normal_(model.model.layers[1].self_attn.sinks)
-    ids = torch.randint(5, 60, (2, 7))
+    ids = torch.randint(5, TINY["vocab_size"], (2, 7))
     with capture_attention(model, [1], rows="all") as captured, torch.no_grad():
         model(ids)
     with capture_attention(model, [1], rows="all", heads=True) as of_heads, torch.no_grad():
