@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from mia_augment import IMAGE, Box
-from mia_augment.prompting import process, refusal, render_prompt
+from mia_augment.prompting import process, render_prompt
 from PIL import Image
 from torch import Tensor, nn
 
@@ -57,9 +57,9 @@ def find_order(model: Any, processor: Any, unnormalised: Any) -> PixelOrder:
             box = _box_in(size)
             try:
                 changed = changed_tokens(model, processor, size, box, before)
-            except Exception as error:
-                if before and refusal(error) is not None:
-                    break  # a processor that takes one picture a prompt
+            except Exception:
+                if before:
+                    break  # a processor that takes one picture a prompt, which has been tried in both shapes
                 raise
             if not 0 < int((changed > CHANGED).sum()) < len(changed):
                 return PixelOrder(None, _mixing(changed))
