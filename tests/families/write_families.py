@@ -39,12 +39,14 @@ in [a function](extend.md#a-model-family). "Single" formats and sequences need n
 
 What can be reached at most:
 
-- *attention* 81. Five types take no pictures or write no next token (`diffusion_gemma`, `evolla`, `instructblipvideo`, `mistral4`, `pi0`); in eleven no
-  token of the decoder's prompt stands for a picture: encoders with decoders (`florence2`, `pix2struct`, `pp_formulanet`, `t5gemma2`, `udop`,
-  `vision-encoder-decoder`), cross-attention (`blip`, `idefics`, `mllama`), pictures before the text (`git`), prompts that the processor writes itself (`shieldgemma2`).
-- *score* 86: besides the five and `shieldgemma2`, without `pix2struct`, `pp_formulanet`, `vision-encoder-decoder` and `udop`, whose prompt is no text, and
-  `blip`, which answers another prompt than it is given. *training* 87: these and `blip`.
-- *boxes* 72: those whose attention can be read, without eight whose visual tokens are queries that read the whole picture, and `chameleon`, whose norms mix it.
+- *attention* 81. Five types take no pictures or write no next token (`diffusion_gemma`, `evolla`, `instructblipvideo`,
+  `mistral4`, `pi0`); in eleven no token of the decoder's prompt stands for a picture: encoders with decoders (`florence2`,
+  `pix2struct`, `pp_formulanet`, `t5gemma2`, `udop`, `vision-encoder-decoder`), cross-attention (`blip`, `idefics`, `mllama`),
+  pictures before the text (`git`), prompts that the processor writes itself (`shieldgemma2`).
+- *score* 86: besides the five and `shieldgemma2`, without `pix2struct`, `pp_formulanet`, `vision-encoder-decoder` and `udop`,
+  whose prompt is no text, and `blip`, which answers another prompt than it is given. *training* 87: these and `blip`.
+- *boxes* 72: those whose attention can be read, without eight whose visual tokens are queries that read the whole picture, and
+  `chameleon`, whose norms mix it.
 
 | type | attention | score | training | boxes |
 |---|---|---|---|---|
