@@ -210,7 +210,7 @@ def _own_cell(module: nn.Conv2d) -> Tensor:
     weight = module.weight.data
     axes = zip(module.kernel_size, module.stride, _padding(module), strict=True)
     starts = [(max(min(padding, size - step), 0), step) for size, step, padding in axes]
-    own = (..., *(slice(start, start + step) for start, step in starts))
+    own: tuple[Any, ...] = (..., *(slice(start, start + step) for start, step in starts))
     cut = torch.zeros_like(weight)
     cut[own] = weight[own]
     return cut

@@ -288,7 +288,8 @@ def pad_rows(rows: Sequence[Tensor], value: int, *, left: bool = False) -> tuple
     mask = torch.zeros((len(rows), width), dtype=torch.bool)
     for index, row in enumerate(rows):
         columns = slice(width - len(row), width) if left else slice(0, len(row))
-        padded[(index, columns, *(slice(0, size) for size in row.shape[1:]))] = row
+        place: tuple[Any, ...] = (index, columns, *(slice(0, size) for size in row.shape[1:]))
+        padded[place] = row
         mask[index, columns] = True
     return padded, mask
 
