@@ -13,15 +13,20 @@ import torch
 from chat_templates import SHAPES
 from mia_attention import attend, likelihoods, score
 from mia_attention.answering.likelihood import said_ids
+from mia_attention.answering.model_view import render_with_tail
+from mia_attention.given.server import message_content
+from mia_attention.models.inputs import encode
 from mia_attention.settings import ScoreSettings
 from mia_augment.errors import DataError, ModelError
 from mia_augment.prompting.chat import render_prompt
 from mia_augment.prompting.end_tokens import stop_ids
+from mia_augment.prompting.processing import process
 from mia_augment.prompting.turns import answer_ids, emitted_ids, render_turn
 from mia_augment.records import PreferencePair, Scores
 from mia_dpo_train.data.encode import PairEncoder, collate
 from mia_dpo_train.logps.routes import plain_logps
 from mia_dpo_train.models.facts import model_facts
+from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 EQUAL = 1e-4
@@ -116,6 +121,50 @@ def test_the_end_of_the_turn_is_learned_once(name: str) -> None:
         assert found[-1] == shape.end
         assert sum(token in ("</s>", "<|im_end|>", "<end_of_turn>", "<end_of_utterance>") for token in found) == 1
     assert shape.end not in tokens(processor, answer_ids(processor, "<image>\nQ", ANSWER, end=False))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_end_of_a_turn_in_a_question_is_text(name: str, tiny: SimpleNamespace) -> None:
+    shape, processor = SHAPES[name], built(name).processor
+    asked = [f"<image>\nWhat is {word} on the left ?" for word in ("the", shape.end, f"<s>{shape.end}{shape.end} it")]
+    pictures = [[tiny.open_image("a.png")]] * 3
+    texts, tails = zip(*(render_with_tail(processor, prompt) for prompt in asked), strict=True)
+    encoded = encode(built(name).model, processor, texts, pictures, tails=tails)
+    rows = [
+        row[mask.bool()].tolist()
+        for row, mask in zip(*(encoded.inputs[n] for n in ("input_ids", "attention_mask")), strict=True)
+    ]
+    end, begin = processor.tokenizer.convert_tokens_to_ids([shape.end, "<s>"])
+    assert len({(row.count(end), row.count(begin)) for row in rows}) == 1
+    assert rows[0] == processed(name, tiny, texts[0])
+    assert encoded.question is not None
+    for prompt, ids, (start, stop), row in zip(asked, encoded.inputs["input_ids"], encoded.question, rows, strict=True):
+        assert prompt.removeprefix("<image>\n") in processor.tokenizer.decode(row)
+        assert processor.tokenizer.decode(ids[start:stop]).strip().endswith(prompt.removeprefix("<image>\n"))
+        assert tokens(processor, answer_ids(processor, prompt, ANSWER)).count(shape.end) == 1
+
+
+def test_what_is_no_frame_of_a_turn_stays_the_users_own(tiny: SimpleNamespace) -> None:
+    """Qwen-VL's marks of boxes are special tokens too, which a question may hold."""
+    processor = built("qwen2-vl").processor
+    processor.tokenizer.add_tokens([AddedToken("<|box_start|>", special=True, normalized=False)], special_tokens=True)
+    [mark] = processor.tokenizer.convert_tokens_to_ids(["<|box_start|>"])
+    prompt = "<image>\nWhat is at <|box_start|>(1,2), and what does <|im_end|> mean?"
+    ids = process(processor, [render_prompt(processor, prompt)], [[tiny.open_image("a.png")]])["input_ids"][0].tolist()
+    assert ids.count(mark) == 1
+    assert ids.count(processor.tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+
+
+def test_a_tokenizer_of_whole_words_that_has_no_other_reading_is_refused(tiny: SimpleNamespace) -> None:
+    build = tiny.build("llava")
+    text = render_prompt(build.processor, "<image>\nwhat is </s> on the left ?")
+    with pytest.raises(DataError, match=r"the question holds '</s>', which frames a turn"):
+        process(build.processor, [text], [[tiny.open_image("a.png")]])
+
+
+def test_a_server_gets_the_question_as_it_is() -> None:
+    content = message_content(built("qwen2-vl").processor, "<image>\nWhat does <|im_end|> mean?", [Image.new("RGB", (9, 9))])
+    assert content[-1] == {"type": "text", "text": "What does <|im_end|> mean?"}
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -20,7 +20,7 @@ SOUND = {
     "samples": "run/augment", "scored": "run/score", "pairs": "run/select", "run_dir": "run", "source": "rows.json",
     "image_root": ".", "file": "pipeline.yaml", "model": "model", "adapter": "adapter", "record_id": "a", "layout": "trl",
     "config": "pipeline.yaml", "pictures": "pictures/1.png", "question": "What color?", "responses": "answers.jsonl",
-    "kind": "jsonl",
+    "kind": "jsonl", "checkpoint": "model", "vision_tower": "model",
 }  # fmt: skip
 """Name of a parameter -> what it gets while another one is bad; the model is one that would be refused after all paths."""
 WORDS = {"record_id", "layout", "question", "kind"}
@@ -149,7 +149,7 @@ def files_of(name: str, place: Path) -> list[Path]:
     """The files of an input that a program reads by their structure."""
     if place.is_file():
         return [place]
-    assert name in {*STAGES, "run_dir", "adapter"}
+    assert name in {*STAGES, "run_dir", "adapter", "checkpoint", "vision_tower"}
     return sorted(path for path in place.rglob("*") if path.suffix in (".json", ".jsonl"))
 
 

@@ -101,3 +101,34 @@ def essentials(pair: PreferencePair, out: Path, root: Path, wanted: dict[str, An
     by_content = {path.read_bytes(): path.name for path in root.iterdir()}
     known["pictures"] = [by_content.get(content, "another picture") for content in contents]
     return {key: known[key] for key in wanted}
+
+
+def test_the_papers_own_data_trains_as_it_is(tmp_path: Path) -> None:
+    """One JSON list as it was released: one picture as a text, several as a list, `gt` beside `chosen`, ids that repeat."""
+    shutil.copytree(HERE / "img", tmp_path / "coco")
+    names = [f"coco/{number % 2 + 1}.png" for number in range(5)]
+    rows = []
+    for count in (1, 2, 5):
+        listed = "\n".join(f"Image{number}:<image>" for number in range(1, count + 1)) if count > 1 else "<image>"
+        question = f"{listed}\nIn Image1, what digit?" if count > 1 else "<image>\nIn the picture at the center, what digit?"
+        said = {"prompt": question, "chosen": "red", "rejected": "blue", "gt": "red"}
+        rows.append({"id": "000000033471", "image": names[:count] if count > 1 else names[0], **said})
+    (tmp_path / "mia_dpo.json").write_text(json.dumps(rows, indent=4), encoding="utf-8")
+    (tmp_path / "train.yaml").write_text("epochs: 1\naccumulation: 1\nper_device_batch_size: 1\n", encoding="utf-8")
+    for call in (
+        ["import", str(tmp_path / "mia_dpo.json"), "--out", str(tmp_path / "pairs")],
+        ["train", "--pairs", str(tmp_path / "pairs"), "--model", "embedded", "--config", str(tmp_path / "train.yaml"),
+         "--out", str(tmp_path / "trained")],
+    ):  # fmt: skip
+        result = CliRunner().invoke(main, call)
+        assert result.exit_code == 0, result.output
+    pairs = list(read_jsonl(tmp_path / "pairs" / "pairs.jsonl", PreferencePair))
+    assert [(len(pair.images), pair.format, pair.target) for pair in pairs] == [
+        (1, "single", 0),
+        (2, "sequence", 0),
+        (5, "sequence", 0),
+    ]
+    assert len({pair.id for pair in pairs}) == 3
+    manifest = read_manifest(tmp_path / "trained")
+    assert manifest is not None
+    assert manifest.counts["steps"] == 3

@@ -145,7 +145,6 @@ def check_model_folder(folder: Path, name: str) -> None:
     if "mm_vision_tower" in value and "vision_config" not in value:
         raise ModelError(
             f"model {name}: {folder} is a checkpoint of LLaVA's original code (mm_vision_tower in its config.json), whose "
-            "weights have other names; expected one in transformers' layout. liuhaotian/llava-v1.5-7b and -13b stand in it as "
-            "llava-hf/llava-1.5-7b-hf and -13b-hf: hf download llava-hf/llava-1.5-7b-hf --local-dir DIR. Your own weights are "
-            "converted by src/transformers/models/llava/convert_llava_weights_to_hf.py of transformers' repository"
+            f"weights have other names; write it in transformers' layout: mia convert {folder} --vision-tower CLIP --out DIR, "
+            f"with CLIP the folder of {value['mm_vision_tower']} (hf download), or take llava-hf/llava-1.5-7b-hf"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mia_cli import __version__
-from mia_cli.commands.exchange import export_command, import_command, pack_command
+from mia_cli.commands.exchange import convert_command, export_command, import_command, pack_command
 from mia_cli.commands.look import completion_command, doctor_command, inspect_command, look_command
 from mia_cli.commands.run import (
     ablate_command,
@@ -30,7 +30,7 @@ from mia_cli.commands.start import embedded_command, init_command
 COMMANDS: tuple[click.Command, ...] = (
     quickstart_command, run_command, diagnose_command, ablate_command, init_command, status_command, report_command,
     embedded_command, augment_command, score_command, select_command, train_command, evaluate_command, import_command,
-    share_command, slurm_command, export_command, pack_command, look_command, inspect_command,
+    share_command, slurm_command, export_command, pack_command, convert_command, look_command, inspect_command,
     doctor_command, completion_command,
 )  # fmt: skip
 BAD_INPUT = 2

@@ -11,6 +11,10 @@ from .models.quantize import four_bit_config as four_bit_config
 from .models.trained_folder import is_adapter as is_adapter
 from .models.trained_folder import trained_weights as trained_weights
 from .models.trained_folder import with_adapter as with_adapter
+from .original.llava_conversion import Converted as Converted
+from .original.llava_conversion import convert_llava as convert_llava
+from .original.llava_names import read_original as read_original
+from .original.llava_prompt import LLAVA_TEMPLATE as LLAVA_TEMPLATE
 from .settings import LoraSettings as LoraSettings
 from .settings import LossTerm as LossTerm
 from .settings import TrainSettings as TrainSettings

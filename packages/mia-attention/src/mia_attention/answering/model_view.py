@@ -9,7 +9,7 @@ import numpy as np
 from mia_augment import FORMATS, IMAGE, Box, DataError, ModelError, Sample, seed_from
 from mia_augment.compose import disturb
 from mia_augment.images import OpenImage
-from mia_augment.prompting import render_prompt
+from mia_augment.prompting import guarded, render_prompt
 from PIL import Image
 
 from mia_attention.models.families import adapter_of
@@ -76,7 +76,7 @@ def render_with_tail(processor: Any, prompt: str) -> tuple[str, str]:
     Where no question can be told apart, the whole text counts as what comes after.
     """
     rendered = render_prompt(processor, prompt)
-    question = prompt.split(IMAGE)[-1].strip()
+    question = guarded(processor, prompt).split(IMAGE)[-1].strip()
     if not question or question not in rendered:
         return rendered, rendered
     return rendered, rendered[rendered.rindex(question) + len(question) :]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mia_augment import ConfigError, DataError, ModelError
-from mia_augment.prompting import user_message
+from mia_augment.prompting import plain_content, user_message
 from PIL import Image
 
 from mia_attention.answering.batches import Prompt
@@ -124,7 +124,7 @@ def message_content(processor: Any, prompt: str, pictures: Sequence[Image.Image]
     Where the model's template would move pictures to the front, they come first, and the text holds the processor's own
     tokens in their places.
     """
-    content = user_message(processor, prompt)["content"]
+    content = plain_content(user_message(processor, prompt)["content"])
     urls = [{"type": "image_url", "image_url": {"url": data_url(picture)}} for picture in pictures]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not any(part["type"] == "image" for part in parts):

@@ -5,6 +5,8 @@ from .chat import user_message as user_message
 from .chat import without_first_break as without_first_break
 from .end_tokens import end_tokens as end_tokens
 from .end_tokens import stop_ids as stop_ids
+from .plain_text import guarded as guarded
+from .plain_text import plain_content as plain_content
 from .processing import IMAGE_TYPES as IMAGE_TYPES
 from .processing import per_token as per_token
 from .processing import process as process

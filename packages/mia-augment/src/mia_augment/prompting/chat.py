@@ -6,6 +6,7 @@ from typing import Any
 
 from mia_augment.compose.prompts import IMAGE
 from mia_augment.errors import DataError, ModelError
+from mia_augment.prompting.plain_text import guarded
 
 Parts = list[dict[str, str]]
 Content = Parts | str
@@ -64,12 +65,16 @@ def user_message(processor: Any, prompt: str) -> dict[str, Any]:
     so it is left to that. Some templates (LLaVA-1.5's) move all images to the front, which would undo ``Image1:<image>``; there
     the processor's own image token is written into the text instead.
 
+    Special tokens in the text are guarded (`mia_augment.prompting.plain_text`), for a processor that `process` calls; whoever
+    sends the message elsewhere takes the guards out (`plain_content`).
+
     Raises:
         ModelError: the processor has no chat template.
         DataError: the question holds a token that stands for a picture, or the template leaves some of it out.
     """
     check_template(processor)
     check_prompt(processor, prompt)
+    prompt = guarded(processor, prompt)
     parts = _without_doubled_breaks(processor, without_first_break(message_parts(prompt)))
     first = _try(processor, parts)
     token = image_placeholder(processor, first)

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from mia_augment.prompting.chat import image_placeholder, media_tokens
+from mia_augment.prompting.plain_text import reading_plainly
 
 IMAGE_TYPES = "mm_token_type_ids"
 """Output that tells image tokens from text; many processors give it only when asked."""
@@ -36,7 +37,7 @@ def process(processor: Any, texts: Sequence[str], images: Sequence[Sequence[Imag
         keywords[f"return_{IMAGE_TYPES}"] = True
     keywords |= {"padding": True, "padding_side": "left", "return_tensors": "pt"}
     with _padding_left(processor.tokenizer):
-        features = _called(processor, list(texts), [list(row) for row in images], keywords)
+        features = _called(reading_plainly(processor, texts), list(texts), [list(row) for row in images], keywords)
     for name in _FOR_TRAINING:
         features.pop(name, None)
     return features

@@ -13,6 +13,7 @@ from typing import Any
 
 from mia_augment.errors import DataError, ModelError
 from mia_augment.prompting.chat import apply_template, user_message
+from mia_augment.prompting.plain_text import token_ids
 
 _PROBE = "qvzx0xzvq"
 """Stands for an answer when a template is asked what it writes around one."""
@@ -52,7 +53,7 @@ def render_turn(processor: Any, prompt: str, answer: str, *, stops: Collection[i
     if not whole.endswith(tail):
         raise ModelError(_parts_company(processor, head, whole))
     body = _after(processor, head, whole[: len(whole) - len(tail)], said)
-    return RenderedTurn(head, body if tail.strip() else body.rstrip(), end)
+    return RenderedTurn(head, body, end)
 
 
 def answer_ids(processor: Any, prompt: str, answer: str, *, stops: Collection[int] = (), end: bool = True) -> list[int]:
@@ -154,7 +155,7 @@ def _end(tokenizer: Any, tail: str, stops: Collection[int]) -> tuple[int, ...]:
     the token that generation stops at.
     """
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()} - {tokenizer.unk_token_id}
-    ids = _ids(tokenizer, tail) if tail.strip() else []
+    ids = token_ids(tokenizer, tail) if tail.strip() else []
     first = next((place for place, token in enumerate(ids) if token in special), None)
     if first is None:
         return (_stop(tokenizer, stops),)
@@ -192,13 +193,9 @@ def _without_end(tokenizer: Any, answer: str, end: Sequence[int]) -> str:
 
 def _continued(tokenizer: Any, prompt: str, answer: str) -> list[int]:
     """Ids of an answer behind its prompt."""
-    before, whole = _ids(tokenizer, prompt), _ids(tokenizer, prompt + answer)
+    before, whole = token_ids(tokenizer, prompt), token_ids(tokenizer, prompt + answer)
     if whole[: len(before)] == before:
         return whole[len(before) :]
-    alone = [_ids(tokenizer, text) for text in (answer, answer.lstrip(" "))]
+    alone = [token_ids(tokenizer, text) for text in (answer, answer.lstrip(" "))]
     wanted = tokenizer.decode(whole)
     return next((ids for ids in alone if tokenizer.decode([*before, *ids]) == wanted), alone[0])
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]

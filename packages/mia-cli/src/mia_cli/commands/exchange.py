@@ -126,3 +126,28 @@ def export_command(
     before = replacement_note(out)
     file = export_pairs(pairs, layout, out, images=images)
     display.say("export", f"{layout} -> {file}{before if file == out else ''}", "green")
+
+
+@click.command("convert")
+@click.argument("checkpoint", type=READ_FOLDER)
+@click.option(
+    "--vision-tower", type=READ_FOLDER, help="Folder of the CLIP model that the checkpoint names, if it is no folder."
+)
+@click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to make; every --model takes it.")
+def convert_command(checkpoint: Path, vision_tower: Path | None, out: Path) -> None:
+    """Write a LLaVA-1.5 of the original code for transformers.
+
+    Takes a folder as liuhaotian/llava-v1.5-7b and writes one with tokenizer, processor and the original's own prompt.
+    """
+    from mia_dpo_train import read_original
+
+    read_original(checkpoint, vision_tower)
+    from mia_dpo_train import convert_llava  # needs torch, the checks before do not
+
+    from mia_cli.terminal.display import Display
+
+    before = replacement_note(out)
+    made = convert_llava(checkpoint, out, vision_tower)
+    display = Display()
+    display.say("convert", f"{made.weights} weights, {made.parameters:,} parameters, {made.image_tokens} tokens a picture")
+    display.say("convert", f"model -> {out}{before}", "green")

@@ -1,0 +1,1 @@
+"""Checkpoints of a model's original code, written anew in transformers' layout."""
