@@ -76,7 +76,7 @@ def test_logits_are_those_of_its_own_wrapping(composer: Any) -> None:
     inputs = process(processor, [text], [pictures])
     mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
     views = [(processor.pixels(each, several=True) - mean[:, None, None]) / std[:, None, None] for each in pictures]
-    assert [tuple(view.shape[1:]) for view in views] == [(112, 112), (168, 56)]
+    assert [tuple(view.shape[1:]) for view in views] == [(112, 112), (168, 112)]
     embeds, places = own.wrapped(processor.tokenizer, text, [view[None] for view in views])
     assert inputs["input_ids"].shape == places.shape
     ones = torch.ones(places.shape)
@@ -91,10 +91,10 @@ def test_scores_follow_its_own_weights(composer: Any) -> None:
     [scored] = score([asked], model, processor, SETTINGS, open_image=PICTURES.__getitem__)
     rows = own.model.layers[LAYERS // 2].attention.weights
     steps = [weights[0, -1] for weights in rows if weights.shape[1] == 1]
-    # whole: 2 x 3, one between, parts: 4 x 5 and 6 x 3
+    # whole: 2 x 3, one between, parts: 4 x 5 and 6 x 5
     inputs = process(processor, [render_prompt(processor, asked.prompt)], [[PICTURES[name] for name in asked.images]])
     seen = (inputs["input_ids"][0] == processor.image_token_id).nonzero()[:, 0]
-    assert len(seen) == (6 + 1 + 20) + (6 + 1 + 18)
+    assert len(seen) == (6 + 1 + 20) + (6 + 1 + 30)
     first, second = seen[:27], seen[27:]
     masses = torch.stack([torch.stack([row[first].sum(), row[second].sum()]) for row in steps]).mean(0)
     assert scored.attention.image_mass == pytest.approx(masses.tolist(), abs=1e-5)

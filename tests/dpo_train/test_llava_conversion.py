@@ -220,6 +220,8 @@ def test_the_command_writes_a_model_that_every_other_takes(tmp_path: Path, parts
         main, ["convert", str(checkpoint), "--vision-tower", str(tower), "--out", str(tmp_path / "out")]
     )
     assert result.exit_code == 0, result.output
+    again = CliRunner().invoke(main, ["convert", str(checkpoint), "--vision-tower", str(tower), "--out", str(tmp_path / "out")])
+    assert (again.exit_code, "--overwrite" in str(again.output) + str(again.stderr)) == (2, True)
     model, processor = load_model(str(tmp_path / "out"))
     assert model.config.model_type == "llava"
     assert processor.tokenizer.eos_token == "</s>"

@@ -133,8 +133,9 @@ def export_command(
 @click.option(
     "--vision-tower", type=READ_FOLDER, help="Folder of the CLIP model that the checkpoint names, if it is no folder."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the folder with all that is in it.")
 @click.option("--out", type=WRITE_FOLDER, required=True, help="Folder to make; every --model takes it.")
-def convert_command(checkpoint: Path, vision_tower: Path | None, out: Path) -> None:
+def convert_command(checkpoint: Path, vision_tower: Path | None, overwrite: bool, out: Path) -> None:
     """Write a LLaVA-1.5 of the original code for transformers.
 
     Takes a folder as liuhaotian/llava-v1.5-7b and writes one with tokenizer, processor and the original's own prompt.
@@ -142,6 +143,7 @@ def convert_command(checkpoint: Path, vision_tower: Path | None, out: Path) -> N
     from mia_dpo_train import read_original
 
     read_original(checkpoint, vision_tower)
+    check_free(out, overwrite)
     from mia_dpo_train import convert_llava  # needs torch, the checks before do not
 
     from mia_cli.terminal.display import Display
