@@ -11,6 +11,7 @@ its attention is. Nothing of its code is copied; what is called of it is named w
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -147,6 +148,10 @@ class ComposerProcessor:
 
     def apply_chat_template(self, messages: Any, **words: Any) -> Any:
         return self.tokenizer.apply_chat_template(messages, chat_template=self.chat_template, **words)
+
+    def to_json_string(self) -> str:
+        """By which stored log-probs know that pictures were made otherwise."""
+        return json.dumps({"part": self.part, "patch": self.patch})
 
     def pixels(self, picture: Image.Image, several: bool) -> Tensor:
         """Values in 0..1, (3, height, width), both whole numbers of parts: at most 24 of them, among several pictures 6."""

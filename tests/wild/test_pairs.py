@@ -111,7 +111,7 @@ def test_the_papers_own_data_trains_as_it_is(tmp_path: Path) -> None:
     for count in (1, 2, 5):
         listed = "\n".join(f"Image{number}:<image>" for number in range(1, count + 1)) if count > 1 else "<image>"
         question = f"{listed}\nIn Image1, what digit?" if count > 1 else "<image>\nIn the picture at the center, what digit?"
-        said = {"prompt": question, "chosen": "red", "rejected": "blue", "gt": "red"}
+        said = {"prompt": question, "chosen": "1", "rejected": "2", "gt": "1"}
         rows.append({"id": "000000033471", "image": names[:count] if count > 1 else names[0], **said})
     (tmp_path / "mia_dpo.json").write_text(json.dumps(rows, indent=4), encoding="utf-8")
     (tmp_path / "train.yaml").write_text("epochs: 1\naccumulation: 1\nper_device_batch_size: 1\n", encoding="utf-8")
