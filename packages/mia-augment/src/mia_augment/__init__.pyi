@@ -16,6 +16,7 @@ from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
 from .errors import MiaError as MiaError
 from .errors import ModelError as ModelError
+from .errors import is_out_of_memory as is_out_of_memory
 from .formats import FORMATS as FORMATS
 from .formats import IMAGE_FILES as IMAGE_FILES
 from .formats import SEVERAL as SEVERAL

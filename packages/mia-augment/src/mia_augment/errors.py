@@ -20,3 +20,13 @@ class DataError(MiaError):
 
 class ModelError(MiaError):
     """A model or its processor cannot be used for what was asked."""
+
+
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed")
+"""Of an allocator of a GPU, of one of the CPU, and of a library of kernels that found no room for what it works in."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine ran out of memory, by torch or by a library that it calls."""
+    text = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _MEMORY_WORDS)

@@ -28,11 +28,18 @@ def check_environment(settings: TrainSettings) -> None:
     if settings.precision == "bf16":
         import torch
 
-        if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        if torch.cuda.is_available() and not has_bf16():
             raise ConfigError("precision bf16: this GPU has no bf16; set precision: fp32")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1 and settings.tuning == "full" and settings.reference == "online":
         raise ConfigError("reference online with tuning full would hold a second model in every process; set reference: stored")
+
+
+def has_bf16() -> bool:
+    """Whether there is a GPU that computes in bf16; older ones only pretend to, far more slowly than in fp32."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def require_bitsandbytes(what: str) -> None:

@@ -115,6 +115,9 @@ class TrainSettings(Settings):
     """Attention of the language model; auto: eager for short pairs in bf16 on a CPU (faster there), else as loaded."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keep what the backward pass needs in the machine's memory, not the GPU's: for long pairs, where that is what fills it.
+    Besides gradient_checkpointing it moves what enters each layer."""
     group_by_length: bool = True
     """Put pairs of similar length into one batch."""
     workers: int = Field(default=0, ge=0)

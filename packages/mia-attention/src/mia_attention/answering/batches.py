@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Protocol, TypeVar
 
 import torch
-from mia_augment import ModelError
+from mia_augment import ModelError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -99,22 +100,27 @@ def run_batches(
         current = next(iterator, None)
         future = pool.submit(prepare, current) if current is not None else None
         while current is not None and future is not None:
-            prepared = future.result()
+            ready = [future]  # handed over: what a batch holds of the device's memory is free when its halves are tried
+            wait(ready)
             upcoming = next(iterator, None)
             future = pool.submit(prepare, upcoming) if upcoming is not None else None
-            yield _run_or_halve(current, prepared, prepare, run)
+            yield _run_or_halve(current, ready, prepare, run)
             current = upcoming
 
 
 def _run_or_halve(
     items: Sequence[ItemT],
-    prepared: PreparedT,
+    ready: list[Future[PreparedT]],
     prepare: Callable[[Sequence[ItemT]], PreparedT],
     run: Callable[[PreparedT], list[ResultT]],
 ) -> list[ResultT]:
+    """Results of a batch; `ready` holds it prepared, or is empty.
+
+    Preparing moves it to the device, so memory may run out there as well.
+    """
     try:
-        return run(prepared)
-    except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+        return run(ready.pop().result() if ready else prepare(items))
+    except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         if len(items) == 1:
@@ -122,15 +128,9 @@ def _run_or_halve(
                 f"out of memory on a single prompt: {error}; use a smaller model, picture or max_new_tokens; "
                 "see docs/errors.md#out-of-memory"
             ) from error
-    del prepared
+    gc.collect()  # what failed may be held by cycles, and with it what it had on the device
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(items) // 2
     logger.warning("out of memory with a batch of %d; going on with %d and %d", len(items), half, len(items) - half)
-    return [result for part in (items[:half], items[half:]) for result in _run_or_halve(part, prepare(part), prepare, run)]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch ran out of the device's or the machine's memory."""
-    text = str(error).lower()
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return [result for part in (items[:half], items[half:]) for result in _run_or_halve(part, [], prepare, run)]

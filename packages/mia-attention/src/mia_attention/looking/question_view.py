@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mia_augment import ConfigError, DataError, ModelError, Sample
+from mia_augment import ConfigError, DataError, ModelError, Sample, is_out_of_memory
 from mia_augment.prompting import refusal
 
-from mia_attention.answering.batches import is_out_of_memory
 from mia_attention.answering.likelihood import likelihoods
 from mia_attention.answering.model_view import encode_prompts
 from mia_attention.answering.part_answers import PartPrompt

@@ -143,9 +143,11 @@ def _first_lines(error: Exception, lines: int = 3) -> str:
 def _device(name: str) -> Any:
     import torch
 
+    own = os.environ.get("LOCAL_RANK")  # set by launchers: one device for each process
+    if name == "cuda" and own is not None and torch.cuda.is_available():
+        return torch.device("cuda", int(own) % torch.cuda.device_count())
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        own = os.environ.get("LOCAL_RANK")  # set by launchers: one device for each process
         if accelerator is None or own is None or accelerator.type == "mps":
             return accelerator or torch.device("cpu")
         return torch.device(accelerator.type, int(own) % torch.accelerator.device_count())

@@ -40,7 +40,7 @@ class Sums:
     @classmethod
     def zero(cls, device: torch.device) -> Sums:
         """Of no pair."""
-        return cls(**{field.name: torch.zeros((), dtype=torch.double, device=device) for field in fields(cls)})
+        return cls(**{field.name: torch.zeros((), dtype=_widest(device), device=device) for field in fields(cls)})
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(**{name: value + vars(other)[name] for name, value in vars(self).items()})
@@ -93,7 +93,12 @@ def pass_sums(
         "chosen_tokens": lengths[0].sum(),
         "tokens": torch.tensor(tokens, device=policy.device),
     }
-    return Sums(**{name: value.detach().double() for name, value in sums.items()})
+    return Sums(**{name: value.detach().to(_widest(policy.device)) for name, value in sums.items()})
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """Type of sums: double, which Apple's GPUs have not."""
+    return torch.float32 if device.type == "mps" else torch.double
 
 
 def means(sums: dict[str, float], settings: TrainSettings, *, loss_is_weighted: bool = True) -> dict[str, float]:

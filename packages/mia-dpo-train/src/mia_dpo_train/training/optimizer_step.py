@@ -11,6 +11,7 @@ from mia_augment import DataError, seed_from
 from torch import Tensor
 
 from mia_dpo_train.data.encode import PairBatch
+from mia_dpo_train.logps.offloading import offloading
 from mia_dpo_train.training.checkpoints import checkpoint_folders
 from mia_dpo_train.training.metrics import Sums, means, memory_mb, pass_sums
 from mia_dpo_train.training.step_plan import OptimizerStep, learning_rate_factor
@@ -75,7 +76,8 @@ def _forward(run: TrainingRun, step: OptimizerStep, number: int, batch: PairBatc
     batch = batch.to(run.accelerator.device)
     reference = run.reference.of(batch)
     torch.manual_seed(pass_seed(settings.seed, step.number * settings.accumulation + number, rank))
-    policy = run.trained.wrapped(batch)
+    with offloading(run.trained.model, batch.prompt.device, wanted=settings.offload_activations):
+        policy = run.trained.wrapped(batch)
     if not step.passes[number][rank]:  # a stand-in, so that this process takes part in the step
         return policy.sum() * 0, Sums.zero(policy.device)
     indices = step.pairs

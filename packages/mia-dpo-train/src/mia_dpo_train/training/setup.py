@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +13,13 @@ import torch
 from mia_augment import ConfigError, text_config
 from torch import nn
 
+from mia_dpo_train.environment import has_bf16
 from mia_dpo_train.models.facts import language_model, model_device
 from mia_dpo_train.settings import TrainSettings
 
+WAITING = timedelta(hours=1)
+"""How long processes wait for each other: the first one writes a model, to a slow disk at worst. NCCL would give up after ten
+minutes; of one that died the launcher tells at once."""
 EAGER_LENGTH = 384
 """Up to this many tokens eager attention trains faster than SDPA on a CPU in bf16 (in fp32 it never did)."""
 
@@ -32,18 +37,22 @@ def make_accelerator(settings: TrainSettings, model: nn.Module, out: Path) -> An
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import GradientAccumulationPlugin
+    from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
     launched = "WORLD_SIZE" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
     on_cpu = not launched and model_device(model).type == "cpu"
     if not launched:
         AcceleratorState._reset_state(True)  # what an earlier run in this process chose must not bind this one
+    device = model_device(model)
+    if not launched and device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Accelerate takes the current one, wherever the model lies
     accelerator = Accelerator(
         # As a plugin, since `accelerate launch` would override the plain number by its own.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.accumulation, sync_with_dataloader=False),
         mixed_precision=_mixed_precision(settings, on_cpu),
         cpu=on_cpu,
         log_with=tracker_names(settings) or None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=WAITING)],
         project_dir=str(out),
     )
     if (started := int(os.environ.get("WORLD_SIZE", "1"))) != accelerator.num_processes:
@@ -81,7 +90,7 @@ def _mixed_precision(settings: TrainSettings, on_cpu: bool) -> str | None:
         return "no" if settings.precision == "fp32" else "bf16"
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         return None
-    return "bf16" if not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if not on_cpu and has_bf16() else "no"
 
 
 def set_attention(model: nn.Module, settings: TrainSettings, longest: int, *, bf16: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mia_augment import ModelError, PreferencePair, Skipped, with_unique_ids, without_end_tokens
+from mia_augment import ModelError, PreferencePair, Skipped, is_out_of_memory, with_unique_ids, without_end_tokens
 from mia_augment.images import OpenImage
 from mia_augment.prompting import stop_ids
 from mia_augment.storage import Progress, write_jsonl
@@ -88,7 +88,7 @@ def train(
     try:
         return _train(pairs, held_out, model, processor, settings, out, open_image, model_id, progress)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise ModelError(_memory_advice(settings, error)) from error
         raise
 
@@ -257,6 +257,8 @@ def _memory_advice(settings: TrainSettings, error: Exception) -> str:
         advice.append(f"per_device_batch_size: {half} with accumulation: {settings.accumulation * 2} (the same training)")
     if not settings.gradient_checkpointing:
         advice.append("gradient_checkpointing: true")
+    if not settings.offload_activations and torch.cuda.is_available():
+        advice.append("offload_activations: true")
     if settings.tuning == "full":
         advice.append("tuning: lora")
     advice.append("smaller pictures (fewer image tokens), or max_length with too_long: skip")

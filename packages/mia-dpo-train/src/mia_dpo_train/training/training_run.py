@@ -20,7 +20,10 @@ from mia_dpo_train.settings import TrainSettings
 from mia_dpo_train.training.metrics_log import MetricsLog
 from mia_dpo_train.training.step_plan import steps_per_epoch
 
-_NO_INFLUENCE = {"checkpoint_every", "keep_checkpoints", "workers", "image_cache_mb", "trackers", "max_length", "too_long"}
+_NO_INFLUENCE = {
+    *("checkpoint_every", "keep_checkpoints", "workers", "image_cache_mb", "trackers", "max_length", "too_long"),
+    "offload_activations",
+}
 """Settings that change no weight: a run may be continued with others."""
 
 
