@@ -67,7 +67,7 @@ class EncodedPair:
                 digest.update(f"{name}{tensor}".encode())
                 continue
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())  # numpy knows no bfloat16
         if self.other:
             digest.update(f"other{self.other.digest}".encode())
         return digest.hexdigest()

@@ -74,7 +74,8 @@ def compute_dtype(model: nn.Module) -> torch.dtype:
     """Type of queries and keys: autocast's, or that of the weights."""
     weight: Tensor = base_model(model).get_input_embeddings().weight
     device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if autocast else weight.dtype
 
 
 def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
