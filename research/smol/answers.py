@@ -1,0 +1,123 @@
+"""Rows for the product, and its answers judged by the value they name.
+
+    python research/smol/answers.py rows FOLDER --split train --pictures 600     # LLaVA-format rows over fresh pictures
+    python research/smol/answers.py judge RUN/evaluate ...                       # accuracy by the value named, before and after
+
+A row's ground truth is one of several wordings of the right answer, so that texts be equal says little:
+`right` of scenes.py is asked instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import scenes
+from mia_augment import Sample
+from mia_augment.storage import read_jsonl
+from mia_select import paired_difference, wilson
+from mia_select.evaluation import Prediction
+
+KINDS = ("name", "left", "right", "beside", "background", "count", "color")
+
+
+def write_rows(folder: Path, split: scenes.Split, pictures: int, seed: int, kinds: Sequence[str] = KINDS) -> Path:
+    """One picture and question a row, kinds in turn; `facts.json` says by id what was asked and what is right."""
+    rng = random.Random(f"{split}/{seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, facts = [], {}
+    while len(rows) < pictures:
+        kind = kinds[len(rows) % len(kinds)]
+        picture = scenes.paint(scenes.draw_scene(rng, split), rng)
+        asked = [question for question in scenes.questions(picture.scene, rng) if question.kind == kind]
+        if not asked:
+            continue
+        name = f"{split}-{seed}-{len(rows):05}"
+        picture.image.save(folder / f"{name}.png")
+        question, answer = asked[0], rng.choice(asked[0].answers)
+        turns = [("human", f"<image>\n{question.text}"), ("gpt", answer)]
+        rows.append(
+            {"id": name, "image": f"{name}.png", "conversations": [{"from": who, "value": text} for who, text in turns]}
+        )
+        facts[name] = {"kind": kind, "value": question.value}
+    (folder / "rows.json").write_text(json.dumps(rows))
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return folder / "rows.json"
+
+
+Judged = tuple[str, int, str, bool, bool | None]
+"""Format, number of pictures, kind of question, right before and after (None: not asked)."""
+
+
+def judge(
+    samples: Iterable[Sample], answers: dict[str, tuple[str, str | None]], facts: dict[str, dict[str, str]]
+) -> list[Judged]:
+    """Each answered sample judged by the value its answers name."""
+    judged = []
+    for sample in samples:
+        if sample.id in answers:
+            fact = facts[sample.source.ids[sample.target]]
+            right = [None if a is None else scenes.right(fact["kind"], fact["value"], a) for a in answers[sample.id]]
+            number = 1 if sample.format == "single" else sample.parts
+            judged.append((sample.format, number, fact["kind"], bool(right[0]), right[1]))
+    return judged
+
+
+def judge_run(evaluation: Path, samples: Path, facts: dict[str, dict[str, str]]) -> list[Judged]:
+    """The predictions of `mia evaluate` or `mia run` in a folder."""
+    predictions = {p.id: (p.before, p.after) for p in read_jsonl(evaluation / "predictions.jsonl", Prediction)}
+    return judge(read_jsonl(samples, Sample), predictions, facts)
+
+
+def table(judged: list[Judged]) -> str:
+    """Accuracy per format and number with 95 % Wilson intervals, and the paired difference where there are two answers."""
+    groups: dict[str, list[Judged]] = defaultdict(list)
+    for one in judged:
+        name = one[0] if one[0] in ("single", "pic_in_pic") else f"{one[0]} {one[1]}"
+        for group in {name, one[0] if one[0] == "single" else f"{one[0]}, all"} | (
+            {f"single: {one[2]}"} if one[0] == "single" else set()
+        ):
+            groups[group].append(one)
+    lines = ["| questions | n | before | after | difference [95 %] |", "|---|---|---|---|---|"]
+    for name in sorted(groups):
+        before = [one[3] for one in groups[name]]
+        after = [one[4] for one in groups[name]]
+        cells = [name, str(len(before)), _share(before), "", ""]
+        if None not in after:
+            found = paired_difference(before, after)
+            cells[3:] = [_share(after), f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _share(right: Sequence[bool | None]) -> str:
+    low, high = wilson(sum(map(bool, right)), len(right))
+    return f"{100 * sum(map(bool, right)) / len(right):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    rows = commands.add_parser("rows")
+    rows.add_argument("folder", type=Path)
+    rows.add_argument("--split", choices=["train", "validation", "test"], default="train")
+    rows.add_argument("--pictures", type=int, default=600)
+    rows.add_argument("--seed", type=int, default=0)
+    rows.add_argument("--kinds", nargs="+", default=KINDS)
+    judged = commands.add_parser("judge")
+    judged.add_argument("evaluation", type=Path, help="folder with predictions.jsonl")
+    judged.add_argument("samples", type=Path, help="the samples.jsonl that was asked")
+    judged.add_argument("facts", type=Path, help="facts.json beside the rows that the samples were made of")
+    args = parser.parse_args()
+    if args.command == "rows":
+        print(write_rows(args.folder, args.split, args.pictures, args.seed, args.kinds))
+    else:
+        print(table(judge_run(args.evaluation, args.samples, json.loads(args.facts.read_text()))))
+
+
+if __name__ == "__main__":
+    main()
