@@ -1,6 +1,7 @@
 """Rows for the product, and its answers judged by the value they name.
 
     python research/smol/answers.py rows FOLDER --split train --pictures 600     # LLaVA-format rows over fresh pictures
+    python research/smol/answers.py measure MODEL FOLDER/rows.json OUT           # accuracy by the value named, every format
     python research/smol/answers.py judge RUN/evaluate ...                       # accuracy by the value named, before and after
 
 A row's ground truth is one of several wordings of the right answer, so that texts be equal says little:
@@ -15,9 +16,12 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import scenes
-from mia_augment import Sample
+from mia_attention import load_model, respond
+from mia_augment import AugmentSettings, Sample, augment_dataset
+from mia_augment.images import picture_opener
 from mia_augment.storage import read_jsonl
 from mia_select import paired_difference, wilson
 from mia_select.evaluation import Prediction
@@ -99,6 +103,27 @@ def _share(right: Sequence[bool | None]) -> str:
     return f"{100 * sum(map(bool, right)) / len(right):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+FORMATS = {
+    "formats": ["single", "sequence", "grid", "pic_in_pic"],
+    "sequence": {"counts": [2, 3, 4, 5]},
+    "grid": {"counts": [2, 3, 4]},
+}
+CELL = {"cell": 120, "gap": 24, "label": 20}
+
+
+def measure(model: Any, processor: Any, rows: Path, per_bucket: int, folder: Path, formats: Sequence[str]) -> list[Judged]:
+    """The model's answers to samples of every format and number, composed of rows; kept in `answers.json` of the folder."""
+    settings = AugmentSettings.model_validate(
+        {**FORMATS, "grid": {**FORMATS["grid"], **CELL}, "formats": list(formats), "per_bucket": per_bucket}
+    )
+    augment_dataset(rows, rows.parent, folder, settings, seed=0)
+    samples = list(read_jsonl(folder / "samples.jsonl", Sample))
+    given = respond(samples, model, processor, open_image=picture_opener(folder), batch_size=16, max_new_tokens=24)
+    answers = {sample.id: (answer.text, None) for sample, answer in zip(samples, given, strict=True)}
+    (folder / "answers.json").write_text(json.dumps({name: text for name, (text, _) in answers.items()}))
+    return judge(samples, answers, json.loads((rows.parent / "facts.json").read_text()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -112,8 +137,17 @@ def main() -> None:
     judged.add_argument("evaluation", type=Path, help="folder with predictions.jsonl")
     judged.add_argument("samples", type=Path, help="the samples.jsonl that was asked")
     judged.add_argument("facts", type=Path, help="facts.json beside the rows that the samples were made of")
+    asked = commands.add_parser("measure")
+    asked.add_argument("model")
+    asked.add_argument("rows", type=Path)
+    asked.add_argument("folder", type=Path, help="where samples and answers go")
+    asked.add_argument("--per-bucket", type=int, default=50)
+    asked.add_argument("--formats", nargs="+", default=FORMATS["formats"])
     args = parser.parse_args()
-    if args.command == "rows":
+    if args.command == "measure":
+        model, processor = load_model(args.model, "bfloat16")
+        print(table(measure(model, processor, args.rows, args.per_bucket, args.folder, args.formats)))
+    elif args.command == "rows":
         print(write_rows(args.folder, args.split, args.pictures, args.seed, args.kinds))
     else:
         print(table(judge_run(args.evaluation, args.samples, json.loads(args.facts.read_text()))))
