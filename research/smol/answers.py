@@ -2,6 +2,7 @@
 
     python research/smol/answers.py rows FOLDER --split train --pictures 600     # LLaVA-format rows over fresh pictures
     python research/smol/answers.py measure MODEL FOLDER/rows.json OUT           # accuracy by the value named, every format
+    python research/smol/answers.py pairs RUN FOLDER/facts.json                  # what its pairs are, what its ratio tells
     python research/smol/answers.py judge RUN/evaluate ...                       # accuracy by the value named, before and after
 
 A row's ground truth is one of several wordings of the right answer, so that texts be equal says little:
@@ -20,8 +21,9 @@ from typing import Any
 
 import scenes
 from mia_attention import load_model, respond
-from mia_augment import AugmentSettings, Sample, augment_dataset
+from mia_augment import AugmentSettings, PreferencePair, Sample, ScoredSample, augment_dataset, same_answer
 from mia_augment.images import picture_opener
+from mia_augment.statistics import grouped_auroc_interval, scored_groups
 from mia_augment.storage import read_jsonl
 from mia_select import paired_difference, wilson
 from mia_select.evaluation import Prediction
@@ -124,6 +126,49 @@ def measure(model: Any, processor: Any, rows: Path, per_bucket: int, folder: Pat
     return judge(samples, answers, json.loads((rows.parent / "facts.json").read_text()))
 
 
+def pairs_table(run: Path, facts: dict[str, dict[str, str]]) -> str:
+    """By the value named: how many of a run's answers are right, and of its pairs' chosen and rejected answers."""
+    samples = {sample.id: sample for sample in read_jsonl(run / "score" / "scored.jsonl", ScoredSample)}
+    pairs = list(read_jsonl(run / "select" / "pairs.jsonl", PreferencePair))
+    asked = {name: facts[sample.source.ids[sample.target]] for name, sample in samples.items()}
+
+    def share(answers: list[tuple[str, str | None]]) -> str:
+        return _share([scenes.right(asked[name]["kind"], asked[name]["value"], text) for name, text in answers if text])
+
+    equal = [(name, s.response) for name, s in samples.items() if same_answer(s.response, s.answer)]
+    lines = ["| answers | n | right |", "|---|---|---|"]
+    groups = {
+        "to the samples": [(name, s.response) for name, s in samples.items()],
+        "about the target alone": [(name, s.own_answer) for name, s in samples.items() if s.own_answer],
+        "equal to the ground truth": equal,
+        "chosen": [(pair.id, pair.chosen) for pair in pairs],
+        "rejected": [(pair.id, pair.rejected) for pair in pairs],
+    }
+    lines += [f"| {name} | {len(found)} | {share(found)} |" for name, found in groups.items() if found]
+    return "\n".join(lines)
+
+
+def auroc_table(run: Path, facts: dict[str, dict[str, str]]) -> str:
+    """How well a low ratio tells the answers that are wrong by value, compared within each format and number."""
+    samples = list(read_jsonl(run / "score" / "scored.jsonl", ScoredSample))
+    asked = [facts[sample.source.ids[sample.target]] for sample in samples]
+    wrong = [not scenes.right(fact["kind"], fact["value"], s.response) for fact, s in zip(asked, samples, strict=True)]
+    parts = {"all": range(len(samples))}
+    parts |= {f.format: [i for i, s in enumerate(samples) if s.format == f.format] for f in samples}
+    parts |= {fact["kind"]: [i for i, other in enumerate(asked) if other["kind"] == fact["kind"]] for fact in asked}
+    lines = [
+        f"| {samples[0].attention.layer}, {samples[0].attention.rows} rows | n | wrong | AUROC [95 %] |",
+        "|---|---|---|---|",
+    ]
+    for name, part in parts.items():
+        low = [None if samples[i].attention.ratio is None else -samples[i].attention.ratio for i in part]
+        groups = scored_groups(low, [wrong[i] for i in part], [(samples[i].format, samples[i].parts) for i in part])
+        found = grouped_auroc_interval(groups)
+        told = "" if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        lines.append(f"| {name} | {len(part)} | {sum(wrong[i] for i in part)} | {told} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -137,6 +182,9 @@ def main() -> None:
     judged.add_argument("evaluation", type=Path, help="folder with predictions.jsonl")
     judged.add_argument("samples", type=Path, help="the samples.jsonl that was asked")
     judged.add_argument("facts", type=Path, help="facts.json beside the rows that the samples were made of")
+    paired = commands.add_parser("pairs")
+    paired.add_argument("run", type=Path)
+    paired.add_argument("facts", type=Path)
     asked = commands.add_parser("measure")
     asked.add_argument("model")
     asked.add_argument("rows", type=Path)
@@ -147,6 +195,9 @@ def main() -> None:
     if args.command == "measure":
         model, processor = load_model(args.model, "bfloat16")
         print(table(measure(model, processor, args.rows, args.per_bucket, args.folder, args.formats)))
+    elif args.command == "pairs":
+        facts = json.loads(args.facts.read_text())
+        print(pairs_table(args.run, facts), auroc_table(args.run, facts), sep="\n\n")
     elif args.command == "rows":
         print(write_rows(args.folder, args.split, args.pictures, args.seed, args.kinds))
     else:

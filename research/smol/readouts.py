@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import scenes
 from mia_attention import ScoreSettings
+from mia_attention.measure import layer_profile
 from mia_attention.scoring import every_readout
 from mia_augment import Sample
 from mia_augment.images import picture_opener
+from mia_augment.statistics import grouped_auroc_interval, scored_groups
 from mia_augment.storage import read_jsonl, write_json
 from mia_cli.loading.load import load
 from mia_select import SelectSettings
@@ -39,6 +43,23 @@ def judged(sample: Sample, response: str, alone: str, facts: Facts) -> AnsweredS
     return AnsweredSample(sample, by_value(kind, response), by_value(kind, alone))
 
 
+def layer_table(
+    samples: Sequence[Sample], model: Any, processor: Any, settings: ScoreSettings, run: Path, facts: Facts
+) -> dict:
+    """AUROC of a low ratio for answers wrong by value, layer by layer, compared within each format and number."""
+    profile = layer_profile(samples, model, processor, settings, open_image=picture_opener(run / "augment"))
+    asked = [facts[sample.source.ids[sample.target]] for sample, _, _ in profile]
+    wrong = [not scenes.right(fact["kind"], fact["value"], said) for fact, (_, said, _) in zip(asked, profile, strict=True)]
+    buckets = [(sample.format, sample.parts) for sample, _, _ in profile]
+    table = {}
+    for layer in profile[0][2]:
+        ratios = [attention[layer].ratio for _, _, attention in profile]
+        found = grouped_auroc_interval(scored_groups([None if r is None else -r for r in ratios], wrong, buckets))
+        if found is not None:
+            table[layer] = [round(value, 3) for value in (found.value, found.low, found.high)]
+    return {"rows": settings.rows, "samples": len(profile), "wrong": sum(wrong), "layers": table}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -46,12 +67,22 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument(
+        "--layers", nargs="+", metavar="ROWS", help="only attention by layer, of these rows, into layers-ROWS.json"
+    )
     args = parser.parse_args()
     facts = json.loads(args.facts.read_text())
     folder = args.run / "augment"
     samples = choose_samples(read_jsonl(folder / "samples.jsonl", Sample), args.samples, 0)
-    settings = ScoreSettings(max_new_tokens=24)
+    settings = ScoreSettings(max_new_tokens=16, batch_size=16)
     model, processor = load(args.model, args.dtype)
+    if args.layers:
+        tables = [
+            layer_table(samples, model, processor, settings.model_copy(update={"rows": r}), args.run, facts)
+            for r in args.layers
+        ]
+        write_json(RESULTS / f"layers-{'-'.join(args.layers)}.json", tables)
+        return print(json.dumps(tables))
     read = every_readout(
         samples, model, processor, settings, open_image=picture_opener(folder), thorough=False,
         progress=lambda done, *_: print(done, flush=True),

@@ -160,6 +160,23 @@ def test_free_answers_are_not_judged_by_equality() -> None:
     assert {finding.name for finding in found.findings} == {"matching", "thresholds"}
 
 
+def test_unequal_answers_that_speak_of_the_asked_picture_put_equality_in_doubt() -> None:
+    """30 right and 30 unequal; of the unequal, 7 (more than a fifth) or 6 are likeliest under the target alone."""
+
+    def found(of_target: int, unequal: int = 30) -> Diagnosis:
+        alone = [0.95] * 30 + [0.9] * of_target + [0.1] * (unequal - of_target)
+        readout = ReadoutRatios("generated", "alone", False, list(alone))
+        return diagnosed(asked(30, unequal), [*readings([0.5] * (30 + unequal)), readout])
+
+    doubtful = found(7)
+    assert by_name(doubtful, "matching")[0] is False
+    assert by_name(doubtful, "matching")[1].startswith("7 of 30 answers that differ from the ground truth")
+    assert doubtful.advice["select"]["correct"] == "likely"
+    for sure in (found(6), found(19, unequal=19)):
+        assert "matching" not in {finding.name for finding in sure.findings}
+        assert sure.advice.get("select", {}).get("correct") is None
+
+
 def test_the_best_readout_is_measured_on_samples_it_was_not_chosen_on() -> None:
     """Thirty readouts of pure noise: the best of them looks good on all samples, not on the other half."""
     rng = np.random.default_rng(1)

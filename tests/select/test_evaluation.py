@@ -55,6 +55,13 @@ def test_a_mix_takes_words_from_several_pictures() -> None:
     assert mistake("a star", "a red circle", ["a blue square"]) == "else"
 
 
+def test_answers_of_which_one_ends_or_begins_another_have_a_frame_like_any_others() -> None:
+    assert mistake("green", "red", ["dark red"]) == "malformed"  # all known answers end in "red"
+    assert mistake("bright red", "red", ["dark red"]) == "else"
+    assert mistake("i see", "i see", ["i see cats"]) is None
+    assert mistake("you see", "i see", ["i see cats"]) == "malformed"
+
+
 def test_without_the_other_answers_only_degenerate_texts_are_malformed() -> None:
     assert mistake("It is yellow.", RED, []) == "else"
     assert mistake("It is yellow.", RED, ["the color is red"]) == "else"

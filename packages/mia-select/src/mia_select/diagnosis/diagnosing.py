@@ -10,7 +10,17 @@ from mia_augment import Bucket, Readout, Rows, Sample, same_answer
 from mia_augment.statistics import grouped_auroc_interval, held_out_probabilities, scored_groups
 from numpy.typing import NDArray
 
-from mia_select.diagnosis.findings import ALONE, SURENESS, BucketFindings, Diagnosis, ReadoutScore, advice, findings, heads_of
+from mia_select.diagnosis.findings import (
+    ALONE,
+    SURENESS,
+    BucketFindings,
+    Diagnosis,
+    ReadoutScore,
+    Unequal,
+    advice,
+    findings,
+    heads_of,
+)
 from mia_select.rules.attention import threshold_for
 from mia_select.selection.calibration import ENOUGH, Ratios, is_inert, ratio_auroc, share_passed
 from mia_select.selection.one_sided import AnswerCounts
@@ -88,7 +98,7 @@ def diagnose(
     by_kind = [_best([each for each in readouts if each.kind == kind], answered) for kind in kinds]
     buckets = [_bucket(bucket, answered, configured, thresholds) for bucket in sorted({entry.bucket for entry in answered})]
     score = None if configured is None else _score(configured, answered, range(count))
-    one_sided = _one_sided(answered)
+    one_sided, unequal = _one_sided(answered), _unequal(answered, readouts)
     return Diagnosis(
         model=model,
         samples=count,
@@ -97,8 +107,8 @@ def diagnose(
         best=best,
         readouts=sorted(every, key=lambda score: -score.auroc),
         by_kind=sorted((score for score in by_kind if score is not None), key=lambda score: -score.auroc),
-        findings=findings(buckets, score, best, one_sided),
-        advice=advice(buckets, score, best, one_sided, label_free=_label_free(readouts)),
+        findings=findings(buckets, score, best, one_sided, unequal),
+        advice=advice(buckets, score, best, one_sided, label_free=_label_free(readouts), unequal=unequal),
     )
 
 
@@ -166,6 +176,13 @@ def _best(readouts: Sequence[ReadoutRatios], answered: Sequence[AnsweredSample])
 def _label_free(readouts: Sequence[ReadoutRatios]) -> bool:
     """Whether the model's likelihoods under each picture alone could be measured: they need no ground truth."""
     return any(readout.layer == ALONE and any(ratio is not None for ratio in readout.ratios) for readout in readouts)
+
+
+def _unequal(answered: Sequence[AnsweredSample], readouts: Sequence[ReadoutRatios]) -> Unequal:
+    """How many answers that differ from the ground truth are of the target by their likelihoods under each picture alone."""
+    shares = next((readout.ratios for readout in readouts if readout.layer == ALONE), [])
+    known = [share for entry, share in zip(answered, shares, strict=False) if share is not None and not entry.right]
+    return Unequal(len(known), sum(share > 0.5 for share in known))
 
 
 def _one_sided(answered: Sequence[AnsweredSample]) -> str | None:

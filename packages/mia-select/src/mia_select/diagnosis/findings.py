@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mia_augment import FormatName, Readout, Record, Rows
 from mia_augment.statistics import Auroc
@@ -22,6 +22,9 @@ FEW = 50
 """With fewer samples than this nothing is said to be too small to matter."""
 MATCHES = 0.2
 """With fewer answers than this equal to the ground truth, equality does not tell right from wrong."""
+
+WORDED_OTHERWISE = 0.2
+"""With more of the unequal answers than this likeliest under the asked picture alone, equality is a doubtful judge."""
 
 ALONE = "alone"
 """The readout of no attention that needs a pass over each picture alone."""
@@ -94,6 +97,23 @@ class BucketFindings(Record):
     """There are right and wrong answers enough, each with a ratio, to say that the threshold is any good."""
 
 
+class Unequal(NamedTuple):
+    """Answers that differ from the ground truth, as far as their likelihoods under each picture alone were measured."""
+
+    measured: int = 0
+    of_target: int = 0
+    """Likelier under the asked picture alone than under all others together."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether many are no confusion of pictures: right in other words, or wrong about the picture itself."""
+        return self.measured >= ENOUGH and self.of_target > WORDED_OTHERWISE * self.measured
+
+
+NONE_UNEQUAL = Unequal()
+"""Nothing is known of them."""
+
+
 class Finding(Record):
     """One sentence for the user."""
 
@@ -124,12 +144,17 @@ class Diagnosis(Record):
 
 
 def findings(
-    buckets: Sequence[BucketFindings], configured: ReadoutScore | None, best: ReadoutScore | None, one_sided: str | None
+    buckets: Sequence[BucketFindings],
+    configured: ReadoutScore | None,
+    best: ReadoutScore | None,
+    one_sided: str | None,
+    unequal: Unequal = NONE_UNEQUAL,
 ) -> list[Finding]:
     """The sentences, most important first.
 
     Args:
         one_sided: answers that are wrong far more often than right, in words.
+        unequal: what is known of the answers that differ from the ground truth.
     """
     n = sum(bucket.n for bucket in buckets)
     right, alone = (sum(getattr(bucket, name) for bucket in buckets) for name in ("right", "right_alone"))
@@ -142,6 +167,13 @@ def findings(
     lines = [_room(n, right, alone)]
     told = [bucket for bucket in buckets if bucket.told_another is not None]
     wrong = sum(bucket.n - bucket.right for bucket in told)
+    if unequal.doubtful:
+        text = (
+            f"{unequal.of_target} of {unequal.measured} answers that differ from the ground truth are likeliest under the "
+            "asked picture alone all the same: right in other words, or wrong about the picture itself. All figures here take "
+            "them for wrong"
+        )
+        lines.append(Finding(name="matching", good=False, text=text))
     if wrong:
         another = sum(bucket.told_another or 0 for bucket in told)
         lines.append(
@@ -261,6 +293,7 @@ def advice(
     one_sided: str | None,
     *,
     label_free: bool = False,
+    unequal: Unequal = NONE_UNEQUAL,
 ) -> dict[str, dict[str, Any]]:
     """Settings that follow from the findings; empty: keep what is set.
 
@@ -268,7 +301,7 @@ def advice(
     else nothing follows from them but where the thresholds are inert. What was not measured is no reason to turn the attention
     rule off.
     """
-    if _unmatched(buckets) and label_free:
+    if (_unmatched(buckets) or unequal.doubtful) and label_free:
         return {name: dict(settings) for name, settings in LABEL_FREE.items()}
     if _unmatched(buckets):
         return {"select": {"calibrate": "auto"}} if any(bucket.inert for bucket in buckets) else {}

@@ -73,13 +73,12 @@ def _has_frame(words: list[str], known: list[list[str]]) -> bool:
 
 def _common(lists: list[list[str]]) -> list[str]:
     """The longest beginning that all share."""
-    first = lists[0]
     length = 0
-    while all(len(other) > length and other[length] == first[length] for other in lists if other is not first) and length < len(
-        first
-    ):
+    for words in zip(*lists, strict=False):
+        if len(set(words)) > 1:
+            break
         length += 1
-    return first[:length]
+    return lists[0][:length]
 
 
 def _is_mixed(said: set[str], known: list[set[str]]) -> bool:
