@@ -168,12 +168,7 @@ def findings(
     told = [bucket for bucket in buckets if bucket.told_another is not None]
     wrong = sum(bucket.n - bucket.right for bucket in told)
     if unequal.doubtful:
-        text = (
-            f"{unequal.of_target} of {unequal.measured} answers that differ from the ground truth are likeliest under the "
-            "asked picture alone all the same: right in other words, or wrong about the picture itself. All figures here take "
-            "them for wrong"
-        )
-        lines.append(Finding(name="matching", good=False, text=text))
+        lines.append(_otherwise(unequal))
     if wrong:
         another = sum(bucket.told_another or 0 for bucket in told)
         lines.append(
@@ -209,6 +204,15 @@ def _room(n: int, right: int, alone: int) -> Finding:
 def _spread(a: float, n: int, b: float, m: int) -> float:
     """Standard error of the difference of two shares."""
     return math.sqrt(a * (1 - a) / n + b * (1 - b) / m)
+
+
+def _otherwise(unequal: Unequal) -> Finding:
+    text = (
+        f"{unequal.of_target} of {unequal.measured} answers that differ from the ground truth are likeliest under the "
+        "asked picture alone all the same: right in other words, or wrong about the picture itself. All figures here take "
+        "them for wrong"
+    )
+    return Finding(name="matching", good=False, text=text)
 
 
 def _unmatched(buckets: Sequence[BucketFindings]) -> bool:
