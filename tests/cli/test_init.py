@@ -77,13 +77,14 @@ def test_a_model_that_never_loads_is_refused_and_nothing_is_written(mia, tmp_pat
     assert not path.exists()
 
 
-def test_a_run_whose_model_cannot_be_loaded_says_so_before_anything_is_composed(mia, tmp_path, out_of_reach):
+@pytest.mark.parametrize("command", ["run", "ablate"])
+def test_a_run_whose_model_cannot_be_loaded_says_so_before_anything_is_composed(mia, tmp_path, out_of_reach, command):
     from mia_cli.drawn.drawn_data import write_rows
 
     write_rows(tmp_path / "data", "train", 12, questions="one")
     path = tmp_path / "pipeline.yaml"
     path.write_text("model: owner/model\ndata: {source: data/rows.json}\n")
-    result = mia("run", path)
+    result = mia(command, path)
     assert result.exit_code == 2
     assert "owner/model: not stored on this machine" in result.stderr
     assert not (tmp_path / "run" / "augment").exists()

@@ -122,6 +122,8 @@ def run_ablation(
     out = ablation_folder(config.run_dir)
     with only_writer(config.run_dir):
         shared = SharedModel(config.model)
+        if read_manifest(Folders(config.run_dir).scored) is None:
+            shared.check_loadable()
         clear_left_overs(out, *(f"seed-{seed}" for seed in range(seeds)))
         samples = recipe_samples(config, configs, Runner(out, display), display, lenient=ALL in recipes)
         _score(config, shared, display)
