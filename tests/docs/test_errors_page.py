@@ -122,8 +122,8 @@ def masked_by_an_object(given: SimpleNamespace) -> None:
         _observe(state, _Given(module, *[torch.zeros(1, 4, 2, 8)] * 3, mask=object(), kwargs={}))
 
 
-def with_a_sink(given: SimpleNamespace) -> None:
-    given.patch.setattr(decoder_layers(given.model)[1], "sinks", torch.zeros(4), raising=False)
+def elsewhere(given: SimpleNamespace) -> None:
+    given.patch.setitem(FAMILIES, "llava", Family(refused="its pictures are no tokens of the prompt"))
     check_readable(given.model, [1])
 
 
@@ -182,7 +182,7 @@ RAISED: list[tuple[str, Callable[[SimpleNamespace], Any]]] = [
     ("one-capture-one-sequence", in_another_thread),
     ("another-batch", another_batch),
     ("attention-that-cannot-be-read", masked_by_an_object),
-    ("attention-that-cannot-be-read", with_a_sink),
+    ("attention-that-cannot-be-read", elsewhere),
     ("attention-that-cannot-be-changed", adapted),
     ("states-that-cannot-be-read", without_a_decoder),
     ("outputs-that-are-no-numbers", without_numbers),
