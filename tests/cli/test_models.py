@@ -165,6 +165,7 @@ def test_a_run_says_what_training_lacks_before_anything_is_made(mia, tmp_path, m
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else find(name, *rest))
+    (tmp_path / "rows.json").write_text("[]")
     file = tmp_path / "pipeline.yaml"
     file.write_text(
         "run_dir: run\ndata: {source: rows.json}\nmodel: {name: ./none}\ntrain: {trackers: [wandb]}\n", encoding="utf-8"
