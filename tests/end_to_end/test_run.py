@@ -109,7 +109,8 @@ def test_a_changed_rule_redoes_the_selection_and_what_follows(mia, tmp_path, ran
     result = mia("run", path)
     assert result.exit_code == 0, result.stderr
     assert skipped(result.stderr) == ["augment", "held_out", "score"]
-    assert remarks(result.stderr)["select"][0] == f"redone: settings.max_pairs: None -> {half}"
+    redone = f"redone: settings.max_pairs: None -> {half}; replaces what is there ({2 * half} pairs of {2 * half} samples)"
+    assert remarks(result.stderr)["select"][0] == redone
     assert len((tmp_path / "run/select/pairs.jsonl").read_bytes().splitlines()) == half
     assert (tmp_path / "run/evaluate/base.jsonl").stat().st_mtime_ns == base
 
