@@ -98,3 +98,30 @@ def test_prompts_without_a_further_answer_are_not_run_along(tiny: SimpleNamespac
     wanted = [OPTIONS, OPTIONS[:1], OPTIONS[1:]]
     list(likelihoods(prompts, wanted, build.model, build.processor, open_image=tiny.open_image, batch_size=3))
     assert rows == [3, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_a_large_vocabulary_is_normalised_for_answers_alone(
+    tiny: SimpleNamespace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of different lengths predict their answers at different positions; only the rows that say something are made."""
+    build = tiny.build(name)
+    prompts = [tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0), tiny.single("x"), tiny.grid("g")]
+    wanted, sizes = [OPTIONS[1:2], OPTIONS[:1], OPTIONS[2:]], []
+
+    def run() -> list[float]:
+        found = likelihoods(prompts, wanted, build.model, build.processor, open_image=tiny.open_image, batch_size=3)
+        return [likelihood.logp for row in found for likelihood in row]
+
+    whole = run()
+    monkeypatch.setattr(likelihood, "MOST_LOGITS", 1)
+    monkeypatch.setattr(likelihood, "_AT_ONCE", 3)
+    hook = build.model.lm_head.register_forward_hook(lambda _, given, out: sizes.append(out.shape[:-1]))
+    try:
+        assert run() == pytest.approx(whole, abs=1e-5)
+    finally:
+        hook.remove()
+    words = sum(len(text.split()) for texts in wanted for text in texts)
+    assert sizes[0] == (3, 1)  # within the model, of one position a row
+    assert sum(shape[0] for shape in sizes[1:]) == words
+    assert max(shape[0] for shape in sizes[1:]) == 3

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mia_augment import barred_tokens, image_token_id, logits_at
+from mia_augment import barred_tokens, before_the_head, image_token_id, logits_at
 from mia_augment.errors import ModelError
 from mia_augment.prompting import per_token, process
 from PIL import Image
@@ -141,3 +141,80 @@ def test_the_token_of_a_picture_stands_under_one_of_three_names() -> None:
     assert image_token_id(model(image_token_id=None, vocabulary_map={"<image>": 9})) == 9
     with pytest.raises(ModelError, match="no model that takes pictures"):
         image_token_id(model())
+
+
+class Head:
+    def forward(self, states: Any) -> Any:
+        return 2 * states
+
+    def __call__(self, states: Any) -> Any:
+        return self.forward(states)
+
+
+class Headed:
+    """A model whose states are its token ids and whose logits are twice these, capped or barred where it is told so."""
+
+    def __init__(self, cap: float | None = None, barred: float | None = None, token: int | None = 5) -> None:
+        self.head, self.cap, self.barred, self.kept = Head(), cap, barred, []  # type: ignore[var-annotated]
+        self.config = SimpleNamespace(image_token_id=token)
+
+    def get_output_embeddings(self) -> Head:
+        return self.head
+
+    def forward(self, input_ids: Any, pixel_values: Any = None, logits_to_keep: Any = None) -> Any:
+        self.kept.append(logits_to_keep)
+        logits = self.head(input_ids[:, logits_to_keep, None])
+        if self.barred is not None:
+            logits[:, :, 0] = self.barred
+        return SimpleNamespace(logits=logits if self.cap is None else np.minimum(logits, self.cap))
+
+    __call__ = forward
+
+
+class OfAll(Headed):
+    def forward(self, input_ids: Any) -> Any:  # type: ignore[override]
+        return SimpleNamespace(logits=self.head(input_ids[..., None]))
+
+    __call__ = forward  # type: ignore[assignment]
+
+
+IDS = {"input_ids": np.array([[1, 2, 3]])}
+
+
+def test_the_head_runs_apart_where_nothing_comes_behind_it() -> None:
+    model = Headed()
+    found = before_the_head(model, IDS, np.array([0, 2]))
+    assert found is not None
+    outputs, head = found
+    assert (outputs.logits[0, :, 0].tolist(), head(outputs.logits)[0, :, 0].tolist()) == ([1, 3], [2, 6])
+    assert model(**IDS, logits_to_keep=[1]).logits.tolist() == [[[4]]]  # the head is as it was
+
+
+def test_positions_before_the_head_are_counted_from_the_end_where_pictures_stand_before_the_text() -> None:
+    model = Headed(token=None)
+    before_the_head(model, IDS, np.array([0, 2]))
+    assert model.kept[0].tolist() == [-3, -1]
+
+
+@pytest.mark.parametrize("changes", [{"cap": 5}, {"barred": -9}])
+def test_a_head_that_something_comes_behind_stays_in_its_model_and_is_tried_once(changes: dict[str, float]) -> None:
+    """Also where logits are changed in place: what comes out is then the very array that the head gave."""
+    model = Headed(**changes)
+    for _ in range(2):
+        assert before_the_head(model, IDS, np.array([0, 2])) is None
+    assert len(model.kept) == 1
+    assert model(**IDS, logits_to_keep=[2]).logits.tolist() == [[[5 if "cap" in changes else -9]]]
+
+
+def test_a_model_that_makes_logits_of_all_positions_all_the_same_has_its_states_picked() -> None:
+    found = before_the_head(OfAll(), IDS, np.array([2]))
+    assert found is not None
+    assert found[0].logits.tolist() == [[[3]]]
+
+
+def test_a_forward_that_stood_in_is_put_back() -> None:
+    """Accelerate puts one there which moves the inputs of a model that is spread over devices."""
+    model = Headed()
+    model.head.forward = moving = lambda states: 3 * states  # type: ignore[method-assign]
+    before_the_head(model, IDS, np.array([0]))
+    assert vars(model.head)["forward"] is moving

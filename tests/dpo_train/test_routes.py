@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 from mia_dpo_train.data.encode import PairEncoder, collate
-from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps, summed_logps
+from mia_dpo_train.logps.routes import kv_logps, packed_logps, plain_logps
+from mia_dpo_train.logps.target_logps import summed_logps
 from mia_dpo_train.losses import training_loss
 from mia_dpo_train.models.facts import model_facts
 from mia_dpo_train.models.trainable import prepare_for_training, trainable

@@ -27,7 +27,9 @@ from .formats import FormatName as FormatName
 from .formats import per_format as per_format
 from .images.decode import open_picture as open_picture
 from .images.geometry import Box as Box
+from .models import MOST_LOGITS as MOST_LOGITS
 from .models import barred_tokens as barred_tokens
+from .models import before_the_head as before_the_head
 from .models import behind_start as behind_start
 from .models import check_model_folder as check_model_folder
 from .models import image_token_id as image_token_id

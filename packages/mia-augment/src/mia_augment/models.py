@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from mia_augment.errors import DataError, ModelError
 from mia_augment.storage.reading import read_json
@@ -16,6 +17,10 @@ WHOLE_FILE_BYTES = 16 * 2**20
 _PART = 2**20
 _PICTURES = ("pixel_values", "image_patches", "flattened_patches")
 """How the inputs of models that take pictures begin."""
+MOST_LOGITS = 2**25
+"""So many logits may stand in memory at once (128 MiB in fp32); where a batch needs more, they are made piece by piece."""
+_CHANGED_AFTERWARDS: WeakSet[Any] = WeakSet()
+"""Output heads whose models do something to the logits behind them."""
 
 
 def model_fingerprint(model: str | Path) -> str:
@@ -102,13 +107,70 @@ def logits_at(model: Any, positions: Any, inputs: Mapping[str, Any], **keywords:
         model: called with `inputs` and `keywords`; whatever wraps a transformers model passes its call on.
         positions: a tensor of integers.
     """
-    if takes_pictures(model) and _named_token(model.config) is None:
-        positions = positions - inputs["input_ids"].shape[1]  # pictures may stand before the text: counted from the end
+    positions = _counted(model, positions, inputs)
     known = "logits_to_keep" in _parameters(model)
     if known:
         keywords["logits_to_keep"] = positions
     logits = model(**inputs, **keywords).logits
     return logits if known and logits.shape[1] == len(positions) else logits[:, positions]
+
+
+def _counted(model: Any, positions: Any, inputs: Mapping[str, Any]) -> Any:
+    """Positions of the text; from the end where pictures may stand before it."""
+    before = takes_pictures(model) and _named_token(model.config) is None
+    return positions - inputs["input_ids"].shape[1] if before else positions
+
+
+def before_the_head(model: Any, inputs: Mapping[str, Any], positions: Any = None, **keywords: Any) -> tuple[Any, Any] | None:
+    """A model's outputs with what its output head is given in the place of `logits`, and the head.
+
+    `head(states)` are the logits, of as many positions at a time as memory holds. None where they would be others than the
+    model's: it has no head, or does more to the logits than its head (caps or scales them, bars tokens, adds a bias).
+
+    Args:
+        model, inputs, keywords: as for `logits_at`.
+        positions: those wanted, likewise; None: all that the model makes logits of.
+    """
+    inner = getattr(model, "get_base_model", lambda: model)()
+    head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
+    if head is None or head in _CHANGED_AFTERWARDS:
+        return None
+    if positions is not None:
+        positions = _counted(model, positions, inputs)
+        if "logits_to_keep" in _parameters(model):
+            keywords["logits_to_keep"] = positions
+    outputs, states, logits, as_made = _with_one_position(model, head, inputs, keywords)
+    if logits is None or outputs.logits is not logits or not (logits == as_made).all():
+        _CHANGED_AFTERWARDS.add(head)
+        return None
+    outputs.logits = states if positions is None or states.shape[1] == len(positions) else states[:, positions]
+    return outputs, head
+
+
+def _with_one_position(
+    model: Any, head: Any, inputs: Mapping[str, Any], keywords: Mapping[str, Any]
+) -> tuple[Any, Any, Any, Any]:
+    """A model's outputs with logits of the first position alone; what its head was given; the logits that the head gave, and
+    a copy of them, which tells whether the model changed them in place. The latter three are None where the head ran otherwise
+    than once over rows of positions.
+    """
+    own, inside = head.forward, vars(head).get("forward")  # one inside moves inputs, where a model is spread over devices
+    calls: list[tuple[Any, Any, Any]] = []
+
+    def forward(states: Any) -> Any:
+        logits = own(states[:, :1] if states.ndim == 3 else states)
+        calls.append((states, logits, logits + 0) if states.ndim == 3 else (None, None, None))
+        return logits
+
+    head.forward = forward
+    try:
+        outputs = model(**inputs, **keywords)
+    finally:
+        if inside is None:
+            del head.forward
+        else:
+            head.forward = inside
+    return (outputs, *calls[0]) if len(calls) == 1 else (outputs, None, None, None)
 
 
 def behind_start(model: Any, answers: Any) -> Any:

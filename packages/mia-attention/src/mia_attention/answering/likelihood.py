@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mia_augment import DataError, ModelError, Skipped, barred_tokens, behind_start, logits_at
+from mia_augment import (
+    MOST_LOGITS,
+    DataError,
+    ModelError,
+    Skipped,
+    barred_tokens,
+    before_the_head,
+    behind_start,
+    logits_at,
+    text_config,
+)
 from mia_augment.images import OpenImage
 from mia_augment.prompting import answer_ids, stop_ids
 from torch import Tensor
@@ -38,6 +48,8 @@ class Likelihood:
     token_logps: tuple[float, ...] = ()
 
 
+_AT_ONCE = 128
+"""Tokens whose logits are normalised together: with a vocabulary of 150,000 words they take 77 MB in fp32."""
 GivenAnswer = str | Sequence[int]
 """A text, or token ids as they are."""
 PromptAndAnswers = tuple[Prompt, Sequence[GivenAnswer]]
@@ -179,9 +191,14 @@ def in_one_pass(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[
     before = [range(int(length) - 1, int(length) - 1 + len(tail)) for length, tail in zip(lengths, tails, strict=True)]
     kept = sorted({position for places in before for position in places})
     keep = torch.tensor(kept, device=lengths.device)
-    logits: Tensor = logits_at(model, keep, whole, use_cache=False)
     column = {position: index for index, position in enumerate(kept)}
-    return _sums(logits, [[column[place] for place in places] for places in before], tails)
+    places = [[column[place] for place in each] for each in before]
+    # Rows of different lengths are answered at different positions, and logits are kept at all of them in every row.
+    if len(tails) * len(kept) * getattr(text_config(model), "vocab_size", 0) > MOST_LOGITS:
+        found = before_the_head(model, whole, keep, use_cache=False)
+        if found is not None:
+            return _sums(found[0].logits, places, tails, found[1])
+    return _sums(logits_at(model, keep, whole, use_cache=False), places, tails)
 
 
 def _decoded(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int]]) -> list[Likelihood]:
@@ -194,7 +211,12 @@ def _decoded(model: Any, inputs: Mapping[str, Any], tails: Sequence[Sequence[int
     return _sums(logits, [range(len(tail)) for tail in tails], tails)
 
 
-def _sums(logits: Tensor, places: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Likelihood]:
+def _sums(
+    logits: Tensor,
+    places: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    head: Callable[[Tensor], Tensor] | None = None,
+) -> list[Likelihood]:
     """log p(answer | prompt) = sum over t of log p(token t | prompt, tokens before t).
 
     Only these tokens' rows are normalised, and only their log-probs leave the device: a row over all words is large.
@@ -203,13 +225,19 @@ def _sums(logits: Tensor, places: Sequence[Sequence[int]], answers: Sequence[Seq
         logits: (prompts, positions, vocabulary).
         places: of each answer's tokens, the position that predicts it.
         answers: token ids.
+        head: gives the logits, where `logits` are what the output head is given.
     """
     owners = torch.tensor([row for row, tail in enumerate(answers) for _ in tail], device=logits.device)
     columns = torch.tensor([place for row in places for place in row], device=logits.device)
     tokens = torch.tensor([token for tail in answers for token in tail], device=logits.device)
     if not len(tokens):
         return [Likelihood(0.0, 0) for _ in answers]
-    rows = logits[owners, columns].float()  # (tokens of all answers, vocabulary)
-    each = iter((rows.gather(1, tokens[:, None])[:, 0] - rows.logsumexp(1)).tolist())
-    said = [tuple(itertools.islice(each, len(tail))) for tail in answers]
-    return [Likelihood(sum(logps), len(logps), logps) for logps in said]
+    found: list[float] = []
+    for some in torch.arange(len(tokens), device=logits.device).split(_AT_ONCE):
+        rows = logits[owners[some], columns[some]]  # (tokens, vocabulary)
+        rows = (rows if head is None else head(rows)).float()
+        said = tokens[some].to(rows.device)  # a model that is spread has its head elsewhere than its last layer
+        found += (rows.gather(1, said[:, None])[:, 0] - rows.logsumexp(1)).tolist()
+    each = iter(found)
+    each_answer = [tuple(itertools.islice(each, len(tail))) for tail in answers]
+    return [Likelihood(sum(logps), len(logps), logps) for logps in each_answer]

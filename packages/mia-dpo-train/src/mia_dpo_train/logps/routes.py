@@ -5,7 +5,7 @@
 - plain: [prompt][chosen] and [prompt][rejected] as sequences of their own, as textbooks do.
 
 Each maps a `PairBatch` to (answers, rows) in nats, fp32: first the chosen answers, then the rejected ones; 0 where a row has
-no such answer. Logits are computed only where they predict a token of a response.
+no such answer. Logits are computed only where they predict a token of a response, and never too many at once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mia_augment import behind_start, logits_at, text_config
+from mia_augment import before_the_head, behind_start, text_config
 from torch import Tensor, nn
 
 from mia_dpo_train.data.encode import PairBatch
 from mia_dpo_train.logps.caches import repeat_cache
 from mia_dpo_train.logps.packing import answer_positions, packed_masks, packed_positions, prompt_positions
+from mia_dpo_train.logps.target_logps import few_logits, outputs_of, states_at, summed_logps
 from mia_dpo_train.models.facts import ModelFacts, base_model
 from mia_dpo_train.settings import Route
 
@@ -56,11 +57,11 @@ def packed_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tenso
         keywords |= {name: F.pad(types, (0, tokens.shape[1] - start)) for name, types in token_inputs(facts, batch).items()}
     predicting = torch.arange(start - 1, tokens.shape[1] - 1, device=tokens.device)
     keywords |= {"input_ids": tokens, "attention_mask": masks, "position_ids": positions if facts.mrope else positions[0]}
-    logits = logits_at(model, predicting, keywords, use_cache=False)
-    first, place, logps = logits[:, :1], 0, []
+    states, head = states_at(model, predicting, keywords)
+    first, place, logps = states[:, :1], 0, []
     for answer, mask in batch.answers:
         width = answer.shape[1]  # the prompt's last token predicts the first one of every answer
-        logps.append(summed_logps(torch.cat([first, logits[:, place + 1 : place + width]], dim=1), answer, mask))
+        logps.append(summed_logps(torch.cat([first, states[:, place + 1 : place + width]], dim=1), answer, mask, head))
         place += width
     return torch.stack(logps)
 
@@ -84,33 +85,30 @@ def kv_logps(model: nn.Module, facts: ModelFacts, batch: PairBatch) -> Tensor:
 
     positions, following = prompt_positions(model, facts, batch)
     rows, count = batch.prompt.shape[0], len(batch.answers)
-    keywords: dict[str, Any] = dict(batch.vision)
-    keywords |= token_inputs(facts, batch)
-    outputs = model(
-        input_ids=batch.prompt,
-        attention_mask=batch.prompt_mask.long(),
-        position_ids=positions if facts.mrope else positions[0],
-        past_key_values=DynamicCache(config=text_config(model)),
-        use_cache=True,
-        logits_to_keep=1,
-        **keywords,
-    )
+    answers, masks = (part.transpose(0, 1).flatten(0, 1) for part in _stacked(batch))
+    prompt: dict[str, Any] = {**batch.vision, **token_inputs(facts, batch)}
+    prompt |= {"input_ids": batch.prompt, "attention_mask": batch.prompt_mask.long()}
+    prompt |= {"position_ids": positions if facts.mrope else positions[0]}
+
+    def unread() -> dict[str, Any]:  # a cache anew for each run over the prompt
+        return {"past_key_values": DynamicCache(config=text_config(model)), "use_cache": True, "logits_to_keep": 1}
+
+    found = None if few_logits(model, answers.numel()) else before_the_head(model, prompt, **unread())
+    outputs, head = found or (model(**prompt, **unread()), None)
     cache = outputs.past_key_values
     if cache is None or cache.get_seq_length() == 0:
         raise RuntimeError("the model kept no cache (gradient checkpointing drops it)")
     repeat_cache(cache, count)
-    answers, masks = (part.transpose(0, 1).flatten(0, 1) for part in _stacked(batch))
     later = answer_positions(following.repeat_interleave(count), answers.shape[1], positions.shape[0])
-    continued = model(
-        input_ids=answers,
-        attention_mask=torch.cat([batch.prompt_mask.repeat_interleave(count, 0), masks], dim=1).long(),
-        position_ids=later if facts.mrope else later[0],
-        past_key_values=cache,
-        use_cache=True,
-    ).logits
+    behind = {
+        "input_ids": answers,
+        "attention_mask": torch.cat([batch.prompt_mask.repeat_interleave(count, 0), masks], dim=1).long(),
+        "position_ids": later if facts.mrope else later[0],
+    }
+    continued, _ = outputs_of(model, behind, few=head is None, past_key_values=cache, use_cache=True)
     first = outputs.logits[:, -1:].repeat_interleave(count, 0)
-    logps = summed_logps(torch.cat([first, continued[:, :-1]], dim=1), answers, masks)
-    return logps.view(rows, count).T
+    states = torch.cat([first, continued.logits[:, :-1]], dim=1)
+    return summed_logps(states, answers, masks, head).view(rows, count).T
 
 
 def _stacked(batch: PairBatch) -> tuple[Tensor, Tensor]:
@@ -149,8 +147,8 @@ def _plain_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers: 
     start = int(batch.prompt_mask.sum(1).min())
     predicting = torch.arange(start - 1, width - 1, device=tokens.device)
     keywords |= {"input_ids": tokens, "attention_mask": mask.long()}
-    logits = logits_at(model, predicting, keywords, use_cache=False)
-    return summed_logps(logits, tokens[:, start:], is_answer[:, start:])
+    states, head = states_at(model, predicting, keywords)
+    return summed_logps(states, tokens[:, start:], is_answer[:, start:], head)
 
 
 def _lengthened(types: Tensor, width: int, value: int) -> Tensor:
@@ -167,20 +165,9 @@ def _decoded_side(model: nn.Module, facts: ModelFacts, batch: PairBatch, answers
     keywords: dict[str, Any] = {**batch.vision, **token_inputs(facts, batch)}
     if "input_ids" in facts.takes:
         keywords |= {"input_ids": batch.prompt, "attention_mask": batch.prompt_mask.long()}
-    logits = model(**keywords, decoder_input_ids=behind_start(base_model(model), answers), use_cache=False).logits
-    return summed_logps(logits, answers, real)
-
-
-def summed_logps(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Sum of the targets' log-probs, in fp32 whatever the model computes in: (rows,).
-
-    Args:
-        logits: what predicts each target, (rows, tokens, vocabulary).
-        targets: token ids, (rows, tokens).
-        mask: True where a target counts, (rows, tokens).
-    """
-    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    return -(losses * mask).sum(1)
+    keywords["decoder_input_ids"] = behind_start(base_model(model), answers)
+    outputs, head = outputs_of(model, keywords, few=few_logits(model, answers.numel()), use_cache=False)
+    return summed_logps(outputs.logits, answers, real, head)
 
 
 ROUTES = {"packed": packed_logps, "kv": kv_logps, "plain": plain_logps}
