@@ -114,3 +114,48 @@ def test_no_cache_under_gradient_checkpointing(choose, monkeypatch):
     choice, _ = choose(settings=TrainSettings(gradient_checkpointing=True))
     assert choice.route == "plain"
     assert "gradient checkpointing drops the cache" in choice.reason
+
+
+@pytest.mark.parametrize(("leak", "route"), [(3e-4, "packed"), (9e-4, "kv")])
+def test_a_rejected_answer_may_move_by_what_the_model_differs_from_itself(choose, monkeypatch, leak, route):
+    """As on a GPU whose kernels add up in any order: here each call's results lie 1e-4 above those of the one before."""
+    calls = []
+
+    def noisy(model, facts, batch):
+        calls.append(batch)
+        changed = not torch.equal(batch.chosen, calls[0].chosen)
+        return routes.packed_logps(model, facts, batch) + 1e-4 * len(calls) + (leak if changed else 0)
+
+    monkeypatch.setitem(routes.ROUTES, "packed", noisy)
+    assert choose()[0].route == route
+
+
+def test_the_check_computes_without_tf32_and_leaves_it_as_it_was(choose, monkeypatch):
+    """In which cuDNN embeds patches by another algorithm for another number of pictures."""
+    kinds, during = (torch.backends.cudnn, torch.backends.cuda.matmul), []
+
+    def noted(*arguments):
+        during.extend(kind.allow_tf32 for kind in kinds)
+        return routes.plain_logps(*arguments)
+
+    monkeypatch.setitem(routes.ROUTES, "plain", noted)
+    before = [kind.allow_tf32 for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.allow_tf32 = True
+        choose()
+        assert all(kind.allow_tf32 for kind in kinds)
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.allow_tf32 = value
+    assert during
+    assert not any(during)
+
+
+def test_memory_that_runs_out_in_the_check_is_no_fault_of_a_route(choose, monkeypatch):
+    def full(*arguments):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+
+    monkeypatch.setitem(routes.ROUTES, "packed", full)
+    with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+        choose()
