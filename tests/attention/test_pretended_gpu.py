@@ -1,14 +1,64 @@
-"""What a GPU does otherwise in scoring: memory that runs out anywhere, and which GPU is one's own."""
+"""Scoring on a device of its own: nothing meets a tensor of the CPU, and the numbers are the CPU's."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pretend_device
 import pytest
+import tiny_models
 import torch
+from mia_attention import ScoreSettings, score
+from mia_attention.answering import batches
 from mia_attention.answering.batches import run_batches
 from mia_attention.models import loading
 from mia_augment.errors import ModelError
+
+CLEAN = ScoreSettings(disturb=False, batch_size=2, max_new_tokens=4, layer=2)
+
+
+def samples(tiny: SimpleNamespace) -> list[Any]:
+    return [tiny.sequence("s2", ["a.png", "b.png"], 1), tiny.sequence("s3", ["a.png", "b.png", "c.png"], 0), tiny.grid("g")]
+
+
+@pytest.fixture
+def on_both(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What some work with a model and its processor gives on the CPU and elsewhere."""
+
+    def on_both(name: str, work: Any) -> tuple[Any, Any]:
+        here, there = tiny_models.build(name), tiny_models.build(name)
+        expected = work(here.model.eval(), here.processor)
+        monkeypatch.setattr(batches, "ThreadPoolExecutor", pretend_device.Executor)
+        with pretend_device.pretended():
+            return expected, work(pretend_device.moved(there.model.eval()), there.processor)
+
+    return on_both
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("llava", {}),
+        ("llava", {"layer": "rollout"}),
+        ("llava", {"layer": "gradient"}),
+        ("llava", {"layer": "alone"}),
+        ("llava", {"rows": "question", "confusions": True}),
+        ("qwen2_5_vl", {}),
+        ("qwen2_5_vl", {"layer": "gradient"}),
+        ("gemma3", {"value_weighted": True}),
+    ],
+)
+def test_scoring_never_mixes_devices(tiny: SimpleNamespace, on_both: Any, family: str, changes: dict[str, Any]) -> None:
+    settings = CLEAN.model_copy(update=changes)
+    expected, found = on_both(
+        family, lambda model, processor: list(score(samples(tiny), model, processor, settings, open_image=tiny.open_image))
+    )
+    assert len(expected) == len(found) == 3
+    for here, there in zip(expected, found, strict=True):
+        assert here.response_tokens == there.response_tokens
+        assert here.mean_logp == pytest.approx(there.mean_logp, abs=1e-4)
+        assert here.attention.ratio == pytest.approx(there.attention.ratio, abs=1e-4)
 
 
 def numbers(items: Any) -> list[int]:

@@ -41,14 +41,15 @@ class _GreedyLogps(LogitsProcessor):
     """Bars some tokens and notes the log-prob of the token that greedy decoding will take."""
 
     def __init__(self, barred: Sequence[int], noise: LogitsProcessor | None = None) -> None:
-        self._barred = list(barred)
+        self._barred = torch.tensor(list(barred), dtype=torch.long)
         self._noise = noise
         self.logps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         norm = torch.logsumexp(scores.float(), dim=-1)
-        scores = scores.clone()
-        scores[:, self._barred] = -torch.inf
+        if self._barred.device != scores.device:  # once: a GPU would wait for a list at every step
+            self._barred = self._barred.to(scores.device)
+        scores = scores.index_fill(1, self._barred, -torch.inf)
         self.logps.append(scores.max(dim=-1).values.float() - norm)
         return scores if self._noise is None else self._noise(input_ids, scores)
 
